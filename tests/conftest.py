@@ -1,0 +1,117 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A shared machine stalls now and then; a slow example is no failure.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+)
+CHAT = {"template": TEMPLATE, "eos": "<|end|>", "pad": "<|endoftext|>"}
+
+
+@pytest.fixture(scope="session")
+def world() -> pd.DataFrame:
+    """A little of the synthetic world with its gold."""
+    from rm_robustness.gold import add_gold
+    from rm_robustness.sources.synthetic import TRAIN_RESPONDERS, VALID_RESPONDERS, responses
+
+    frame = responses(
+        seed=0, prompts=120, train_models=list(TRAIN_RESPONDERS[:6]),
+        valid_models=list(VALID_RESPONDERS), responses_per_prompt=4,
+        length_quality_correlation=0.6, valid_length_quality_correlation=-0.6,
+    )  # fmt: skip
+    return add_gold(frame, {"kind": "programmatic"})
+
+
+@pytest.fixture(scope="session")
+def split_settings() -> dict[str, Any]:
+    from rm_robustness.sources.synthetic import TRAIN_RESPONDERS, VALID_RESPONDERS
+
+    return {
+        "seed": 11,
+        "train_prompts": 70,
+        "valid_prompts": None,
+        "evaluation_prompts": None,
+        "max_characters": None,
+        "repeated_prompts": "keep_one",
+        "identical_responses": "drop_prompt",
+        "empty_responses": "error",
+        "responses_per_prompt": 4,
+        "train_models": list(TRAIN_RESPONDERS[:6]),
+        "valid_models": list(VALID_RESPONDERS),
+    }
+
+
+@pytest.fixture(scope="session")
+def splits(world: pd.DataFrame, split_settings: dict[str, Any], tmp_path_factory: Any) -> Path:
+    """A folder with the five splits of the little world."""
+    from rm_robustness.files import write_frame
+    from rm_robustness.splits import build
+
+    folder = tmp_path_factory.mktemp("splits")
+    for name, frame in build(world, split_settings)[0].items():
+        write_frame(frame, folder / f"{name}.parquet")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session", params=["llama", "qwen2"])
+def backbone(request: pytest.FixtureRequest, world: pd.DataFrame, tmp_path_factory: Any) -> Path:
+    """An untrained backbone of each architecture, with a tokenizer of its own."""
+    return make_backbone(request.param, world, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def llama(world: pd.DataFrame, tmp_path_factory: Any) -> Path:
+    """An untrained Llama backbone."""
+    return make_backbone("llama", world, tmp_path_factory.mktemp("llama"))
+
+
+def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
+    from rm_robustness import chat
+    from rm_robustness.backbone import from_config
+    from rm_robustness.reward_model import save
+
+    init = {
+        "architecture": architecture, "vocabulary": 900, "hidden_size": 32,
+        "intermediate_size": 64, "layers": 2, "heads": 2, "max_length": 96,
+    }  # fmt: skip
+    model, tokenizer = from_config(init, [*world["prompt"], *world["response"]], seed=0)
+    chat.prepare(tokenizer, CHAT, "test")
+    save(model, tokenizer, folder)
+    return folder
+
+
+def training_settings(**changes: Any) -> dict[str, Any]:
+    """The settings of a small reward-model training."""
+    return {
+        "objective": "bt",
+        "options": {},
+        "learning_rate": 1e-3,
+        "epochs": 2,
+        "global_batch": 8,
+        "micro_batch": 8,
+        "schedule": "linear",
+        "warmup": 0.05,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "max_length": 96,
+        "optimizer": "adamw_torch",
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_steps": 3,
+        "probe_pairs": 16,
+        "probe_looks": 4,
+        "batch_tokens": 2048,
+    } | changes

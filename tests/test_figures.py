@@ -1,0 +1,186 @@
+"""Figures 1 to 4: what is drawn is what the csv says, and equal inputs give equal bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rm_robustness import drawing, figures
+from rm_robustness.errors import InputError
+from rm_robustness.tables import METRICS, score_path
+
+BACKBONES, SEEDS, STEPS, PAIRS = ["tiny-a", "tiny-b"], [3, 5], [0, 10, 20], 12
+SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS, "resamples": 100, "seed": 0}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for i, backbone in enumerate(BACKBONES):
+        for seed in SEEDS:
+            steps = np.repeat(STEPS, PAIRS)
+            probes = pd.DataFrame(
+                {
+                    "step": steps,
+                    "epoch": steps / 20,
+                    "prompt_id": [f"p{k}" for k in range(PAIRS)] * len(STEPS),
+                    "difference_norm": rng.gamma(2, 1 + steps / 10),
+                    "weight_norm": 1 + 0.01 * seed + 0.001 * steps + i,
+                }
+            )
+            path = tmp_path / f"reward_models/{backbone}/bt/seed-{seed}/probes.parquet"
+            path.parent.mkdir(parents=True)
+            probes.to_parquet(path)
+            for method in ("bt", "bt-bsr"):
+                for split in METRICS.values():
+                    path = score_path(tmp_path, backbone, method, seed, split)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    norms = 10 + rng.gamma(2, 1, size=40)
+                    pd.DataFrame({"hidden_norm": norms}).to_parquet(path)
+    return tmp_path
+
+
+def table(backbones: list[str], methods: list[str]) -> pd.DataFrame:
+    rows = [(b, m, k) for b in backbones for m in methods for k in METRICS]
+    rows += [("-", "length", k) for k in METRICS]
+    frame = pd.DataFrame(rows, columns=["backbone", "method", "metric"])
+    value = np.linspace(0.3, 0.9, len(frame))
+    paper = np.where(frame["method"] == "bt", 0.5, np.nan)
+    limits = {"ci_low": value - 0.02, "ci_high": value + 0.03}
+    return frame.assign(preset="test", value=value, **limits, paper=paper, p_value=0.5)
+
+
+def points(axes) -> np.ndarray:
+    """Every (x, y) that a line of the panel goes through."""
+    lines = [np.column_stack(np.broadcast_arrays(*line.get_data())) for line in axes.lines]
+    return np.concatenate(lines).astype(float)
+
+
+def test_figure1_draws_every_seed_before_and_after_training(runs):
+    figure, frame = figures.figure1(runs, SETTINGS)
+    seeds = frame[frame["seed"] != "mean"]
+    assert set(seeds["step"]) == {0, 20} and len(seeds) == 2 * 2 * 2
+    own = seeds[(seeds["backbone"] == "tiny-b") & (seeds["step"] == 20)]
+    assert own["weight_norm"].to_list() == pytest.approx([2.05, 2.07])
+    mean = frame[
+        (frame["backbone"] == "tiny-b") & (frame["step"] == 20) & (frame["seed"] == "mean")
+    ]
+    assert mean["weight_norm"].item() == pytest.approx(2.06)
+    assert mean["low"].item() < 2.05 and mean["high"].item() > 2.07  # two seeds say little
+    drawn = points(figure.axes[0])[:, 1]
+    assert all(np.isclose(drawn, y).any() for y in [*frame["weight_norm"], 1.0])
+
+
+def test_figure2_summarises_the_pooled_pairs_of_every_step(runs):
+    figure, frame = figures.figure2(runs, SETTINGS)
+    paths = [runs / f"reward_models/tiny-a/bt/seed-{s}/probes.parquet" for s in SEEDS]
+    probes = pd.concat([pd.read_parquet(path) for path in paths])
+    norms = probes.loc[probes["step"] == 20, "difference_norm"]
+    own = frame[(frame["backbone"] == "tiny-a") & (frame["seed"] == "pooled")].set_index("step")
+    last = own.loc[20]
+    assert last["mean"] == pytest.approx(norms.mean())
+    assert last["skewness"] == pytest.approx(stats.skew(norms))
+    assert last["q95"] == pytest.approx(np.percentile(norms, 95))
+    assert (last["n_pairs"], last["epoch"]) == (2 * PAIRS, 1.0)
+    assert last["low"] < last["mean"] < last["high"]
+    drawn = points(figure.axes[0])
+    for at in own[["epoch", "mean"]].to_numpy(float):
+        assert np.isclose(drawn, at).all(axis=1).any()
+    outer = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert outer[:, 1].max() == pytest.approx(own["q95"].max())
+
+
+def test_figure3_gives_the_coefficient_of_variation_over_seeds(runs):
+    figure, frame = figures.figure3(runs, SETTINGS)
+    own = frame.query("backbone == 'tiny-a' and method == 'bt-bsr' and split == 'mutual_disjoint'")
+    paths = [score_path(runs, "tiny-a", "bt-bsr", s, "mutual_disjoint") for s in SEEDS]
+    norms = [pd.read_parquet(path)["hidden_norm"] for path in paths]
+    cv = own[own["quantity"] == "cv"].iloc[0]
+    assert cv["value"] == pytest.approx(np.mean([stats.variation(n) for n in norms]))
+    assert cv["low"] < cv["value"] < cv["high"] and cv["n_responses"] == 80
+    density = own[own["quantity"] == "density"]
+    assert np.trapezoid(density["value"], density["at"]) == pytest.approx(1, abs=0.1)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert any(text.startswith(f"{100 * cv['value']:.1f} ± ") for text in texts)
+    shape = figure.axes[0].collections[-1].get_paths()[0].vertices
+    assert shape[:, 1].max() == pytest.approx(density["at"].max())
+
+
+def test_figure3_draws_equal_norms_too(runs):
+    for path in runs.glob("scores/tiny-a/bt/*/in_domain.parquet"):
+        pd.read_parquet(path).assign(hidden_norm=8.0).to_parquet(path)
+    _, frame = figures.figure3(runs, SETTINGS)
+    own = frame.query("backbone == 'tiny-a' and method == 'bt' and split == 'in_domain'")
+    assert own.loc[own["quantity"] == "cv", "value"].item() == 0.0
+    assert np.isfinite(own["value"]).all()
+
+
+def test_figure4_draws_values_intervals_paper_and_baseline():
+    figure, frame = figures.figure4(table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2"]))
+    for panel, metric in zip(figure.axes, METRICS, strict=True):
+        own = frame[frame["metric"] == metric]
+        drawn = points(panel)[:, 1]
+        models = own[own["method"] != "length"]
+        for y in [*own["value"], *models["ci_low"], *models["ci_high"], 0.5]:
+            assert np.isclose(drawn, y).any()
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"BT", "BT-BSR", "BT-BSR, λ = 1e-2", "paper", "response length"} == set(names)
+
+
+def test_figure4_names_the_paper_only_where_it_has_a_number():
+    figure, _ = figures.figure4(table(BACKBONES, ["bt", "bt-dr"]).assign(paper=np.nan))
+    assert "paper" not in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_method_has_its_own_mark():
+    methods = [*drawing.LOOKS, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
+    chosen = drawing.looks(methods)
+    assert len({marker for _, marker in chosen.values()}) == len(methods)
+    assert drawing.looks(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_layout_holds_for_one_and_six_backbones(n, tmp_path):
+    names = [f"Llama-3.2-{i}B" for i in range(n)]
+    figure, frame = figures.figure4(table(names, ["bt", "bt-bsr"]))
+    drawing.save(figure, frame, tmp_path / "figure4")
+    labels = figure.axes[0].get_xticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(box.x0 > -5 for box in boxes)
+    assert [label.get_text() for label in labels] == names
+
+
+def test_saving_twice_gives_equal_bytes_and_the_csv_is_the_frame(runs, tmp_path):
+    for name in ("first", "second"):
+        for number, draw in enumerate((figures.figure1, figures.figure2, figures.figure3), 1):
+            drawing.save(*draw(runs, SETTINGS), tmp_path / name / f"figure{number}")
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files == [f"figure{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "pdf", "png")]
+    for name in files:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    _, frame = figures.figure2(runs, SETTINGS)
+    written = pd.read_csv(tmp_path / "first/figure2.csv")
+    assert list(written) == list(frame)
+    assert written["mean"].to_numpy() == pytest.approx(frame["mean"].to_numpy())
+
+
+def test_missing_and_disagreeing_probes_are_named(runs):
+    path = runs / "reward_models/tiny-b/bt/seed-5/probes.parquet"
+    pd.read_parquet(path).iloc[:-PAIRS].to_parquet(path)
+    with pytest.raises(InputError, match="same steps and pairs") as error:
+        figures.figure2(runs, SETTINGS)
+    assert str(path) in str(error.value)
+    path.unlink()
+    with pytest.raises(InputError, match="no such file") as error:
+        figures.figure1(runs, SETTINGS)
+    assert str(path) in str(error.value)
+
+
+def test_score_file_without_norms_is_named(runs):
+    path = score_path(runs, "tiny-a", "bt-bsr", 5, "in_domain")
+    pd.read_parquet(path).rename(columns={"hidden_norm": "norm"}).to_parquet(path)
+    with pytest.raises(InputError, match="hidden_norm") as error:
+        figures.figure3(runs, SETTINGS)
+    assert str(path) in str(error.value)

@@ -1,0 +1,204 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import chisquare
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rm_robustness.errors import InputError
+from rm_robustness.generate import Gumbel, complete, generate, generate_to, prompt_seed
+from rm_robustness.journal import Answer, Journal
+
+PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
+
+
+def frame_of(prompts: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"example_id": [f"e{i}" for i in range(len(prompts))], "prompt": prompts})
+
+
+# --- transformers, with a tiny model made here ---
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random Llama over ten words whose end token is likely enough to be drawn."""
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<end>", "user:", *"abcdefgh"])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<end>", unk_token="<pad>"
+    )
+    tokenizer.chat_template = "{% for m in messages %}user: {{ m['content'] }} {% endfor %}"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+        initializer_range=0.5,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def here(folder, **change):
+    sampling = {"temperature": 1.0, "max_new_tokens": 12, "batch_size": 3, "seed": 5}
+    return {"kind": "transformers", "model": str(folder), **sampling, **change}
+
+
+def test_an_answer_is_the_same_alone_and_in_any_batch(folder):
+    answers = generate(PROMPTS, here(folder))
+    assert len(set(answers)) == len(PROMPTS)
+    assert generate(PROMPTS[::-1], here(folder))[::-1] == answers
+    assert [generate([prompt], here(folder))[0] for prompt in PROMPTS] == answers
+    assert generate(PROMPTS, here(folder, seed=6)) != answers
+
+
+def test_without_temperature_an_answer_is_the_most_likely_token_each_time(folder):
+    settings = here(folder, temperature=0, max_new_tokens=6)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    expected = []
+    for prompt in PROMPTS:
+        tokens, new = tokenizer.encode("user: " + prompt), []
+        while len(new) < 6:
+            with torch.inference_mode():
+                token = int(model(torch.tensor([tokens + new])).logits[0, -1].argmax())
+            if token == 1:
+                break
+            new.append(token)
+        expected.append(tokenizer.decode(new, skip_special_tokens=True))
+    assert generate(PROMPTS, settings) == expected
+
+
+def test_the_noise_makes_tokens_as_frequent_as_their_probabilities():
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05, 0.0])
+    sampler = Gumbel([3], torch.device("cpu"))
+    draws = [int(sampler(None, probabilities.log()[None]).argmax()) for _ in range(2000)]
+    counts = [draws.count(token) for token in range(5)]
+    assert counts[4] == 0
+    assert chisquare(counts[:4], [1000, 600, 300, 100]).pvalue > 1e-3
+
+
+def test_top_p_rules_out_the_unlikely_tokens(folder):
+    narrow = generate(PROMPTS, here(folder, top_p=1e-6))
+    assert narrow == generate(PROMPTS, here(folder, temperature=0))
+
+
+def test_the_frame_says_which_answers_came_to_an_end(folder, tmp_path):
+    output = tmp_path / "out.parquet"
+    generate_to(frame_of(PROMPTS), here(folder, max_new_tokens=4, name="tiny"), output)
+    frame = pd.read_parquet(output)
+    columns = ["example_id", "prompt", "response", "response_model", "finished"]
+    assert list(frame.columns) == columns
+    assert frame["prompt"].tolist() == PROMPTS
+    assert set(frame["response_model"]) == {"tiny"}
+    assert set(frame["finished"]) == {True, False}
+    longer = generate(PROMPTS, here(folder, max_new_tokens=12))
+    for short, whole, finished in zip(frame["response"], longer, frame["finished"], strict=True):
+        assert short == whole if finished else (short != whole and whole.startswith(short))
+    assert not output.with_suffix(".jsonl").exists()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_file(folder, tmp_path, monkeypatch):
+    whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    generate_to(frame_of(PROMPTS), here(folder, batch_size=2), whole)
+    append = Journal.append
+
+    def interrupted(journal, batch):
+        append(journal, batch)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                generate_to(frame_of(PROMPTS), here(folder, batch_size=2), output)
+    assert len(output.with_suffix(".jsonl").read_text().splitlines()) == 1 + 4
+    generate_to(frame_of(PROMPTS), here(folder, batch_size=2), output)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_prompt_that_does_not_fit_is_named(folder):
+    with pytest.raises(InputError, match="prompt 1: found 21 tokens; expected at most 12"):
+        generate(["a", "b " * 20], here(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "magic"}, "generator.kind: found 'magic'"),
+        ({"temprature": 1.0}, r"unknown keys \['temprature'\]"),
+        ({"model": None}, r"generator\.model"),
+        ({"model": "some/model", "revision": "main"}, "40 hex digits"),
+    ],
+)
+def test_a_wrong_setting_is_named(folder, change, message):
+    with pytest.raises(InputError, match=message):
+        generate(["a"], {**here(folder), **change})
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(folder, tmp_path):
+    for file in folder.iterdir():
+        if "template" not in file.name:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match="no chat template"):
+        generate(["a"], here(tmp_path))
+
+
+def test_no_prompts_give_no_answers_and_load_nothing():
+    assert generate([], here("no/such/model")) == []
+
+
+def test_seeds_differ_between_prompts_and_never_change():
+    assert len({prompt_seed(s, p) for s in (0, 1) for p in PROMPTS}) == 12
+    # printf "0\nhello" | sha256sum | cut -c1-8
+    assert prompt_seed(0, "hello") == 0xF6C5C364 >> 1
+
+
+# --- the journal and the progress line ---
+
+
+def test_a_journal_gives_back_what_was_appended(tmp_path):
+    journal = Journal(tmp_path / "deep" / "j.jsonl", "abc")
+    assert journal.read(3) == {}
+    journal.append([Answer(2, "line one\nline two \u2028 é", True)])
+    journal.append([Answer(0, "", False)])
+    assert journal.read(3) == {
+        2: Answer(2, "line one\nline two \u2028 é", True),
+        0: Answer(0, "", False),
+    }
+
+
+@pytest.mark.parametrize("keep", range(1, 31))
+def test_a_journal_cut_anywhere_in_its_first_line_starts_anew(tmp_path, keep):
+    path = tmp_path / "j.jsonl"
+    Journal(path, "0123456789abcdef").read(3)
+    path.write_bytes(path.read_bytes()[:keep])
+    journal = Journal(path, "0123456789abcdef")
+    assert journal.read(3) == {}
+    journal.append([Answer(1, "a", True)])
+    assert journal.read(3) == {1: Answer(1, "a", True)}
+
+
+def test_a_journal_broken_in_the_middle_is_an_error_with_the_line(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl", "abc")
+    journal.read(3)
+    with journal.path.open("a") as file:
+        file.write("{oops\n" + json.dumps({"row": 0, "response": "a", "finished": True}) + "\n")
+    with pytest.raises(InputError, match=r"j\.jsonl line 2: found .*oops"):
+        journal.read(3)
+
+
+def test_the_settings_are_complete_with_the_release_s_sampling():
+    settings = complete({"kind": "vllm", "model": "m"})
+    chosen = (settings["temperature"], settings["top_p"], settings["max_new_tokens"])
+    assert chosen == (0.8, 1.0, 512)

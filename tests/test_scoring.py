@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from rm_robustness import chat
+from rm_robustness.errors import InputError
+from rm_robustness.files import read_frame
+from rm_robustness.reward_model import initialise, load, save
+from rm_robustness.scoring import score, score_ids
+
+
+@pytest.fixture(scope="module")
+def scorer(backbone, tmp_path_factory):
+    """A reward model with a random head, loaded as everyone loads one."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("reward-model")
+    save(initialise(backbone, seed=1), AutoTokenizer.from_pretrained(backbone), folder)
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(splits):
+    return read_frame(splits / "mutual_disjoint.parquet").head(60)
+
+
+def test_a_batch_gives_what_a_batch_of_one_gives(scorer, rows):
+    batched, alone = (score(*scorer, rows, batch_tokens) for batch_tokens in (4096, 0))
+    assert rows["response"].str.split().str.len().nunique() > 5
+    np.testing.assert_allclose(batched["reward"], alone["reward"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(batched["hidden_norm"], alone["hidden_norm"], rtol=0, atol=1e-5)
+
+
+def test_batch_composition_cannot_move_a_score(scorer, rows):
+    whole = score(*scorer, rows, 4096)
+    part = score(*scorer, rows.iloc[7:19][::-1], 4096)[::-1]
+    np.testing.assert_allclose(part["reward"], whole["reward"].iloc[7:19], rtol=0, atol=1e-5)
+
+
+def test_a_score_equals_the_plain_classifier_s_with_and_without_padding(scorer, rows):
+    model, tokenizer = scorer
+    ids = chat.pair_ids(tokenizer, list(rows["prompt"][:8]), list(rows["response"][:8]))
+    ours = score_ids(model, ids, 4096).rewards
+    padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+    with torch.no_grad():
+        theirs = model(**padded).logits[:, 0].numpy()
+        single = [model(input_ids=torch.tensor([row])).logits.item() for row in ids]
+    assert padded["attention_mask"].min() == 0
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours, single, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tail", ["<|end|>", " <|end|> <|endoftext|> <|endoftext|>", "<|endoftext|>", "  \n"]
+)
+def test_eos_and_pad_left_in_a_response_cannot_move_its_score(scorer, rows, tail):
+    clean = score(*scorer, rows, 4096)["reward"]
+    left = score(*scorer, rows.assign(response=rows["response"] + tail), 4096)["reward"]
+    np.testing.assert_array_equal(clean, left)
+
+
+def test_a_pad_token_inside_a_response_cannot_move_the_pooled_token(scorer, rows):
+    text = rows["response"].str.replace(" ", "<|endoftext|> ", n=1)
+    moved = score(*scorer, rows.assign(response=text), 4096)
+    np.testing.assert_array_equal(moved["n_tokens"], score(*scorer, rows, 4096)["n_tokens"])
+
+
+def test_the_pooled_token_is_the_eos_that_ends_the_response(scorer, rows):
+    model, tokenizer = scorer
+    (ids,) = chat.pair_ids(tokenizer, [rows["prompt"].iloc[0]], [rows["response"].iloc[0]])
+    assert tokenizer.convert_ids_to_tokens(ids[-1]) == "<|end|>"
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.bos_token_id is None or tokenizer.bos_token_id not in ids
+    with torch.no_grad():
+        states = model.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    scores = score_ids(model, [ids], 4096)
+    np.testing.assert_allclose(scores.hidden[0], states[-1].numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        scores.rewards[0], (states[-1] @ model.score.weight[0]).item(), rtol=0, atol=1e-5
+    )
+
+
+def test_the_reward_is_the_head_times_the_pooled_state_and_the_norm_is_its_length(scorer, rows):
+    model, tokenizer = scorer
+    frame = score(*scorer, rows, 4096)
+    ids = chat.pair_ids(tokenizer, list(rows["prompt"]), list(rows["response"]))
+    hidden = score_ids(model, ids, 4096).hidden
+    np.testing.assert_allclose(frame["hidden_norm"], np.sqrt((hidden**2).sum(1)), rtol=1e-6)
+    assert list(frame["response_id"]) == list(rows["response_id"])
+    assert list(frame["n_tokens"]) == [len(row) for row in ids]
+
+
+def test_training_and_the_scorer_read_the_same_reward(scorer, splits):
+    """trl's collator pads and the classifier pools by pad token: same rewards as ours."""
+    from trl.trainer.reward_trainer import DataCollatorForPreference
+
+    from rm_robustness.trainer import Pairs
+
+    model, tokenizer = scorer
+    data = Pairs(tokenizer, read_frame(splits / "train.parquet"), 96, 6)
+    collator = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)
+    batch = collator(
+        [
+            {"chosen_ids": c, "rejected_ids": r}
+            for c, r in zip(data.chosen, data.rejected, strict=True)
+        ]
+    )
+    with torch.no_grad():
+        trained = model(**batch).logits[:, 0].numpy()
+    ours = score_ids(model, data.chosen + data.rejected, 4096).rewards
+    np.testing.assert_allclose(ours, trained, rtol=0, atol=1e-5)
+
+
+def test_an_empty_response_is_refused(scorer, rows):
+    rows = rows.assign(response=["", *rows["response"][1:]])
+    with pytest.raises(InputError, match=f"{rows['response_id'].iloc[0]}: found an empty response"):
+        score(*scorer, rows, 4096)
+
+
+def test_a_response_that_alone_exceeds_the_length_is_refused_not_cut(scorer, rows):
+    rows = rows.assign(response=["word " * 200, *rows["response"][1:]])
+    with pytest.raises(
+        InputError, match=r"tokens with its prompt, 20\d alone; expected 96 or fewer.*never cut"
+    ):
+        score(*scorer, rows, 4096)

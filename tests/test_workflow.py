@@ -1,0 +1,276 @@
+"""End to end through Snakemake itself, on a demo cut small."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+CUT = {
+    "preset": "cut",
+    "grid": {"objectives": ["bt", "bt-bsr"], "seeds": [0, 1]},
+    "sources": {"world": {"prompts": 260, "chats": 300}},
+    "splits": {"train_prompts": 200, "evaluation_prompts": 30},
+    "reward_models": {"epochs": 1, "probe_pairs": 16, "probe_looks": 3, "save_steps": 5},
+    "statistics": {"resamples": 100},
+}
+SCENARIOS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
+
+
+def clone(folder: Path) -> Path:
+    """The files that git tracks or would track, as a fresh clone has them."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    (folder / "cut.yaml").write_text(yaml.safe_dump(CUT))
+    return folder
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", *arguments]
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, check=False, timeout=600,
+        env=os.environ | {"PATH": path},
+    )  # fmt: skip
+
+
+def csvs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "results").glob("*.csv"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A clone in which the cut demo ran to its end on one core."""
+    folder = clone(tmp_path_factory.mktemp("finished"))
+    answer = snakemake(
+        folder, "--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_table_and_figures_are_there_and_full(finished):
+    table = pd.read_csv(finished / "results/table5.csv")
+    trained = table[table["backbone"] != "-"]
+    assert len(trained) == 2 * 2 * 4
+    assert trained[["value", "ci_low", "ci_high", "n_seeds"]].notna().all().all()
+    assert (trained["n_seeds"] == 2).all()
+    assert (table["preset"] == "cut").all()
+    assert table["paper"].isna().all()
+    assert set(table.loc[table["backbone"] == "-", "method"]) == {"length"}
+    for n in (1, 2, 3, 4):
+        for suffix in ("png", "pdf", "csv"):
+            assert (finished / f"results/figure{n}.{suffix}").stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_a_number_of_the_table_is_that_of_its_scores(finished):
+    """From the table back to the score files, by scipy and plain pandas."""
+    from scipy.stats import kendalltau
+
+    table = pd.read_csv(finished / "results/table5.csv")
+    row = table[
+        (table["backbone"] == "qwen2")
+        & (table["method"] == "bt-bsr")
+        & (table["metric"] == "mutual_disjoint_tau")
+    ].iloc[0]
+    taus = []
+    for seed in (0, 1):
+        name = f"runs/cut/scores/qwen2/bt-bsr/seed-{seed}/mutual_disjoint.parquet"
+        groups = pd.read_parquet(finished / name).groupby("prompt_id")
+        taus.append(groups.apply(lambda g: kendalltau(g["reward"], g["gold"]).statistic).mean())
+    assert row["value"] == pytest.approx(sum(taus) / 2, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_scores_have_a_row_a_response_and_the_contract_s_columns(finished):
+    run = finished / "runs/cut"
+    for scenario in SCENARIOS:
+        split = pd.read_parquet(run / f"splits/{scenario}.parquet")
+        scores = pd.read_parquet(run / f"scores/llama/bt/seed-0/{scenario}.parquet")
+        assert list(scores["response_id"]) == list(split["response_id"])
+        assert list(scores.columns) == [
+            "prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm",
+            "n_tokens",
+        ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_nothing_is_left_to_do_and_no_work_is_left_behind(finished):
+    answer = snakemake(finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all")
+    assert "Nothing to be done" in answer.stderr + answer.stdout
+    assert not [path for path in (finished / "runs/cut/work").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_two_cores_give_the_same_bits_as_one(finished, tmp_path):
+    folder = clone(tmp_path)
+    answer = snakemake(
+        folder, "--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    assert len(csvs(folder)) == 5
+    assert csvs(folder) == csvs(finished)
+
+
+@pytest.mark.slow
+def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path):
+    """kill -9 of Snakemake and all its jobs in the middle of training, then the same again."""
+    folder = clone(tmp_path)
+    arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        command(*arguments, "--", "all"), cwd=folder, env=os.environ | {"PATH": path},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(folder.glob("runs/cut/work/reward_models/*/*/seed-1/checkpoint-*/complete")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1)
+    assert snakemake(folder, "--unlock", *arguments, "--", "all").returncode == 0
+    answer = snakemake(folder, *arguments, "--", "all")
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    assert csvs(folder) == csvs(finished)
+
+
+@pytest.mark.slow
+def test_an_edit_plans_exactly_what_it_touches(finished):
+    """A hinge margin touches no model of this grid, a BSR weight only those of bt-bsr."""
+
+    def planned(changes):
+        (finished / "edit.yaml").write_text(yaml.safe_dump({"reward_models": changes}))
+        answer = snakemake(
+            finished, "-n", "--quiet", "--configfile", "config/demo.yaml", "cut.yaml", "edit.yaml",
+            "--", "all",
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        lines = (answer.stdout + answer.stderr).splitlines()
+        return {p[0]: int(p[1]) for p in map(str.split, lines) if len(p) == 2 and p[1].isdigit()}
+
+    hinge = planned({"objectives": {"bt-hinge": {"margin": 2.0}}})
+    assert not any(name.startswith("reward_models") for name in hinge)
+    bsr = planned({"objectives": {"bt-bsr": {"weight": 0.01}}})
+    assert bsr["reward_models_0"] == 2 and bsr["scores_0"] == 2 and bsr["table5"] == 1
+    assert "backbone" not in bsr and "splits" not in bsr
+    assert planned({"epochs": 2})["reward_models_0"] == 4
+
+
+@pytest.mark.slow
+def test_another_preset_does_not_take_this_one_s_results_for_its_own(finished):
+    (finished / "other.yaml").write_text(yaml.safe_dump({"preset": "other"}))
+    answer = snakemake(
+        finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "other.yaml", "--",
+        "results/table5.csv",
+    )  # fmt: skip
+    assert "runs/other/results/table5.csv" in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("runs/demo/reward_models/lama/bt/seed-0/model.safetensors", ["'lama'", "'llama'?"]),
+        (
+            "runs/demo/reward_models/llama/bt-brs/seed-0/model.safetensors",
+            ["'bt-brs'", "'bt-bsr'?"],
+        ),
+        ("runs/demo/reward_models/llama/bt@1/seed-0/model.safetensors", ["bt@1", "bt-bsr@"]),
+        ("runs/demo/scores/lama/bt/seed-0/in_domain.parquet", ["'lama'", "'llama'?"]),
+    ],
+)
+def test_a_target_that_does_not_exist_is_refused_in_one_line(tmp_path, target, words):
+    folder = clone(tmp_path)
+    answer = snakemake(folder, "--cores", "1", "--", target)
+    assert answer.returncode == 2, answer.stderr
+    (line,) = [line for line in answer.stderr.splitlines() if "error" in line]
+    assert all(word in line for word in words), line
+    assert not (folder / "runs").exists() and not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{reward_models: {learning_rte: 1}}", ["learning_rte", "unknown key"]),
+        ("{splits: {train_prompt: 5}}", ["train_prompt", "train_prompts"]),
+        ("{reward_models: {epochs: -1}}", ["reward_models.epochs", "-1"]),
+        ("{grid: {objectives: [bt, bt-hing]}}", ["bt-hing", "bt-hinge"]),
+    ],
+)
+def test_a_bad_config_is_refused_in_one_line(tmp_path, text, words):
+    folder = clone(tmp_path)
+    (folder / "bad.yaml").write_text(text)
+    answer = snakemake(folder, "--cores", "1", "--configfile", "bad.yaml", "--", "all")
+    assert answer.returncode == 2
+    lines = [line for line in answer.stderr.splitlines() if "error" in line]
+    assert len(lines) == 1 and all(word in lines[0] for word in words), lines
+    assert not (folder / "runs").exists() and not (folder / "results").exists()
+
+
+def test_a_read_only_run_folder_is_refused_before_anything_runs(tmp_path):
+    """A bind mount, because nothing else keeps root from writing."""
+    folder = clone(tmp_path)
+    runs = folder / "runs"
+    runs.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(runs)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets no one mount")
+    try:
+        answer = snakemake(folder, "--cores", "1", "--", "all")
+    finally:
+        subprocess.run(["umount", str(runs)], check=True)
+    assert answer.returncode == 2
+    assert "error: runs: found a folder that cannot be written" in answer.stderr
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """The splits of a few hundred prompts do not fit into 64 kB."""
+    from rm_robustness.files import write_frame
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this machine lets no one mount")
+    try:
+        frame = pd.DataFrame({"text": [os.urandom(64).hex() for _ in range(5000)]})
+        write_frame(frame, tmp_path / "responses.parquet")
+        settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+        asked = {
+            **settings["sources"]["world"],
+            **{k: v for k, v in settings["responses"].items() if k not in ("source", "generate")},
+            "prompts": 400,
+        }
+        answer = subprocess.run(
+            [sys.executable, "-c", "from rm_robustness.cli import main; main()", "responses",
+             "--settings", json.dumps(asked), "--output", str(disk / "responses.parquet")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert answer.returncode == 2, answer.stderr
+        assert "No space left on device" in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

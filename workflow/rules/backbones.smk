@@ -1,0 +1,35 @@
+# Backbones: made from config or pretrained, then SFT where the preset asks for it.
+
+
+def backbone_inputs(wildcards):
+    """The chats when the backbone is tuned, the pretrained model when it has one."""
+    backbone, inputs = backbone_of(wildcards), {}
+    if backbone["sft"]:
+        inputs["chats"] = f"{RUN}/raw/chats.parquet"
+    if backbone["init"]["kind"] != "config":
+        inputs["pretrained"] = f"{RUN}/pretrained/{wildcards.backbone}/manifest.json"
+    return inputs
+
+
+rule backbone:
+    input:
+        unpack(backbone_inputs),
+    output:
+        f"{RUN}/backbones/{{backbone}}/model.safetensors",
+        f"{RUN}/backbones/{{backbone}}/record.json",
+    log:
+        f"logs/{config['preset']}/backbones/{{backbone}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/backbones/{{backbone}}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: settings(
+            configuration.backbone_settings(config, wildcards.backbone)
+        ),
+        inputs=lambda wildcards, input: " ".join(f"--{k} {v}" for k, v in input.items()),
+        folder=subpath(output[0], parent=True),
+        work=f"{RUN}/work/backbones/{{backbone}}",
+    shell:
+        "rm-robustness backbone --settings {params.settings:q} {params.inputs}"
+        " --work {params.work} --output {params.folder} 2>&1 | tee {log}"

@@ -1,0 +1,81 @@
+# What the rules share: the checked configuration, and the parts of it that a rule depends on.
+# Each rule gets exactly its part, as `--settings`, so that an edit reruns what it touches.
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from rm_robustness import config as configuration
+from rm_robustness.errors import InputError
+
+
+def refuse(error):
+    """End with one clear line and exit status 2, before anything is written."""
+    print(f"rm-robustness: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def checked(config):
+    """Check the configuration and that its run folder can be written."""
+    files = ", ".join(map(str, workflow.configfiles)) or "config"
+    schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+    try:
+        configuration.check(config, schema, files)
+        if Path("runs").exists() and not os.access("runs", os.W_OK):
+            raise InputError(
+                "runs", "a folder that cannot be written", "a writable one"
+            )
+    except InputError as error:
+        refuse(error)
+    return config
+
+
+def settings(*parts, **more):
+    """Merge parts of the configuration into the JSON that a verb takes as `--settings`."""
+    merged = {}
+    for part in parts:
+        merged |= part
+    return json.dumps(merged | more, sort_keys=True, separators=(",", ":"))
+
+
+def backbone_of(wildcards):
+    """The section of the backbone that a target names; refuses one that does not exist."""
+    try:
+        configuration.known_backbone(config, wildcards.backbone, "target")
+    except InputError as error:
+        refuse(error)
+    return config["backbones"][wildcards.backbone]
+
+
+def reward_model_of(wildcards):
+    """The settings of the reward model that a target names; refuses one that does not exist."""
+    backbone_of(wildcards)
+    try:
+        configuration.known_objective(config, wildcards.objective, "target")
+    except InputError as error:
+        refuse(error)
+    return configuration.reward_model_settings(
+        config, wildcards.backbone, wildcards.objective
+    )
+
+
+def seed_batches():
+    """The seeds, as many together as share one process (reward_models.seeds_per_job)."""
+    seeds, size = config["grid"]["seeds"], config["reward_models"]["seeds_per_job"]
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+config = checked(config)
+
+RUN = f"runs/{config['preset']}"
+GRID = config["grid"]
+SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
+TABLES = ["table5.csv", "table5.md"]
+FIGURES = expand("figure{n}.{suffix}", n=[1, 2, 3, 4], suffix=["png", "pdf", "csv"])
+
+
+wildcard_constraints:
+    backbone="[^/]+",
+    objective="[^/]+",
+    artifact="[^/]+",

@@ -1,0 +1,36 @@
+# Reward models: a backbone x an objective, the seeds of one batch in one process, because starting
+# a process costs as much as training a tiny model. On a cluster a batch is one seed.
+
+for batch in seed_batches():
+
+    rule:
+        name:
+            f"reward_models_{batch[0]}"
+        input:
+            backbone=f"{RUN}/backbones/{{backbone}}/model.safetensors",
+            train=f"{RUN}/splits/train.parquet",
+            held_out=f"{RUN}/splits/in_domain.parquet",
+        output:
+            expand(
+                f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/{{file}}",
+                seed=batch,
+                file=["model.safetensors", "probes.parquet", "record.json"],
+            ),
+        log:
+            f"logs/{config['preset']}/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.log",
+        benchmark:
+            f"{RUN}/benchmarks/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
+        # The longest jobs first, so that no core idles at the end.
+        priority: 1
+        conda:
+            "../../environment.yml"
+        params:
+            settings=lambda wildcards: settings(reward_model_of(wildcards)),
+            seeds=batch,
+            backbone=subpath(input.backbone, parent=True),
+            folder=f"{RUN}/reward_models/{{backbone}}/{{objective}}",
+            work=f"{RUN}/work/reward_models/{{backbone}}/{{objective}}",
+        shell:
+            "rm-robustness train --settings {params.settings:q} --backbone {params.backbone}"
+            " --train {input.train} --held-out {input.held_out} --seeds {params.seeds}"
+            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
