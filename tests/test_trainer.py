@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_frame, read_json, sha256
+from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.reward_model import initialise, load
 from rm_robustness.trainer import Pairs, train
 
@@ -176,10 +177,7 @@ def test_accumulation_averages_the_micro_batches(llama, splits, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["bt", "bt-hinge", "bt-norm", "bt-dr", "bt-bsr", "global"])
-def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(
-    objective, llama, splits, tmp_path
-):
+def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(llama, splits, tmp_path):
     """One process x accumulation 2 and two processes (gloo) at the same micro-batch."""
     program = Path(__file__).parent / "gradients.py"
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
@@ -187,16 +185,22 @@ def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(
     launch += ["--num_processes", "2", "--num_cpu_threads_per_process", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     gradients = []
-    for command in ([], launch):
-        output = tmp_path / f"{len(gradients)}.safetensors"
+    for processes, command in ((1, []), (2, launch)):
+        output = tmp_path / f"{processes}.safetensors"
         answer = subprocess.run(
-            [sys.executable, *command, *map(str, (program, objective, llama, splits, output))],
+            [sys.executable, *command, *map(str, (program, llama, splits, output))],
             env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr[-2000:]
-        assert f"processes {1 + len(gradients)}" in answer.stderr
+        assert f"processes {processes}" in answer.stderr
         gradients.append(load_file(output))
-    for name, one in gradients[0].items():
-        two = gradients[1][name]
-        assert one.abs().max() > 0, name
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6, msg=f"{objective} {name}")
+    one, two = gradients
+    assert {name.split()[0] for name in one} == {*OBJECTIVES, "global"}
+    for name, gradient in one.items():
+        largest = gradient.abs().max()
+        assert largest > 0, name
+        assert (gradient - two[name]).abs().max() / largest < 1e-4, name
+    # The strength of BSR is large enough here to be seen.
+    head = "score.weight"
+    assert not torch.allclose(one[f"bt {head}"], one[f"bt-bsr {head}"], rtol=1e-2)
+    assert not torch.allclose(one[f"global {head}"], one[f"bt-bsr {head}"], rtol=1e-2)

@@ -1,16 +1,6 @@
 # Backbones: made from config or pretrained, then SFT where the preset asks for it.
 
 
-def backbone_inputs(wildcards):
-    """The chats when the backbone is tuned, the pretrained model when it has one."""
-    backbone, inputs = backbone_of(wildcards), {}
-    if backbone["sft"]:
-        inputs["chats"] = f"{RUN}/raw/chats.parquet"
-    if backbone["init"]["kind"] != "config":
-        inputs["pretrained"] = f"{RUN}/pretrained/{wildcards.backbone}/manifest.json"
-    return inputs
-
-
 rule backbone:
     input:
         unpack(backbone_inputs),

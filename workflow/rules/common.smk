@@ -66,6 +66,42 @@ def seed_batches():
     return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
+def backbone_inputs(wildcards):
+    """The chats when the backbone is tuned, the pretrained model when it has one."""
+    backbone, inputs = backbone_of(wildcards), {}
+    if backbone["sft"]:
+        inputs["chats"] = f"{RUN}/raw/chats.parquet"
+    if backbone["init"]["kind"] != "config":
+        inputs["pretrained"] = f"{RUN}/pretrained/{wildcards.backbone}/manifest.json"
+    return inputs
+
+
+def scores_of(*objectives):
+    """The scores of some objectives, over all backbones and seeds."""
+    return expand(
+        f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/{{split}}.parquet",
+        backbone=GRID["backbones"],
+        objective=objectives,
+        seed=GRID["seeds"],
+        split=SCENARIOS,
+    )
+
+
+def probes_of(*objectives):
+    """The probes of some objectives, over all backbones and seeds."""
+    return expand(
+        f"{RUN}/reward_models/{{backbone}}/{{objective}}/seed-{{seed}}/probes.parquet",
+        backbone=GRID["backbones"],
+        objective=objectives,
+        seed=GRID["seeds"],
+    )
+
+
+def code(*modules):
+    """Modules whose edit changes a cheap result; a training is not redone for an edit of code."""
+    return [f"src/rm_robustness/{module}.py" for module in modules]
+
+
 config = checked(config)
 
 RUN = f"runs/{config['preset']}"

@@ -15,27 +15,6 @@ SHOWN = settings(
 )
 
 
-def scores_of(*objectives):
-    """The scores of some objectives, over all backbones and seeds."""
-    return expand(
-        f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/{{split}}.parquet",
-        backbone=GRID["backbones"],
-        objective=objectives,
-        seed=GRID["seeds"],
-        split=SCENARIOS,
-    )
-
-
-def probes_of(*objectives):
-    """The probes of some objectives, over all backbones and seeds."""
-    return expand(
-        f"{RUN}/reward_models/{{backbone}}/{{objective}}/seed-{{seed}}/probes.parquet",
-        backbone=GRID["backbones"],
-        objective=objectives,
-        seed=GRID["seeds"],
-    )
-
-
 localrules:
     table5,
     figure1,
@@ -49,7 +28,7 @@ rule table5:
         scores=scores_of(*GRID["objectives"]),
         splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),
         published="data/paper/published_values.csv",
-        code="src/rm_robustness/tables.py",
+        code=code("tables", "metrics", "statistics"),
     output:
         csv=report(
             f"{RUN}/results/table5.csv",
@@ -64,7 +43,7 @@ rule table5:
         "../../environment.yml"
     params:
         settings=SHOWN,
-        runs=RUN,
+        runs=subpath(output.csv, ancestor=2),
     shell:
         "rm-robustness table5 --settings {params.settings:q} --runs {params.runs}"
         " --output {output.csv} 2>&1 | tee {log}"
@@ -73,7 +52,7 @@ rule table5:
 rule figure1:
     input:
         probes=probes_of(config["statistics"]["reference"]),
-        code="src/rm_robustness/figures.py",
+        code=code("figures", "drawing", "statistics"),
     output:
         png=report(
             f"{RUN}/results/figure1.png",
@@ -87,8 +66,8 @@ rule figure1:
         "../../environment.yml"
     params:
         settings=SHOWN,
-        runs=RUN,
-        stem=f"{RUN}/results/figure1",
+        runs=subpath(output.png, ancestor=2),
+        stem=subpath(output.png, strip_suffix=".png"),
     shell:
         "rm-robustness figure1 --settings {params.settings:q} --runs {params.runs}"
         " --output {params.stem} 2>&1 | tee {log}"
@@ -97,7 +76,7 @@ rule figure1:
 rule figure2:
     input:
         probes=probes_of(config["statistics"]["reference"]),
-        code="src/rm_robustness/figures.py",
+        code=code("figures", "drawing", "statistics"),
     output:
         png=report(
             f"{RUN}/results/figure2.png",
@@ -111,8 +90,8 @@ rule figure2:
         "../../environment.yml"
     params:
         settings=SHOWN,
-        runs=RUN,
-        stem=f"{RUN}/results/figure2",
+        runs=subpath(output.png, ancestor=2),
+        stem=subpath(output.png, strip_suffix=".png"),
     shell:
         "rm-robustness figure2 --settings {params.settings:q} --runs {params.runs}"
         " --output {params.stem} 2>&1 | tee {log}"
@@ -121,7 +100,7 @@ rule figure2:
 rule figure3:
     input:
         scores=scores_of(config["statistics"]["reference"], "bt-bsr"),
-        code="src/rm_robustness/figures.py",
+        code=code("figures", "drawing", "statistics"),
     output:
         png=report(
             f"{RUN}/results/figure3.png",
@@ -135,8 +114,8 @@ rule figure3:
         "../../environment.yml"
     params:
         settings=SHOWN,
-        runs=RUN,
-        stem=f"{RUN}/results/figure3",
+        runs=subpath(output.png, ancestor=2),
+        stem=subpath(output.png, strip_suffix=".png"),
     shell:
         "rm-robustness figure3 --settings {params.settings:q} --runs {params.runs}"
         " --output {params.stem} 2>&1 | tee {log}"
@@ -145,7 +124,7 @@ rule figure3:
 rule figure4:
     input:
         table=rules.table5.output.csv,
-        code="src/rm_robustness/figures.py",
+        code=code("figures", "drawing", "statistics"),
     output:
         png=report(
             f"{RUN}/results/figure4.png",
@@ -158,7 +137,7 @@ rule figure4:
     conda:
         "../../environment.yml"
     params:
-        stem=f"{RUN}/results/figure4",
+        stem=subpath(output.png, strip_suffix=".png"),
     shell:
         "rm-robustness figure4 --table {input.table} --output {params.stem} 2>&1 | tee {log}"
 
