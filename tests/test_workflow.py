@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, training_settings
 
 CUT = {
     "preset": "cut",
@@ -212,6 +212,11 @@ def test_a_target_that_does_not_exist_is_refused_in_one_line(tmp_path, target, w
         ("{splits: {train_prompt: 5}}", ["train_prompt", "train_prompts"]),
         ("{reward_models: {epochs: -1}}", ["reward_models.epochs", "-1"]),
         ("{grid: {objectives: [bt, bt-hing]}}", ["bt-hing", "bt-hinge"]),
+        (
+            "{sources: {real: {kind: local, path: /no/such, repository: x, commit: "
+            f"{'a' * 40}, files: [a]}}}}}}",
+            ["sources.real.path", "/no/such", "exists"],
+        ),
     ],
 )
 def test_a_bad_config_is_refused_in_one_line(tmp_path, text, words):
@@ -242,35 +247,60 @@ def test_a_read_only_run_folder_is_refused_before_anything_runs(tmp_path):
     assert "error: runs: found a folder that cannot be written" in answer.stderr
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    """The splits of a few hundred prompts do not fit into 64 kB."""
-    from rm_robustness.files import write_frame
-
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB, or a reason why there is none."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this machine lets no one mount")
-    try:
-        frame = pd.DataFrame({"text": [os.urandom(64).hex() for _ in range(5000)]})
-        write_frame(frame, tmp_path / "responses.parquet")
-        settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-        asked = {
-            **settings["sources"]["world"],
-            **{k: v for k, v in settings["responses"].items() if k not in ("source", "generate")},
-            "prompts": 400,
-        }
-        answer = subprocess.run(
-            [sys.executable, "-c", "from rm_robustness.cli import main; main()", "responses",
-             "--settings", json.dumps(asked), "--output", str(disk / "responses.parquet")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert answer.returncode == 2, answer.stderr
-        assert "No space left on device" in answer.stderr
-        assert len(answer.stderr.splitlines()) == 1
-        assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def verb(*arguments: object) -> subprocess.CompletedProcess[str]:
+    program = "from rm_robustness.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def refused(answer: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an exit with status 2."""
+    assert answer.returncode == 2, answer.stderr[-2000:]
+    assert "Traceback" not in answer.stderr
+    (line,) = [line for line in answer.stderr.splitlines() if "error:" in line]
+    return line
+
+
+def test_a_full_disk_leaves_nothing_half_written(small_disk):
+    settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    source, asked = settings["sources"]["world"], settings["responses"]
+    asked = {k: v for k, v in asked.items() if k not in ("source", "generate")}
+    text = json.dumps({**source, **asked, "prompts": 3000})
+    line = refused(
+        verb("responses", "--settings", text, "--output", small_disk / "responses.parquet")
+    )
+    assert "No space left on device" in line
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", ["work", "output"])
+def test_a_training_on_a_full_disk_publishes_nothing(full, small_disk, tmp_path, llama, splits):
+    """The checkpoints do not fit, or the finished model does not."""
+    folders = {"work": tmp_path / "work", "output": tmp_path / "models"}
+    folders[full] = small_disk / full
+    if full == "output":
+        (small_disk / "ballast").write_bytes(os.urandom(380_000))
+    line = refused(
+        verb(
+            "train", "--settings", json.dumps(training_settings()), "--backbone", llama,
+            "--train", splits / "train.parquet", "--held-out", splits / "in_domain.parquet",
+            "--seeds", 0, "--work", folders["work"], "--output", folders["output"],
+        )
+    )  # fmt: skip
+    assert "No space left" in line or "cannot write" in line
+    assert not list(folders["output"].rglob("model.safetensors"))

@@ -26,16 +26,24 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{top.prog}: done, {time.process_time():.1f} s of CPU", file=sys.stderr)
     except InputError as error:
         sys.exit(_refuse(str(error)))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
-            where = error.filename2 or error.filename or "the output"
-            sys.exit(_refuse(f"{where}: {os.strerror(error.errno)}; nothing was left half-written"))
-        raise
-    except RuntimeError as error:
-        # torch and safetensors report a full disk as errors of their own.
-        if "No space left" in str(error) or ("write" in str(error) and "failed" in str(error)):
-            sys.exit(_refuse(f"the output: cannot write ({str(error).splitlines()[0][:120]})"))
-        raise
+    except Exception as error:
+        unwritable = _unwritable(error)
+        if unwritable is None:
+            raise
+        sys.exit(_refuse(f"{unwritable}; nothing was left half-written"))
+
+
+def _unwritable(error: Exception) -> str | None:
+    """Say what could not be written, when a disk is full or read-only, in whichever words."""
+    codes = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in codes:
+        where = error.filename2 or error.filename or "the output"
+        return f"{where}: {os.strerror(error.errno)}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    # safetensors has an error class of its own; torch's zip writer only finds its file too short.
+    if "No space left" in text or "inline_container" in text:
+        return f"the output: cannot write, is the disk full? ({text[:120]})"
+    return None
 
 
 def _refuse(line: str) -> int:

@@ -23,7 +23,7 @@ from transformers import (
 
 from .config import Settings
 from .errors import InputError
-from .files import write_json
+from .files import whole, write_json
 from .progress import Progress
 
 COMPLETE = "complete"
@@ -142,7 +142,7 @@ def run(trainer: Any, work: Path) -> dict[str, float]:
 
 
 def publish(draft: Path, folder: Path) -> None:
-    """Move a finished folder's files into place, one rename each, replacing what stood there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Move a finished folder's files into place, each whole, replacing what stood there."""
     for path in sorted(draft.iterdir()):
-        path.replace(folder / path.name)
+        with whole(folder / path.name) as beside:
+            shutil.move(path, beside)

@@ -22,6 +22,12 @@ def checked(config):
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
         configuration.check(config, schema, files)
+        for name, source in config["sources"].items():
+            path = source.get("path")
+            if path and not Path(path).is_dir():
+                raise InputError(
+                    f"{files}: sources.{name}.path", f"'{path}'", "a folder that exists"
+                )
         if Path("runs").exists() and not os.access("runs", os.W_OK):
             raise InputError(
                 "runs", "a folder that cannot be written", "a writable one"
