@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,13 +11,19 @@ from rm_robustness.scoring import score, score_ids
 
 
 @pytest.fixture(scope="module")
-def scorer(backbone, tmp_path_factory):
-    """A reward model with a random head, loaded as everyone loads one."""
+def trained_folder(backbone, tmp_path_factory):
+    """The folder of a reward model with a random head."""
     from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("reward-model")
     save(initialise(backbone, seed=1), AutoTokenizer.from_pretrained(backbone), folder)
-    return load(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(trained_folder):
+    """The same, loaded as everyone loads one."""
+    return load(trained_folder)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +130,47 @@ def test_a_response_that_alone_exceeds_the_length_is_refused_not_cut(scorer, row
         InputError, match=r"tokens with its prompt, 20\d alone; expected 96 or fewer.*never cut"
     ):
         score(*scorer, rows, 4096)
+
+
+def test_the_verb_scores_every_split_with_every_model(trained_folder, splits, tmp_path):
+    from rm_robustness.cli import main
+
+    data = [splits / f"{name}.parquet" for name in ("in_domain", "mutual_disjoint")]
+    outputs = [tmp_path / f"{n}.parquet" for n in range(2)]
+    main(
+        ["score", "--model", str(trained_folder), "--data", *map(str, data),
+         "--output", *map(str, outputs)]
+    )  # fmt: skip
+    for path, source in zip(outputs, data, strict=True):
+        scores, split = read_frame(path), read_frame(source)
+        assert list(scores["response_id"]) == list(split["response_id"])
+        np.testing.assert_array_equal(scores["gold"], split["gold"])
+
+
+def test_the_verb_wants_an_output_for_each_model_and_split(
+    trained_folder, splits, tmp_path, capsys
+):
+    from rm_robustness.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["score", "--model", str(trained_folder), str(trained_folder),
+             "--data", str(splits / "in_domain.parquet"), "--output", str(tmp_path / "a")]
+        )  # fmt: skip
+    assert end.value.code == 2
+    assert "found 1 files; expected 2: models x data" in capsys.readouterr().err
+
+
+def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):
+    from rm_robustness.cli import main
+    from rm_robustness.files import write_frame
+
+    write_frame(pd.DataFrame({"prompt": ["a"]}), tmp_path / "data.parquet")
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["score", "--model", str(trained_folder), "--data", str(tmp_path / "data.parquet"),
+             "--output", str(tmp_path / "out.parquet")]
+        )  # fmt: skip
+    assert end.value.code == 2
+    assert "data.parquet" in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
