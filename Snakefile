@@ -13,7 +13,6 @@ localrules:
     all,
     tables,
     figures,
-    publish,
 
 
 rule all:

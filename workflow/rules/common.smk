@@ -120,4 +120,5 @@ FIGURES = expand("figure{n}.{suffix}", n=[1, 2, 3, 4], suffix=["png", "pdf", "cs
 wildcard_constraints:
     backbone="[^/]+",
     objective="[^/]+",
-    artifact="[^/]+",
+    table=r"table\d",
+    figure=r"figure\d",

@@ -1,4 +1,4 @@
-# Tables and figures, from scores and probes alone; `publish` copies the active preset's to results/.
+# Tables and figures, from scores and probes alone; the last two rules copy the active preset's to results/.
 
 SHOWN = settings(
     GRID,
@@ -16,6 +16,8 @@ SHOWN = settings(
 
 
 localrules:
+    publish_table,
+    publish_figure,
     table5,
     figure1,
     figure2,
@@ -142,14 +144,28 @@ rule figure4:
         "rm-robustness figure4 --table {input.table} --output {params.stem} 2>&1 | tee {log}"
 
 
-rule publish:
+# A table's or figure's files go together, so that no csv stands beside another preset's picture.
+rule publish_table:
     input:
-        f"{RUN}/results/{{artifact}}",
+        multiext(f"{RUN}/results/{{table}}", ".csv", ".md"),
     output:
-        "results/{artifact}",
+        multiext("results/{table}", ".csv", ".md"),
     log:
-        f"logs/{config['preset']}/publish/{{artifact}}.log",
+        f"logs/{config['preset']}/publish/{{table}}.log",
     conda:
         "../../environment.yml"
     shell:
-        "cp {input} {output} 2> {log}"
+        "cp {input} results/ 2> {log}"
+
+
+rule publish_figure:
+    input:
+        multiext(f"{RUN}/results/{{figure}}", ".png", ".pdf", ".csv"),
+    output:
+        multiext("results/{figure}", ".png", ".pdf", ".csv"),
+    log:
+        f"logs/{config['preset']}/publish/{{figure}}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "cp {input} results/ 2> {log}"
