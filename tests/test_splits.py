@@ -151,6 +151,18 @@ def test_long_responses_are_left_out_and_counted():
     assert facts["dropped"] == {"responses: longer than max_characters": 6}
 
 
+def test_a_prompt_whose_responses_are_all_too_long_is_counted():
+    rows = frame(7)
+    rows.loc[rows.example_id == "0", "prompt"] = "a longer question " * 10
+    splits, facts = build(rows, settings(max_characters=100))
+    assert facts["dropped"] == {
+        "responses: longer than max_characters": 8,
+        "prompts: too few train-model responses left": 1,
+    }
+    both = pd.concat([splits["train"], splits["prompt_disjoint"]])
+    assert both["prompt_id"].nunique() == 6
+
+
 def test_pairs_with_equal_gold_are_dropped_and_counted():
     splits, facts = build(frame().assign(gold=1.0), settings())
     assert facts["dropped"] == {

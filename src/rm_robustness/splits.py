@@ -43,6 +43,7 @@ def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFra
     frame = _checked(frame, settings, dropped)
     frame = _one_example_per_prompt(frame, settings, dropped)
     frame = _distinct_responses(frame, settings, dropped)
+    asked = frame["prompt_id"].unique()
     if settings["max_characters"]:
         short = (
             frame["prompt"].str.len() + frame["response"].str.len() <= settings["max_characters"]
@@ -54,7 +55,7 @@ def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFra
     frame = frame.assign(order=[key(seed, i) for i in frame["response_id"]]).sort_values("order")
     trained = frame["response_model"].isin(settings["train_models"])
     known, unseen = frame[trained], frame[~trained]
-    full = known.groupby("prompt_id").size()
+    full = known.groupby("prompt_id").size().reindex(asked, fill_value=0)
     dropped["prompts: too few train-model responses left"] += int((full < wanted).sum())
     prompts = sorted(full[full >= wanted].index, key=lambda prompt_id: key(seed, prompt_id))
     train_prompts, valid_prompts = _cut(prompts, settings)
