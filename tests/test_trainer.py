@@ -16,6 +16,7 @@ from rm_robustness.files import read_frame, read_json, sha256
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.reward_model import initialise, load
 from rm_robustness.trainer import Pairs, train
+from rm_robustness.training import publish
 
 RUN = """
 import json, sys
@@ -143,6 +144,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(llama, splits, tm
     steps = read_json(straight / "final/record.json")["steps"]
     assert max(reached) < steps
     assert f"{steps}/{steps} steps" in log
+    assert read_json(killed / "final/record.json")["resumed_from"] == f"checkpoint-{max(reached)}"
     for name in ("model.safetensors", "probes.parquet"):
         assert sha256(straight / "final" / name) == sha256(killed / "final" / name), name
 
@@ -151,6 +153,17 @@ def test_a_finished_training_is_not_run_again(trained, llama, splits):
     stamp = (trained / "model.safetensors").stat().st_mtime_ns
     assert once(llama, splits, trained.parent) == trained
     assert (trained / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_kill_while_publishing_loses_nothing(trained, tmp_path):
+    """Snakemake deletes what such a job had put into place; the same job puts it there again."""
+    publish(trained, tmp_path)
+    for name in ("model.safetensors", "probes.parquet", "record.json"):
+        (tmp_path / name).unlink()
+    publish(trained, tmp_path)
+    for path in trained.iterdir():
+        assert sha256(tmp_path / path.name) == sha256(path)
+    assert len(list(tmp_path.iterdir())) == len(list(trained.iterdir()))
 
 
 def test_the_global_reduction_refuses_accumulation(llama, splits, tmp_path):

@@ -159,7 +159,7 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
     def planned(changes):
         (finished / "edit.yaml").write_text(yaml.safe_dump({"reward_models": changes}))
         answer = snakemake(
-            finished, "-n", "--quiet", "--configfile", "config/demo.yaml", "cut.yaml", "edit.yaml",
+            finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "edit.yaml",
             "--", "all",
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr

@@ -208,6 +208,5 @@ def _tune(
         processing_class=tokenizer,
         callbacks=[training.Watch(label)],
     )
-    metrics = training.run(trainer, work)
-    facts = {"steps": trainer.state.global_step, "train_loss": metrics["train_loss"]}
+    facts = training.run(trainer, work)
     return trainer.accelerator.unwrap_model(trainer.model), facts

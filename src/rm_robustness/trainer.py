@@ -164,7 +164,7 @@ def train(
         ],
         objective=functools.partial(OBJECTIVES[settings["objective"]], **settings["options"]),
     )
-    metrics = training.run(trainer, work)
+    facts = training.run(trainer, work)
     if trainer.is_world_process_zero():
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
@@ -178,9 +178,7 @@ def train(
             started,
             pairs=len(data.chosen),
             pairs_dropped=data.dropped,
-            train_loss=metrics["train_loss"],
-            steps=trainer.state.global_step,
-            processes=trainer.accelerator.num_processes,
+            **facts,
         )
         write_json(made, draft / "record.json")
         draft.replace(final)

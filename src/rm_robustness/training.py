@@ -132,17 +132,30 @@ def last_checkpoint(work: Path) -> str | None:
     return str(newest) if newest else None
 
 
-def run(trainer: Any, work: Path) -> dict[str, float]:
-    """Train to the end, from the last whole checkpoint if there is one; return the last metrics."""
+def run(trainer: Any, work: Path) -> Settings:
+    """Train to the end, from the last whole checkpoint if there is one; return facts to record."""
+    checkpoint = last_checkpoint(work)
     trainer.remove_callback(PrinterCallback)
-    metrics = trainer.train(resume_from_checkpoint=last_checkpoint(work)).metrics
-    if not math.isfinite(metrics["train_loss"]):
-        raise InputError("training", f"a loss of {metrics['train_loss']}", "a finite one")
-    return dict(metrics)
+    loss = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_loss"]
+    if not math.isfinite(loss):
+        raise InputError("training", f"a loss of {loss}", "a finite one")
+    return {
+        "train_loss": loss,
+        "steps": trainer.state.global_step,
+        "processes": trainer.accelerator.num_processes,
+        # The loss and the wall time are then those since that checkpoint.
+        "resumed_from": Path(checkpoint).name if checkpoint else None,
+    }
 
 
-def publish(draft: Path, folder: Path) -> None:
-    """Move a finished folder's files into place, each whole, replacing what stood there."""
-    for path in sorted(draft.iterdir()):
-        with whole(folder / path.name) as beside:
-            shutil.move(path, beside)
+def publish(final: Path, folder: Path) -> None:
+    """Put a finished folder's files into place, each whole, replacing what stood there.
+
+    They stay in the work folder as well until all are in place, so that a kill loses none.
+    """
+    for path in sorted(final.iterdir()):
+        with whole(folder / path.name) as draft:
+            try:
+                os.link(path, draft)
+            except OSError:  # another file system, or one without links
+                shutil.copy2(path, draft)
