@@ -9,7 +9,7 @@ from scipy import stats
 
 from rm_robustness import drawing, figures
 from rm_robustness.errors import InputError
-from rm_robustness.tables import METRICS, score_path
+from rm_robustness.scenarios import METRICS, score_path
 
 BACKBONES, SEEDS, STEPS, PAIRS = ["tiny-a", "tiny-b"], [3, 5], [0, 10, 20], 12
 SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS, "resamples": 100, "seed": 0}

@@ -262,8 +262,8 @@ def table5(options: argparse.Namespace) -> None:
     """Write table5.csv and table5.md, and table5.record.json on what they rest on."""
     from .files import write_csv, write_json, write_text
     from .record import record
-    from .tables import table5 as table
-    from .tables import table5_markdown, table5_sources
+    from .scenarios import table5 as table
+    from .scenarios import table5_markdown, table5_sources
 
     started, settings, csv = time.time(), options.settings, options.output
     sources = {str(path): path for path in table5_sources(options.runs, settings)}

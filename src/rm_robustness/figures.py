@@ -20,8 +20,8 @@ from scipy.stats import skew
 from .drawing import STYLE, WIDTH, label, legend, looks, panels, with_interval
 from .errors import InputError
 from .files import read_frame
+from .scenarios import HEADINGS, METRICS, score_path
 from .statistics import seed_mean
-from .tables import HEADINGS, METRICS, score_path
 
 Array = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def read_probes(runs: Path, backbone: str, seeds: Sequence[int]) -> pd.DataFrame
 def figure1(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Draw ||W_p|| before and after Bradley-Terry training, a group a backbone (claim C2).
 
-    `settings` are those of `tables.table5`. The frame has a row a point: backbone, seed, step,
+    `settings` are those of `scenarios.table5`. The frame has a row a point: backbone, seed, step,
     weight_norm; the row with seed "mean" has the mean over seeds and its 95% interval (low, high).
     """
     rows: list[dict[str, Any]] = []
@@ -241,7 +241,7 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
 
 
 def figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the frame of `tables.table5`: a panel a metric, a mark a method, with its interval.
+    """Draw the frame of `scenarios.table5`: a panel a metric, a mark a method, with its interval.
 
     Hollow diamonds are the paper's numbers, the dotted line in its band is the length
     baseline. The frame is the part of the table that was drawn, with the intervals.

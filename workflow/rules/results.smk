@@ -31,7 +31,7 @@ rule table5:
         scores=scores_of(*GRID["objectives"]),
         splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),
         published="data/paper/published_values.csv",
-        code=code("tables", "metrics", "statistics"),
+        code=code("scenarios", "tables", "metrics", "statistics"),
     output:
         csv=report(
             f"{RUN}/results/table5.csv",
