@@ -93,7 +93,9 @@ def cell(row: pd.Series, digits: int = 4) -> str:
     """Write one cell: value, half the interval's width, arrow, the paper's number."""
     if pd.isna(row["value"]):
         return "not measured"
-    text = f"{row['value']:.{digits}f} ± {(row['ci_high'] - row['ci_low']) / 2:.{digits}f}"
+    text = f"{row['value']:.{digits}f}"
+    if not pd.isna(row["ci_low"]):  # one seed alone has no interval
+        text += f" ± {(row['ci_high'] - row['ci_low']) / 2:.{digits}f}"
     if not pd.isna(row["p_holm"]) and row["p_holm"] < 0.05:
         text += " ↑" if row["difference"] > 0 else " ↓"
     return text if pd.isna(row["paper"]) else f"{text} (paper {row['paper']:.{digits}f})"
