@@ -69,8 +69,68 @@ def test_a_renamed_head_is_refused(checkpoint):
 
 
 def test_a_causal_language_model_is_refused(llama):
-    with pytest.raises(InputError, match="score"):
+    with pytest.raises(InputError, match=r"no weights of a reward head.*as in a language model"):
         load(llama)
+
+
+def test_more_than_one_label_is_refused(checkpoint):
+    edit(checkpoint, lambda w: w.update({"score.weight": w["score.weight"].repeat(3, 1)}))
+    config = json.loads((checkpoint / "config.json").read_text())
+    names = {str(n): f"LABEL_{n}" for n in range(3)}
+    config |= {"id2label": names, "label2id": {name: int(n) for n, name in names.items()}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model: found 3 labels; expected one reward"):
+        load(checkpoint)
+
+
+def test_a_classifier_that_reads_no_last_token_is_refused(checkpoint):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    words = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BertConfig(vocab_size=words, num_hidden_layers=1, num_labels=1, **sizes)
+    BertForSequenceClassification(config).save_pretrained(checkpoint)
+    with pytest.raises(InputError, match="BertForSequenceClassification, which has no head"):
+        load(checkpoint)
+
+
+def test_code_beside_a_checkpoint_is_not_run(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    (checkpoint / "own.py").write_text(f"open({str(checkpoint / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match="custom code"):
+        load(checkpoint)
+    assert not (checkpoint / "ran").exists()
+
+
+@pytest.fixture
+def hub(checkpoint, tmp_path, monkeypatch):
+    """A cache of the hub and no network: two revisions of team/model that differ in their head."""
+    cache = tmp_path / "hub" / "models--team--model"
+    for name, commit in (("main", "a" * 40), ("old", "b" * 40)):
+        (cache / "refs").mkdir(parents=True, exist_ok=True)
+        (cache / "refs" / name).write_text(commit)
+        shutil.copytree(checkpoint, cache / "snapshots" / commit)
+        edit(checkpoint, lambda w: w.update({"score.weight": 2 * w["score.weight"]}))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache.parent))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_a_model_of_the_hub_is_loaded_at_its_revision(hub):
+    (newest, _), (old, tokenizer) = load("team/model"), load("team/model", revision="old")
+    assert torch.equal(old.score.weight, 2 * newest.score.weight)
+    assert tokenizer.chat_template
+
+
+@pytest.mark.parametrize("name", ["team/no-such-model", "no/such/folder"])
+def test_what_is_neither_a_folder_nor_on_the_hub_is_refused(hub, name):
+    with pytest.raises(InputError, match=f"^{name}: found no folder, and no model of the hub"):
+        load(name)
+
+
+def test_a_folder_may_be_given_as_a_text(checkpoint):
+    assert torch.equal(load(str(checkpoint))[0].score.weight, load(checkpoint)[0].score.weight)
 
 
 def test_a_cut_file_is_refused(checkpoint):

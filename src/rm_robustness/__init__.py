@@ -1,1 +1,41 @@
-"""Reward models that stay right away from home: objectives, splits, exact scoring, statistics."""
+"""Reward models that stay right away from home: objectives, splits, exact scoring, statistics.
+
+What an engineer needs is importable from here, and imported when it is asked for (torch and TRL
+take seconds): `ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`,
+`bt_hinge`, `bt_norm`, `bt_dr`, `bt_bsr`, and `bsr`, which can be added to any of them; `load` and
+`score`, a reward model and its exact rewards. `rm_robustness.evaluate` measures one.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .objectives import bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm
+    from .reward_model import load
+    from .scoring import score
+    from .trainer import ObjectiveTrainer
+
+__all__ = [
+    "ObjectiveTrainer",
+    "bsr",
+    "bt",
+    "bt_bsr",
+    "bt_dr",
+    "bt_hinge",
+    "bt_norm",
+    "load",
+    "score",
+]
+
+_MODULES = {"ObjectiveTrainer": "trainer", "load": "reward_model", "score": "scoring"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES.get(name, 'objectives')}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

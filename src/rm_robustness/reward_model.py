@@ -36,36 +36,65 @@ def initialise(backbone: Path, seed: int) -> Any:
     return model
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+def load(
+    source: str | Path, dtype: torch.dtype = torch.float32, revision: str | None = None
+) -> tuple[Any, Any]:
     """Load a reward model and its tokenizer, refusing any weight that would be invented or dropped.
 
-    Raises InputError when the folder is no such checkpoint, its score head is missing or renamed
-    (transformers would draw a new one and go on), or its vocabulary is not the tokenizer's.
+    `source` is a folder, or as a text that names no folder a model of the Hugging Face hub at
+    `revision`; no code of it is run. Raises InputError when it is not to be had, when it is a
+    language model without a score head or that head is renamed (transformers would draw a new one
+    and go on), when it has more than one label, and when its vocabulary is not the tokenizer's.
     """
-    if not (folder / "config.json").is_file():
-        raise InputError(folder, "no config.json", "a sequence-classification checkpoint")
+    local = isinstance(source, Path) or Path(source).is_dir()
+    if local and not (Path(source) / "config.json").is_file():
+        raise InputError(source, "no config.json", "a sequence-classification checkpoint")
+    where: dict[str, Any] = {"pretrained_model_name_or_path": source, "trust_remote_code": False}
+    if not local:
+        where["revision"] = revision or "main"
     try:
         with _quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=dtype, output_loading_info=True, use_safetensors=True
+                **where, dtype=dtype, output_loading_info=True, use_safetensors=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(**where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise InputError(folder, f"unreadable checkpoint ({reason})", "a whole one") from error
-    wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
-    if wrong:
+        if local:
+            raise InputError(source, f"unreadable checkpoint ({reason})", "a whole one") from error
         raise InputError(
-            folder, f"missing or unexpected weights {wrong[:3]}", "exactly those of a reward model",
-            "train or fetch it again; a missing score head is never made up",
-        )  # fmt: skip
-    if model.config.num_labels != 1:
-        raise InputError(folder, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
+            source, f"no folder, and no model of the hub ({reason})", "one of them",
+            "check the spelling, the network, and HF_TOKEN where the model is gated",
+        ) from error  # fmt: skip
+    _check_head(model, info, source)
     rows, words = model.get_input_embeddings().num_embeddings, len(tokenizer)
     padded = rows % 64 == 0 and 0 < rows - words < PADDING
     if rows != words and not padded:
-        raise InputError(folder, f"{rows} embeddings for {words} tokens", "the same vocabulary")
-    return model.eval(), tokenizer
+        raise InputError(source, f"{rows} embeddings for {words} tokens", "the same vocabulary")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
+    """Refuse a model whose reward is not the product of a stored score head and its last token."""
+    if "score" not in dict(model.named_children()):
+        raise InputError(
+            source, f"a {type(model).__name__}, which has no head `score`",
+            "a decoder with a reward head, read at the last token",
+        )  # fmt: skip
+    missing, unexpected = info["missing_keys"], info["unexpected_keys"] - {"lm_head.weight"}
+    if missing == {"score.weight"} and not unexpected:
+        raise InputError(
+            source, "no weights of a reward head (score.weight), as in a language model",
+            "a reward model", "train one on it; a missing score head is never made up",
+        )  # fmt: skip
+    wrong = sorted(missing) + sorted(info["unexpected_keys"])
+    if wrong:
+        raise InputError(
+            source, f"missing or unexpected weights {wrong[:3]}", "exactly those of a reward model",
+            "train or fetch it again",
+        )  # fmt: skip
+    if model.config.num_labels != 1:
+        raise InputError(source, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:

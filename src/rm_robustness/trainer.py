@@ -14,9 +14,10 @@ from transformers import AutoTokenizer, TrainerCallback, TrainerControl, Trainer
 from trl import RewardConfig, RewardTrainer
 
 from . import chat, training
+from .card import card
 from .config import Settings
 from .errors import InputError
-from .files import read_frame, sha256, write_frame, write_json
+from .files import read_frame, sha256, write_frame, write_json, write_text
 from .objectives import OBJECTIVES
 from .record import record
 from .reward_model import initialise, save
@@ -32,6 +33,11 @@ class ObjectiveTrainer(RewardTrainer):  # type: ignore[misc]
     def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.objective = objective
+        if self.args.center_rewards_coefficient:
+            raise InputError(
+                "center_rewards_coefficient", f"{self.args.center_rewards_coefficient}", "none",
+                "the objective replaces the whole loss: say what is wanted there, as bt_bsr does",
+            )  # fmt: skip
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
@@ -126,8 +132,8 @@ def train(
 ) -> Path:  # fmt: skip
     """Train one reward model and return the finished folder, still inside `work`.
 
-    The folder holds the checkpoint, probes.parquet and record.json. A run that was killed goes on
-    from its last checkpoint and ends with the same bits; a finished one is returned as it is.
+    The folder holds the checkpoint, its card, probes.parquet and record.json. A run that was killed
+    goes on from its last checkpoint and ends with the same bits; a finished one is returned as is.
     """
     final, started = work / "final", time.time()
     inputs = {
@@ -180,6 +186,7 @@ def train(
             pairs_dropped=data.dropped,
             **facts,
         )
+        write_text(card("reward_model", made), draft / "README.md")
         write_json(made, draft / "record.json")
         draft.replace(final)
     return final
