@@ -13,8 +13,8 @@ from .config import Settings
 from .files import sha256
 
 PACKAGES = (
-    "accelerate", "datasets", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "snakemake",
-    "tokenizers", "torch", "transformers", "trl",
+    "accelerate", "alpaca_eval", "datasets", "numpy", "openai", "pandas", "pyarrow", "safetensors",
+    "scikit-learn", "scipy", "snakemake", "tokenizers", "torch", "transformers", "trl",
 )  # fmt: skip
 
 
