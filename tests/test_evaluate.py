@@ -1,0 +1,262 @@
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rm_robustness import chat, rm_bench, scenarios
+from rm_robustness.errors import InputError
+from rm_robustness.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
+from rm_robustness.files import read_frame, write_csv, write_frame
+from rm_robustness.metrics import kendall_tau_per_prompt
+from rm_robustness.reward_model import initialise, load, save
+from rm_robustness.scoring import score
+from rm_robustness.sources.rm_bench import DOMAINS, KINDS, STYLES
+
+ESTIMATE = ["value", "ci_low", "ci_high", "n_prompts", "n_undefined", "n_ties"]
+
+
+@pytest.fixture(scope="module")
+def model(llama, tmp_path_factory):
+    """The folder of a reward model with a random head."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    save(initialise(llama, seed=1), AutoTokenizer.from_pretrained(llama), folder)
+    return folder
+
+
+def bench() -> pd.DataFrame:
+    """Two prompts a domain; richer styles are longer, and a rejected response than a chosen one."""
+    rows = [
+        {
+            "prompt_id": f"{domain}-{n}",
+            "response_id": f"{domain}-{n}-{kind}-{style}",
+            "prompt": f"question {n} ?",
+            "response": "word " * (3 * rank + n) + ("x" if kind == "chosen" else "xx"),
+            "response_model": f"{kind}-{style}",
+            "gold": float(kind == "chosen"),
+            "domain": domain,
+            "style": style,
+            "kind": kind,
+        }
+        for domain in DOMAINS
+        for n in (1, 2)
+        for kind in KINDS
+        for rank, style in enumerate(STYLES)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def runs(splits, tmp_path):
+    """A run folder with splits and RM-Bench, and no results."""
+    folder = tmp_path / "runs" / "tiny"
+    shutil.copytree(splits, folder / "splits")
+    write_frame(bench(), folder / "raw" / "rm_bench.parquet")
+    return folder
+
+
+def measure(model: object, runs: Path, **options: object) -> pd.DataFrame:
+    return evaluate(str(model), runs, resamples=200, **options)
+
+
+def of(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    return frame[frame["kind"] == kind].set_index("metric")
+
+
+def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_path):
+    for split in scenarios.METRICS.values():
+        scores = score(*load(model), read_frame(runs / "splits" / f"{split}.parquet"), 0)
+        write_frame(scores, scenarios.score_path(runs, "tiny", "bt", 0, split))
+    published = tmp_path / "published.csv"
+    published.write_text("artifact,model,method,lambda,metric,value\n")
+    settings = {
+        "preset": "tiny", "backbones": {"tiny": {"paper_model": None}}, "objectives": ["bt"],
+        "seeds": [0], "reference": "bt", "bsr": {"weight": 1e-3, "reduction": "release"},
+        "micro_batch": 8, "resamples": 200, "seed": 0, "paper_values": published,
+    }  # fmt: skip
+    expected = scenarios.table5(runs, settings)
+    found = measure(model, runs)
+    for kind, method in (("model", "bt"), ("baseline", "length")):
+        theirs = expected[expected["method"] == method].set_index("metric")[ESTIMATE]
+        ours = of(found, kind).loc[theirs.index, ESTIMATE]
+        np.testing.assert_allclose(ours.astype(float), theirs.astype(float), atol=1e-12)
+
+
+def test_rm_bench_is_measured_in_percent(model, runs):
+    frame = measure(model, runs)
+    rewards = score(*load(model), bench(), 0)["reward"].to_numpy()
+    expected = rm_bench.accuracies(rm_bench.per_prompt(bench(), rewards))
+    ours = of(frame, "model").loc[list(rm_bench.METRICS), "value"]
+    assert ours.to_dict() == pytest.approx(expected)
+    # By hand: longer is better only where the chosen response has the richer style.
+    length = of(frame, "baseline")["value"][list(rm_bench.METRICS)]
+    third = dict.fromkeys(["chat", "math", "code", "safety", "overall"], 100 / 3)
+    assert length.to_dict() == pytest.approx(third | {"hard": 0.0, "normal": 0.0, "easy": 100.0})
+
+
+def test_the_preset_s_own_models_stand_below(model, runs):
+    row = {"preset": "tiny", "n_seeds": 4, "n_prompts": 9, "ci_low": 0.3, "ci_high": 0.5}
+    tables = {"table5": ("mutual_disjoint_tau", 0.4), "table2": ("hard", 47.8)}
+    for name, (metric, value) in tables.items():
+        rows = [
+            row | {"backbone": b, "method": m, "metric": metric, "value": value}
+            for b, m in (("big", "bt"), ("big", "bt-bsr@1e-2"), ("-", "length"))
+        ]
+        write_csv(pd.DataFrame(rows), runs / "results" / f"{name}.csv")
+    frame = measure(model, runs)
+    assert list(frame["kind"].unique()) == ["model", "baseline", "reference"]
+    reference = frame[frame["kind"] == "reference"]
+    assert list(zip(reference["name"], reference["value"], strict=True)) == [
+        ("big/bt", 0.4), ("big/bt-bsr@1e-2", 0.4), ("big/bt", 47.8), ("big/bt-bsr@1e-2", 47.8),
+    ]  # fmt: skip
+    text = table(frame).splitlines()
+    names = [line.split("  ")[0] for line in text]
+    first = names.index("big/bt")
+    assert names[first - 2].endswith("/mine") and names[first - 1] == "length"
+    assert "0.4000 ± 0.1000" in text[first] and "47.8 ± 0.1" in "\n".join(text)
+    assert len({line.index("mutual") for line in text if "mutual" in line}) == 1
+
+
+def test_every_metric_has_a_row_and_an_interval(model, runs):
+    frame = measure(model, runs)
+    assert list(frame) == COLUMNS
+    for kind in ("model", "baseline"):
+        rows = of(frame, kind)
+        assert list(rows.index) == list(METRICS)
+        assert (rows["ci_low"] <= rows["value"]).all() and (rows["value"] <= rows["ci_high"]).all()
+    assert (of(frame, "model")["n_left_out"] == 0).all()
+
+
+def test_without_rm_bench_its_rows_are_empty_and_a_line_says_how_to_make_it(model, runs):
+    (runs / "raw" / "rm_bench.parquet").unlink()
+    frame = measure(model, runs)
+    rows = of(frame, "model").loc[list(rm_bench.METRICS)]
+    assert rows["value"].isna().all()
+    command = "snakemake --configfile config/tiny.yaml -- runs/tiny/raw/rm_bench.parquet"
+    assert f"not measured; to make it: {command}" in table(frame)
+    shown = {row["metric"]: row["value"] for row in json.loads(as_json(frame))}
+    assert shown["hard"] is None and shown["in_domain_accuracy"] is not None
+
+
+def test_missing_splits_name_the_command_that_makes_them(model, tmp_path):
+    runs = tmp_path / "runs" / "demo"
+    command = f"snakemake --configfile config/demo.yaml -- {runs}/splits/manifest.json"
+    with pytest.raises(InputError, match=f"in_domain.*no such file.*{command}"):
+        measure(model, runs)
+
+
+def test_a_preset_that_does_not_exist_is_an_error_of_input(model, runs):
+    with pytest.raises(InputError, match="nowhere"):
+        measure(model, runs.parent / "nowhere")
+
+
+@pytest.fixture
+def copy(model, tmp_path):
+    return Path(shutil.copytree(model, tmp_path / "copy"))
+
+
+def test_a_tokenizer_without_chat_template_is_refused(copy, runs):
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match=r"copy.*without chat template.*chat_template\.jinja"):
+        measure(copy, runs)
+
+
+def test_a_padding_token_is_not_needed(model, copy, runs):
+    for name, key in (("config.json", "pad_token_id"), ("tokenizer_config.json", "pad_token")):
+        settings = json.loads((copy / name).read_text())
+        assert settings.pop(key) is not None
+        (copy / name).write_text(json.dumps(settings))
+    assert load(copy)[1].pad_token is None
+    frames = [measure(folder, runs).assign(name="") for folder in (model, copy)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_a_model_that_pads_with_its_end_token_is_read_where_transformers_reads_it(copy, runs):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    settings = json.loads((copy / "config.json").read_text())
+    settings["pad_token_id"] = settings["eos_token_id"]
+    (copy / "config.json").write_text(json.dumps(settings))
+    plain = AutoModelForSequenceClassification.from_pretrained(copy)
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    rows = read_frame(runs / "splits" / "mutual_disjoint.parquet")
+    ids = chat.pair_ids(tokenizer, list(rows["prompt"]), list(rows["response"]))
+    assert {own[-1] for own in ids} == {plain.config.pad_token_id}
+    with torch.no_grad():
+        rewards = [plain(input_ids=torch.tensor([own])).logits.item() for own in ids]
+    by_prompt = [np.reshape(column, (-1, 4)) for column in (rewards, rows["gold"])]
+    tau = np.nanmean(kendall_tau_per_prompt(*by_prompt))
+    assert of(measure(copy, runs), "model")["value"]["mutual_disjoint_tau"] == pytest.approx(tau)
+
+
+@pytest.fixture
+def long(runs):
+    """One response of the first in-domain prompt has 200 words; the model's context is 96."""
+    path = runs / "splits" / "in_domain.parquet"
+    frame = read_frame(path)
+    frame.loc[1, "response"] = "word " * 200
+    write_frame(frame, path)
+    return frame
+
+
+def test_a_response_beyond_the_context_stops(model, runs, long):
+    where = f"in_domain, response {long['response_id'][1]}"
+    with pytest.raises(InputError, match=f"{where}.*96 or fewer.*never cut; --skip-long"):
+        measure(model, runs)
+
+
+def test_prompts_beyond_the_context_are_left_out_and_counted_when_asked(model, runs, long):
+    frame = measure(model, runs, skip_long=True)
+    for kind in ("model", "baseline"):
+        rows = of(frame, kind)
+        assert rows["n_left_out"].to_dict() == dict.fromkeys(METRICS, 0) | {"in_domain_accuracy": 1}
+        n_prompts = rows["n_prompts"] + rows["n_undefined"]
+        assert n_prompts["in_domain_accuracy"] == long["prompt_id"].nunique() - 1
+    assert "too long for the model's context: 1 of in_domain." in table(frame)
+
+
+def test_where_no_prompt_fits_nothing_is_measured(model, runs):
+    path = runs / "splits" / "in_domain.parquet"
+    write_frame(read_frame(path).assign(response="word " * 200), path)
+    with pytest.raises(InputError, match="in_domain: found no prompt that fits 96 tokens"):
+        measure(model, runs, skip_long=True)
+
+
+def test_a_reward_that_is_not_a_number_names_the_response(copy, runs):
+    weights = load_file(copy / "model.safetensors")
+    weights["score.weight"][0, 0] = float("nan")
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    first = read_frame(runs / "splits" / "in_domain.parquet")["response_id"][0]
+    with pytest.raises(InputError, match=f"in_domain, response {first}: found a reward of nan"):
+        measure(copy, runs)
+
+
+def test_bfloat16_is_near_float32(model, runs):
+    exact, half = (of(measure(model, runs, dtype=d), "model") for d in ("float32", "bfloat16"))
+    taus = [metric for metric in scenarios.METRICS if metric.endswith("tau")]
+    assert (exact["value"][taus] - half["value"][taus]).abs().max() < 0.1
+    assert not exact["value"].equals(half["value"])
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_the_verb_prints_a_table_or_json(model, runs, monkeypatch, capsys, as_list):
+    monkeypatch.chdir(runs.parent.parent)
+    run(
+        Namespace(
+            model=str(model), preset="tiny", revision=None, dtype="float32", batch_tokens=4096,
+            skip_long=False, json=as_list,
+        )
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    if as_list:
+        assert {row["name"] for row in json.loads(out)} == {str(model), "length"}
+    else:
+        assert out.startswith("Four scenarios of preset tiny")
+    assert "mutual_disjoint: " in err and "mutual_disjoint: " not in out
