@@ -6,10 +6,14 @@ ENV := .venv
 BIN := $(ENV)/bin
 TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: reproduce env test test-quick lint lock clean
+.PHONY: reproduce report env test test-quick lint lock clean
 
 reproduce: env
 	source $(BIN)/activate && snakemake all
+
+# One page with every table, figure, verdict and run time.
+report: env
+	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
 
 env: $(ENV)/ready
 

@@ -15,10 +15,12 @@ import yaml
 from snakemake.utils import update_config
 
 from rm_robustness import generate
+from rm_robustness.checks import check
 from rm_robustness.config import (
     backbone_settings,
-    check,
     known_objective,
+    policies,
+    policy_settings,
     read_settings,
     reward_model_settings,
 )
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 PRESETS = ("demo", "small", "paper")
 DELETED = object()
+RELEASED = {"repo": "a/b", "revision": None, "chat": {"template": None, "eos": "e", "pad": "p"}}
 
 
 @functools.cache
@@ -97,20 +100,24 @@ def test_an_override_alone_is_refused_with_the_way_to_use_it():
 def test_the_paper_preset_holds_the_papers_numbers():
     config = preset("paper")
     rates = {
-        name: backbone["reward_model_learning_rate"]
+        name: backbone["reward_models"]["learning_rate"]
         for name, backbone in config["backbones"].items()
     }
     assert rates == {
         "Llama-3.2-1B": 5e-6, "Qwen2.5-1.5B": 5e-6, "Llama-3.2-3B": 3e-6, "Qwen2.5-3B": 3e-6,
-        "Llama-3.1-8B": 2e-6, "Qwen2.5-7B": 2e-6,
+        "Llama-3.1-8B": 2e-6, "Qwen2.5-7B": 2e-6, "Llama-3.1-8B-Instruct": 2e-6,
+        "Qwen2.5-1.5B-tulu3": 5e-6,
     }  # fmt: skip
     assert len(config["responses"]["train_models"]) == 17
     assert len(config["grid"]["seeds"]) == 4
     assert (config["sft"]["global_batch"], config["sft"]["learning_rate"]) == (512, 1e-5)
     assert config["reward_models"]["global_batch"] == 128
     assert config["splits"]["train_prompts"] == 51200
-    assert config["large"]["devices"] * config["large"]["micro_batch"] == 128
-    assert config["rloo"]["beta"] == 0.05
+    large = reward_model_settings(config, "Llama-3.1-8B-Instruct", "bt-bsr")
+    assert (large["learning_rate"], large["max_length"], large["global_batch"]) == (2e-6, 2048, 128)
+    assert (config["rloo"]["beta"], config["rloo"]["k"], config["rloo"]["epochs"]) == (0.05, 2, 5)
+    assert policy_settings(config, "standard-bt")["learning_rate"] == 2e-6
+    assert policy_settings(config, "large-bt-bsr")["learning_rate"] == 1e-6
 
 
 def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_eos():
@@ -121,8 +128,9 @@ def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_e
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Yo"},
     ]
-    for backbone in preset("paper")["backbones"].values():
-        template = backbone["chat"]["template"]
+    templates = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
+    assert len(templates) == 2  # the 8B part keeps its tokenizer's own
+    for template in templates - {None}:
         whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
         assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
         asked = render_jinja_template(
@@ -261,15 +269,27 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "sft/epochs", DELETED, "sft: found no key 'epochs'"),
         ("demo", "backbones/llama", None, r"backbones\.llama: found None; expected a section"),
         ("demo", "responses/source", "wrold", r"responses\.source: .* did you mean 'world'"),
-        ("demo", "sft/source", "chats", r"sft\.source: found 'chats'; .*known: world"),
+        ("demo", "backbones/llama/sft", "chats", r"llama\.sft: found 'chats'; .*known: world"),
         ("demo", "responses/valid_models", ["ash", "oak"], r"\['ash', 'oak'\] in train_models and"),
         ("demo", "responses/valid_models", ["danube"], "found 1 models; expected 4 or more"),
         ("demo", "grid/backbones", ["lama"], r"grid\.backbones: .* did you mean 'llama'"),
         ("demo", "grid/objectives", ["bt", "bt-brs"], r"grid\.objectives: .* mean 'bt-bsr'"),
         ("demo", "reward_models/global_batch", 24, "a multiple of reward_models.micro_batch"),
-        ("demo", "backbones/llama/sft", False, r"backbones\.llama\.sft: .*starts untrained"),
+        ("demo", "backbones/llama/sft", None, r"backbones\.llama\.sft: .*starts untrained"),
         ("demo", "backbones/llama/chat/pad", "<|end|>", r"llama\.chat\.pad: .*the EOS"),
-        ("small", "backbones/SmolLM2-135M/sft", True, "false, as the section sft is null"),
+        ("small", "backbones/SmolLM2-135M/sft", "rm_bench", "of kind 'local'; .*synthetic or"),
+        ("paper", "sft", None, r"Llama-3\.2-1B\.sft: .*null, as the section sft is null"),
+        ("demo", "rm_bench/source", "wrold", r"rm_bench\.source: .* did you mean 'world'"),
+        ("demo", "rm_bench/backbone", "lama", "rm_bench or ranks: .* did you mean 'llama'"),
+        ("demo", "rm_bench/objectives", ["bt", "bt-brs"], "rm_bench or ranks: .* mean 'bt-bsr'"),
+        ("demo", "rm_bench", None, "ranks: found a section; expected null"),
+        ("demo", "rloo", None, "alpaca_eval: found a section; expected null"),
+        ("demo", "rloo/runs/large/policy", "qwen", r"rloo\.runs\.large\.policy: .* mean 'qwen2'"),
+        ("demo", "rloo/runs/large/reward_models/bt", "llama/b", r"large\.reward_models: .*'bt'"),
+        ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 256"),
+        ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
+        ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
+        ("paper", "released/bt-x", RELEASED, "found 'bt-x'; expected a name"),
         (
             "paper", "responses/generate/models/gemma-2b-it", {"model": "x", "revision": None},
             "a model of responses.valid_models; did you mean 'gemma-2-2b-it'",
@@ -300,8 +320,20 @@ def test_a_wrong_objective_is_refused(name):
 def test_a_backbone_without_sft_does_not_depend_on_the_section():
     config = preset("demo")
     assert backbone_settings(config, "llama")["sft"]["epochs"] == 1
-    config["backbones"]["llama"]["sft"] = False
+    config["backbones"]["llama"]["sft"] = None
     assert backbone_settings(config, "llama")["sft"] is None
+
+
+def test_a_policy_s_seeds_take_the_seeds_of_their_reward_models_in_turn():
+    paper = policies(preset("paper"))
+    assert sorted(paper) == ["large-bt", "large-bt-bsr", "standard-bt", "standard-bt-bsr"]
+    assert paper["standard-bt-bsr"]["reward_models"] == {
+        seed: f"Qwen2.5-3B/bt-bsr/seed-{seed}" for seed in range(3)
+    }
+    assert set(paper["large-bt"]["reward_models"].values()) == {
+        "Llama-3.1-8B-Instruct/skywork/seed-90"
+    }
+    assert policies(preset("small")) == {}
 
 
 def test_settings_are_read_alike_from_json_and_from_a_file(tmp_path):
@@ -354,6 +386,8 @@ def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     trainings = sum(int(counts[f"reward_models_{seed}"]) for seed in range(4))
     assert trainings == 4 * 5 * 4  # backbones x objectives x seeds
+    assert counts["reward_models_90"] == "4"  # the 8B part: bt and three weights
+    assert (counts["released"], counts["policies_0"]) == ("1", "4")
     demo, paper = preset("demo"), preset("paper")
     foreign = ["runs/demo", "logs/demo", '"synthetic"', '"programmatic"']
     foreign += [

@@ -19,11 +19,33 @@ from conftest import ROOT, training_settings
 CUT = {
     "preset": "cut",
     "grid": {"objectives": ["bt", "bt-bsr"], "seeds": [0, 1]},
-    "sources": {"world": {"prompts": 260, "chats": 300}},
+    "sources": {"world": {"prompts": 260, "chats": 300, "instructions": 12, "subtle_prompts": 4}},
     "splits": {"train_prompts": 200, "evaluation_prompts": 30},
     "reward_models": {"epochs": 1, "probe_pairs": 16, "probe_looks": 3, "save_steps": 5},
+    "rm_bench": {"objectives": ["bt", "bt-bsr", "bt-bsr@1e-2"], "seeds": [0, 1]},
+    "ranks": {"rows": [16, 64]},
+    "rloo": {
+        "runs": {
+            name: {
+                "reward_models": {"bt": "llama/bt", "bt-bsr": "llama/bt-bsr"},
+                "reward_model_seeds": [0, 1],
+            }
+            for name in ("standard", "large")
+        },
+        "seeds": [0, 1],
+        "seeds_per_job": 2,
+        "epochs": 2,
+        "prompts_per_update": 10,
+        "micro_batch": 5,
+        "response_length": 16,
+        "look_every": 2,
+        "look_prompts": 8,
+        "save_updates": 1,
+    },
+    "alpaca_eval": {"seeds": [0, 1], "generation": {"max_new_tokens": 16}},
     "statistics": {"resamples": 100},
 }
+JUDGED_SO_FAR = "work/alpaca_eval/*.jsonl"
 SCENARIOS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 
 
@@ -67,18 +89,33 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_table_and_figures_are_there_and_full(finished):
-    table = pd.read_csv(finished / "results/table5.csv")
-    trained = table[table["backbone"] != "-"]
-    assert len(trained) == 2 * 2 * 4
-    assert trained[["value", "ci_low", "ci_high", "n_seeds"]].notna().all().all()
-    assert (trained["n_seeds"] == 2).all()
-    assert (table["preset"] == "cut").all()
-    assert table["paper"].isna().all()
-    assert set(table.loc[table["backbone"] == "-", "method"]) == {"length"}
-    for n in (1, 2, 3, 4):
+def test_every_table_and_figure_is_there_and_full(finished):
+    for name, rows in (("table1", 6), ("table2", 24), ("table3", 9), ("table5", 16)):
+        table = pd.read_csv(finished / f"results/{name}.csv")
+        assert (table["preset"] == "cut").all()
+        assert table["paper"].isna().all()
+        measured = table[(table["method"] != "length")]
+        if name == "table1":
+            measured = measured[measured["n"] == measured["n"].max()]
+        measured = measured[~((measured["method"] == "sft") & measured["value"].isna())]
+        assert len(measured) >= rows
+        assert measured[["value", "ci_low", "ci_high"]].notna().all().all()
+    settings = pd.read_csv(finished / "results/table4.csv")
+    assert set(settings["run"]) >= {"standard", "large"}
+    for n in range(1, 7):
         for suffix in ("png", "pdf", "csv"):
             assert (finished / f"results/figure{n}.{suffix}").stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_every_claim_has_a_verdict_about_this_preset_alone(finished):
+    claims = pd.read_csv(finished / "results/claims.csv")
+    assert list(claims["claim"].unique()) == [f"C{n}" for n in range(1, 14)]
+    unmeasured = claims[(claims["part"] == "all") & (claims["verdict"] == "not measured")]
+    assert list(unmeasured["claim"]) == ["C13"]  # the demo has one size
+    assert (claims["preset"] == "cut").all()
+    text = (finished / "results/claims.md").read_text(encoding="utf-8")
+    assert "not about the paper" in text
 
 
 @pytest.mark.slow
@@ -127,14 +164,24 @@ def test_two_cores_give_the_same_bits_as_one(finished, tmp_path):
         folder, "--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
-    assert len(csvs(folder)) == 5
+    assert len(csvs(folder)) == 12
     assert csvs(folder) == csvs(finished)
 
 
 @pytest.mark.slow
-def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path):
-    """kill -9 of Snakemake and all its jobs in the middle of training, then the same again."""
-    folder = clone(tmp_path)
+@pytest.mark.parametrize(
+    ("lost", "seen"),
+    [
+        ("runs", "work/reward_models/*/*/seed-1/checkpoint-*/complete"),
+        ("runs/cut/policies", "work/policies/*/seed-0/checkpoint-*/complete"),
+        ("runs/cut/alpaca_eval/annotations.parquet", JUDGED_SO_FAR),
+    ],
+)
+def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, seen):
+    """kill -9 of Snakemake and all its jobs in the middle of long work, then the same again."""
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder, symlinks=True)
+    shutil.rmtree(folder / lost) if (folder / lost).is_dir() else (folder / lost).unlink()
     arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
@@ -142,7 +189,7 @@ def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 300
-    while not list(folder.glob("runs/cut/work/reward_models/*/*/seed-1/checkpoint-*/complete")):
+    while not list(folder.glob(f"runs/cut/{seen}")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -172,8 +219,9 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
     assert not any(name.startswith("reward_models") for name in hinge)
     bsr = planned({"objectives": {"bt-bsr": {"weight": 0.01}}})
     assert bsr["reward_models_0"] == 2 and bsr["scores_0"] == 2 and bsr["table5"] == 1
+    assert bsr["policies_0"] == 2 and bsr["rm_bench_scores_0"] == 1 and "table4" not in bsr
     assert "backbone" not in bsr and "splits" not in bsr
-    assert planned({"epochs": 2})["reward_models_0"] == 4
+    assert planned({"epochs": 2})["reward_models_0"] == 5
 
 
 @pytest.mark.slow

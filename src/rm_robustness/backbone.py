@@ -20,11 +20,12 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from . import chat, training
+from .card import card
 from .config import Settings
 from .errors import InputError
-from .files import read_frame, sha256, whole, write_json
+from .files import read_frame, sha256, whole, write_json, write_text
 from .record import record
-from .reward_model import save
+from .reward_model import load, save
 
 
 def fetch(settings: Settings, folder: Path) -> None:
@@ -187,13 +188,30 @@ def build(
         model, facts = _tune(model, tokenizer, ids, sft, work, label)
     draft = work / "draft"
     save(model, tokenizer, draft)
-    made = {**settings, "sft": sft}
     seed = sft["seed"] if sft else None
-    write_json(
-        record(made, files, sorted(draft.iterdir()), seed, started, **facts), draft / "record.json"
-    )
+    made = record({**settings, "sft": sft}, files, sorted(draft.iterdir()), seed, started, **facts)
+    write_text(card("backbone", made), draft / "README.md")
+    write_json(made, draft / "record.json")
     draft.replace(final)
     return final
+
+
+def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
+    """Take a downloaded reward model into the form of ours: one file, its chat format, a record.
+
+    `settings` is an entry of the section `released`. Its head is checked as for any reward model.
+    Returns the finished folder inside `work`.
+    """
+    started = time.time()
+    model, tokenizer = load(pretrained.parent / "model", torch.float32)
+    chat.prepare(tokenizer, settings["chat"], "released")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    with whole(work / "final") as draft:
+        save(model, tokenizer, draft)
+        made = record(settings, {"pretrained": pretrained}, sorted(draft.iterdir()), None, started)
+        write_json(made, draft / "record.json")
+        shutil.rmtree(work / "final", ignore_errors=True)
+    return work / "final"
 
 
 def _tune(

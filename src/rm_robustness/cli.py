@@ -1,7 +1,4 @@
-"""`rm-robustness VERB`: what every rule calls, and a person can call without Snakemake.
-
-Heavy libraries are imported inside the verbs, so that `--help` and the small verbs start at once.
-"""
+"""`rm-robustness VERB`: what every rule calls, and a person can call without Snakemake."""
 
 import argparse
 import errno
@@ -10,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from .config import Settings, read_settings
+from . import verbs
+from .config import read_settings
 from .errors import InputError
 
 
@@ -54,10 +52,10 @@ def _refuse(line: str) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line; one verb a rule."""
     top = argparse.ArgumentParser(prog="rm-robustness", description=__doc__)
-    verbs = top.add_subparsers(required=True, metavar="VERB")
+    commands = top.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(verb=function)
         return sub
 
@@ -71,41 +69,53 @@ def parser() -> argparse.ArgumentParser:
         else:
             sub.add_argument(name, required=True, type=Path, help=text)
 
-    sub = verb("responses", responses, "bring a source's responses into one parquet file")
+    sub = verb("responses", verbs.responses, "bring a source's responses into one parquet file")
     settings(sub, "a section of `sources` with the section `responses`")
     path(sub, "--output", "responses.parquet")
 
-    sub = verb("chats", chats, "bring the language model's conversations into one parquet file")
+    sub = verb("chats", verbs.chats, "bring conversations for SFT into one parquet file")
     settings(sub, "a section of `sources`")
     path(sub, "--output", "chats.parquet")
 
-    sub = verb("generate", generate, "let one response model answer every prompt")
+    sub = verb("preferences", verbs.preferences, "bring somebody else's pairs into one file")
+    settings(sub, "a section of `sources`")
+    path(sub, "--output", "parquet in the shape of the split `train`")
+
+    sub = verb("rm_bench", verbs.rm_bench, "bring RM-Bench into one parquet file")
+    settings(sub, "a section of `sources`")
+    path(sub, "--output", "rm_bench.parquet")
+
+    sub = verb("instructions", verbs.instructions, "bring AlpacaEval's instructions and baseline")
+    settings(sub, "a section of `sources`")
+    path(sub, "--output", "folder for instructions.parquet and df_gamed.csv")
+
+    sub = verb("generate", verbs.generate, "let one response model answer every prompt")
     settings(sub, "the section `responses.generate` with the model")
     path(sub, "--prompts", "responses.parquet, whose prompts are answered")
     path(sub, "--output", "parquet of the new responses")
 
-    sub = verb("gold", gold, "label responses with the gold preference r*")
+    sub = verb("gold", verbs.gold, "label responses with the gold preference r*")
     settings(sub, "the section `gold`")
     path(sub, "--responses", "parquet files of responses", many=True)
     path(sub, "--output", "gold.parquet")
 
-    sub = verb("splits", split, "cut labelled responses into train and the four scenarios")
+    sub = verb("splits", verbs.split, "cut labelled responses into train and the four scenarios")
     settings(sub, "the section `splits` with the response models")
     path(sub, "--gold", "gold.parquet")
     path(sub, "--output", "folder for the five splits and manifest.json")
 
-    sub = verb("pretrained", pretrained, "download a pretrained model (on a machine with network)")
+    sub = verb("pretrained", verbs.pretrained, "download a model (needs the network)")
     settings(sub, "a backbone's section `init`")
     path(sub, "--output", "folder")
 
-    sub = verb("backbone", backbone, "make one backbone: initialise, and SFT where asked")
+    sub = verb("backbone", verbs.backbone, "make one backbone: initialise, and SFT where asked")
     settings(sub, "a backbone's section and the section `sft`")
     sub.add_argument("--chats", type=Path, help="chats.parquet, for SFT")
     sub.add_argument("--pretrained", type=Path, help="manifest.json of a downloaded model")
     path(sub, "--work", "folder for checkpoints, kept while the job is unfinished")
     path(sub, "--output", "folder of the backbone")
 
-    sub = verb("train", train, "train reward models: one backbone, one objective, some seeds")
+    sub = verb("train", verbs.train, "train reward models: one backbone, one objective, some seeds")
     settings(sub, "the section `reward_models` for one backbone and objective")
     path(sub, "--backbone", "folder of the backbone")
     path(sub, "--train", "train.parquet")
@@ -114,187 +124,93 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--work", "folder for checkpoints, kept while the job is unfinished")
     path(sub, "--output", "folder that gets a folder seed-N for each seed")
 
-    sub = verb("score", score, "score responses with reward models")
+    sub = verb("adopt", verbs.adopt, "take a released reward model into the form that ours have")
+    settings(sub, "an entry of the section `released`")
+    path(sub, "--pretrained", "manifest.json of the downloaded model")
+    path(sub, "--work", "folder for what is not finished")
+    path(sub, "--output", "folder of the reward model")
+
+    sub = verb("rloo", verbs.rloo, "train a policy with RLOO against reward models, some seeds")
+    settings(sub, "the section `rloo` for one policy")
+    path(sub, "--policy", "folder of the backbone that the policy starts from")
+    path(sub, "--reward-models", "folders of reward models, one a seed", many=True)
+    path(sub, "--prompts", "a split, whose prompts are answered")
+    sub.add_argument("--seeds", required=True, type=int, nargs="+", help="a training for each")
+    path(sub, "--work", "folder for checkpoints, kept while the job is unfinished")
+    path(sub, "--output", "folder that gets a folder seed-N for each seed")
+
+    sub = verb("score", verbs.score, "score responses with reward models")
     path(sub, "--model", "folders of reward models", many=True)
     path(sub, "--data", "splits (parquet), each scored with each model", many=True)
     path(sub, "--output", "parquet files of scores: model by model, split by split", many=True)
     sub.add_argument("--batch-tokens", type=int, default=8192, help="tokens a batch; 0: one by one")
 
-    sub = verb("table5", table5, "the four metrics of every reward model, with intervals")
-    settings(sub, "what the table shows")
-    path(sub, "--runs", "folder runs/PRESET")
-    path(sub, "--output", "table5.csv; table5.md is written beside it")
+    sub = verb("ranks", verbs.ranks, "effective rank of hidden states, train set and RM-Bench")
+    settings(sub, "`ranks` with `scoring` and a seed")
+    path(sub, "--model", "folders of reward models", many=True)
+    path(sub, "--train", "train.parquet")
+    path(sub, "--rm-bench", "rm_bench.parquet")
+    path(sub, "--output", "parquet files, one a model", many=True)
+
+    sub = verb("answers", verbs.answers, "let policies answer AlpacaEval's instructions")
+    settings(sub, "`alpaca_eval.generation`")
+    path(sub, "--model", "folders of policies", many=True)
+    path(sub, "--instructions", "instructions.parquet")
+    path(sub, "--output", "parquet files, one a model", many=True)
+
+    sub = verb("judge", verbs.judge, "let AlpacaEval's judge compare answers with the baseline's")
+    settings(sub, "`alpaca_eval.judge` with the section `gold`")
+    path(sub, "--instructions", "instructions.parquet")
+    path(sub, "--answers", "parquet files of answers", many=True)
+    path(sub, "--work", "folder that keeps what was judged while the job is unfinished")
+    path(sub, "--output", "annotations.parquet")
+
+    for number, text in TABLES.items():
+        sub = verb(f"table{number}", verbs.table, text)
+        sub.set_defaults(number=number)
+        settings(sub, "what the table shows")
+        path(sub, "--runs", "folder runs/PRESET")
+        path(sub, "--output", f"table{number}.csv; .md, .html and .record.json go beside it")
 
     for number, text in FIGURES.items():
-        sub = verb(f"figure{number}", figure, text)
+        sub = verb(f"figure{number}", verbs.figure, text)
         sub.set_defaults(number=number)
         settings(sub, "what the figure shows")
         path(sub, "--runs", "folder runs/PRESET")
         path(sub, "--output", "figure without its suffix: .png, .pdf and .csv are written")
 
-    sub = verb(
-        "figure4", draw_figure4, "the four metrics of every reward model, drawn from table 5"
-    )
-    path(sub, "--table", "table5.csv")
-    path(sub, "--output", "figure without its suffix: .png, .pdf and .csv are written")
+    sub = verb("claims", verbs.claims, "a verdict on each of the paper's claims")
+    settings(sub, "the sections that the tables show")
+    path(sub, "--runs", "folder runs/PRESET")
+    path(sub, "--output", "claims.csv; .md, .html and .record.json go beside it")
+
+    sub = verb("run-times", verbs.run_times, "what each phase of a run took")
+    path(sub, "--benchmarks", "folder of Snakemake's benchmark files")
+    path(sub, "--output", "html page")
+
+    sub = verb("evaluate", verbs.evaluate, "how robust is my reward model? all scenarios, RM-Bench")
+    sub.add_argument("model", metavar="MODEL", help="folder, or model of the Hugging Face hub")
+    sub.add_argument("--preset", default="demo", help="whose data are used, runs/PRESET")
+    sub.add_argument("--revision", help="commit of a hub model")
+    sub.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    sub.add_argument("--batch-tokens", type=int, default=8192, help="tokens a batch; 0: one by one")
+    sub.add_argument("--skip-long", action="store_true", help="leave out prompts that do not fit")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return top
 
 
+TABLES = {
+    1: "effective rank on the train set and on RM-Bench",
+    2: "RM-Bench with the ablation of lambda",
+    3: "AlpacaEval 2.0: length and win rates of the policies",
+    4: "the configuration of RLOO in force",
+    5: "the four metrics of every reward model, with intervals",
+}
 FIGURES = {
     1: "||W_p|| through training with bt",
     2: "||h_w - h_l|| through training with bt",
     3: "||h|| per scenario, bt against bt-bsr",
+    4: "the four metrics of every reward model, drawn from table 5",
+    5: "RLOO: proxy reward against KL, and gold through training",
+    6: "RLOO with the large reward models: proxy reward through training",
 }
-
-
-def responses(options: argparse.Namespace) -> None:
-    """Read a source of any kind into the raw frame."""
-    from .files import write_frame
-    from .sources import read_responses
-
-    write_frame(read_responses(options.settings, options.output.parent), options.output)
-
-
-def chats(options: argparse.Namespace) -> None:
-    """Read conversations for SFT into a frame with a column `messages`."""
-    from .files import write_frame
-    from .sources import read_chats
-
-    write_frame(read_chats(options.settings), options.output)
-
-
-def generate(options: argparse.Namespace) -> None:
-    """Answer every prompt with one response model."""
-    from .files import read_frame
-    from .generate import generate_to
-
-    prompts = read_frame(options.prompts, ["example_id", "prompt"])
-    prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
-    generate_to(prompts.reset_index(drop=True), options.settings, options.output)
-
-
-def gold(options: argparse.Namespace) -> None:
-    """Label responses."""
-    import pandas as pd
-
-    from .files import read_frame, write_frame
-    from .gold import add_gold
-
-    columns = ["example_id", "prompt", "response", "response_model"]
-    frames = [read_frame(path, columns) for path in options.responses]
-    write_frame(add_gold(pd.concat(frames, ignore_index=True), options.settings), options.output)
-
-
-def split(options: argparse.Namespace) -> None:
-    """Build the splits and their manifest."""
-    from .files import read_frame, sha256, write_frame, write_json
-    from .splits import build
-
-    frame = read_frame(options.gold, ["example_id", "prompt", "response", "response_model", "gold"])
-    splits, facts = build(frame, options.settings)
-    for name, rows in splits.items():
-        write_frame(rows, options.output / f"{name}.parquet")
-    hashes = {name: sha256(options.output / f"{name}.parquet") for name in splits}
-    manifest = {"settings": options.settings, "source_sha256": sha256(options.gold)}
-    write_json({**manifest, **facts, "sha256": hashes}, options.output / "manifest.json")
-
-
-def pretrained(options: argparse.Namespace) -> None:
-    """Download a pretrained model."""
-    from .backbone import fetch
-
-    fetch(options.settings, options.output)
-
-
-def backbone(options: argparse.Namespace) -> None:
-    """Make one backbone."""
-    from .backbone import build
-    from .training import publish
-
-    settings: Settings = dict(options.settings)
-    sft = settings.pop("sft")
-    label = options.output.name
-    final = build(settings, sft, options.chats, options.pretrained, options.work, label)
-    publish(final, options.output)
-    _forget(options.work)
-
-
-def train(options: argparse.Namespace) -> None:
-    """Train the seeds one after another; nothing is published before all are done."""
-    from . import trainer
-    from .training import publish
-
-    finished = {}
-    for seed in options.seeds:
-        label = f"{options.output.parent.name} {options.output.name} seed {seed}"
-        finished[seed] = trainer.train(
-            options.backbone, options.train, options.held_out, options.settings, seed,
-            options.work / f"seed-{seed}", label,
-        )  # fmt: skip
-    if int(os.environ.get("RANK", "0")) == 0:
-        for seed, final in finished.items():
-            publish(final, options.output / f"seed-{seed}")
-        for seed in options.seeds:
-            _forget(options.work / f"seed-{seed}")
-
-
-def score(options: argparse.Namespace) -> None:
-    """Score every split with every model."""
-    from .files import read_frame, write_frame
-    from .reward_model import load
-    from .scoring import score as score_split
-
-    expected = len(options.model) * len(options.data)
-    if len(options.output) != expected:
-        raise InputError("--output", f"{len(options.output)} files", f"{expected}: models x data")
-    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
-    splits = [read_frame(path, columns) for path in options.data]
-    outputs = iter(options.output)
-    for folder in options.model:
-        model, tokenizer = load(folder)
-        for path, rows in zip(options.data, splits, strict=True):
-            label = f"{'/'.join(folder.parts[-3:])} {path.stem}"
-            frame = score_split(model, tokenizer, rows, options.batch_tokens, label)
-            write_frame(frame, next(outputs))
-
-
-def table5(options: argparse.Namespace) -> None:
-    """Write table5.csv and table5.md, and table5.record.json on what they rest on."""
-    from .files import write_csv, write_json, write_text
-    from .record import record
-    from .scenarios import table5 as table
-    from .scenarios import table5_markdown, table5_sources
-
-    started, settings, csv = time.time(), options.settings, options.output
-    sources = {str(path): path for path in table5_sources(options.runs, settings)}
-    frame = table(options.runs, settings)
-    write_text(table5_markdown(frame, settings["note"]), csv.with_suffix(".md"))
-    write_csv(frame, csv)
-    files = [csv, csv.with_suffix(".md")]
-    made = record(settings, sources, files, settings["seed"], started)
-    write_json(made, csv.with_suffix(".record.json"))
-
-
-def figure(options: argparse.Namespace) -> None:
-    """Draw one of figures 1 to 3 and write it in three formats."""
-    from . import figures
-    from .drawing import save
-
-    draw = {1: figures.figure1, 2: figures.figure2, 3: figures.figure3}[options.number]
-    save(*draw(options.runs, options.settings), options.output)
-
-
-def draw_figure4(options: argparse.Namespace) -> None:
-    """Draw figure 4 from table 5 and write it in three formats."""
-    from .drawing import save
-    from .figures import figure4
-    from .files import read_csv
-
-    save(*figure4(read_csv(options.table)), options.output)
-
-
-def _forget(work: Path) -> None:
-    """Remove a work folder whose results are in place."""
-    import shutil
-
-    shutil.rmtree(work, ignore_errors=True)

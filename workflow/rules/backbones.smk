@@ -7,6 +7,7 @@ rule backbone:
     output:
         f"{RUN}/backbones/{{backbone}}/model.safetensors",
         f"{RUN}/backbones/{{backbone}}/record.json",
+        f"{RUN}/backbones/{{backbone}}/README.md",
     log:
         f"logs/{config['preset']}/backbones/{{backbone}}.log",
     benchmark:

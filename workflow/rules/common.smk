@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rm_robustness import config as configuration
+from rm_robustness.checks import check
 from rm_robustness.errors import InputError
 
 
@@ -21,7 +22,7 @@ def checked(config):
     files = ", ".join(map(str, workflow.configfiles)) or "config"
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
-        configuration.check(config, schema, files)
+        check(config, schema, files)
         for name, source in config["sources"].items():
             path = source.get("path")
             if path and not Path(path).is_dir():
@@ -66,17 +67,67 @@ def reward_model_of(wildcards):
     )
 
 
-def seed_batches():
-    """The seeds, as many together as share one process (reward_models.seeds_per_job)."""
-    seeds, size = config["grid"]["seeds"], config["reward_models"]["seeds_per_job"]
+def seed_batches(seeds, size=None):
+    """Cut seeds into batches, as many together as share one process."""
+    size = size or config["reward_models"]["seeds_per_job"]
     return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def seeds_beside_the_grid():
+    """Seeds of reward models that only RM-Bench or RLOO asks for."""
+    asked = list(BENCH["seeds"]) if BENCH else []
+    for run in RLOO["runs"].values() if RLOO else []:
+        asked += run["reward_model_seeds"]
+    return sorted(set(asked) - set(GRID["seeds"]))
+
+
+def pairs_of(wildcards):
+    """The pairs that a backbone's reward models are trained on."""
+    source = backbone_of(wildcards)["reward_models"]["preferences"]
+    return (
+        f"{RUN}/raw/preferences/{source}.parquet"
+        if source
+        else f"{RUN}/splits/train.parquet"
+    )
+
+
+def origin_of(model):
+    """Where a pretrained backbone, or a released reward model, comes from."""
+    if model in config["released"]:
+        released = config["released"][model]
+        return {
+            "kind": "hub",
+            "repo": released["repo"],
+            "revision": released["revision"],
+        }
+    try:
+        configuration.known_backbone(config, model, "target")
+    except InputError as error:
+        refuse(error)
+    return config["backbones"][model]["init"]
+
+
+def folders(files):
+    """The folders of some files."""
+    return [os.path.dirname(path) for path in files]
+
+
+def answering(policy):
+    """The models that answer AlpacaEval as a policy: one a seed, and the backbone for `sft`."""
+    if policy == "sft":
+        backbone = RLOO["runs"][JUDGED["run"]]["policy"]
+        return [f"{RUN}/backbones/{backbone}/model.safetensors"]
+    return expand(
+        f"{RUN}/policies/{policy}/seed-{{seed}}/model.safetensors",
+        seed=JUDGED["seeds"],
+    )
 
 
 def backbone_inputs(wildcards):
     """The chats when the backbone is tuned, the pretrained model when it has one."""
     backbone, inputs = backbone_of(wildcards), {}
     if backbone["sft"]:
-        inputs["chats"] = f"{RUN}/raw/chats.parquet"
+        inputs["chats"] = f"{RUN}/raw/chats/{backbone['sft']}.parquet"
     if backbone["init"]["kind"] != "config":
         inputs["pretrained"] = f"{RUN}/pretrained/{wildcards.backbone}/manifest.json"
     return inputs
@@ -103,6 +154,16 @@ def probes_of(*objectives):
     )
 
 
+def bench_files(pattern, *objectives):
+    """Scores of RM-Bench, or effective ranks, of some objectives."""
+    return expand(
+        pattern,
+        backbone=BENCH["backbone"],
+        objective=objectives,
+        seed=BENCH["seeds"],
+    )
+
+
 def code(*modules):
     """Modules whose edit changes a cheap result; a training is not redone for an edit of code."""
     return [f"src/rm_robustness/{module}.py" for module in modules]
@@ -112,13 +173,30 @@ config = checked(config)
 
 RUN = f"runs/{config['preset']}"
 GRID = config["grid"]
+BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
 SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
-TABLES = ["table5.csv", "table5.md"]
-FIGURES = expand("figure{n}.{suffix}", n=[1, 2, 3, 4], suffix=["png", "pdf", "csv"])
+POLICIES = configuration.policies(config)
+SEED_BATCHES = seed_batches(GRID["seeds"]) + seed_batches(seeds_beside_the_grid())
+TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"
+ANSWERS = (
+    [
+        f"{RUN}/alpaca_eval/outputs/sft/seed-0.parquet",
+        *expand(
+            f"{RUN}/alpaca_eval/outputs/{JUDGED['run']}-{{objective}}/seed-{{seed}}.parquet",
+            objective=["bt", "bt-bsr"],
+            seed=JUDGED["seeds"],
+        ),
+    ]
+    if JUDGED
+    else []
+)
 
 
 wildcard_constraints:
     backbone="[^/]+",
     objective="[^/]+",
-    table=r"table\d",
+    source="[^/]+",
+    model="[^/]+",
+    policy="|".join(POLICIES) or "none",
+    table=r"table\d|claims",
     figure=r"figure\d",

@@ -1,27 +1,34 @@
 # Reward models: a backbone x an objective, the seeds of one batch in one process, because starting
 # a process costs as much as training a tiny model. On a cluster a batch is one seed.
 
-for batch in seed_batches():
+for batch in SEED_BATCHES:
 
     rule:
         name:
             f"reward_models_{batch[0]}"
         input:
             backbone=f"{RUN}/backbones/{{backbone}}/model.safetensors",
-            train=f"{RUN}/splits/train.parquet",
+            train=pairs_of,
             held_out=f"{RUN}/splits/in_domain.parquet",
         output:
             expand(
                 f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/{{file}}",
                 seed=batch,
-                file=["model.safetensors", "probes.parquet", "record.json"],
+                file=[
+                    "model.safetensors",
+                    "probes.parquet",
+                    "record.json",
+                    "README.md",
+                ],
             ),
         log:
             f"logs/{config['preset']}/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.log",
         benchmark:
             f"{RUN}/benchmarks/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
+        wildcard_constraints:
+            objective=TRAINED,
         # The longest jobs first, so that no core idles at the end.
-        priority: 1
+        priority: 2
         conda:
             "../../environment.yml"
         params:
@@ -33,4 +40,27 @@ for batch in seed_batches():
         shell:
             "rm-robustness train --settings {params.settings:q} --backbone {params.backbone}"
             " --train {input.train} --held-out {input.held_out} --seeds {params.seeds}"
+            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+
+
+if config["released"]:
+
+    rule released:
+        input:
+            f"{RUN}/pretrained/{{released}}/manifest.json",
+        output:
+            f"{RUN}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}/model.safetensors",
+            f"{RUN}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}/record.json",
+        log:
+            f"logs/{config['preset']}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}.log",
+        wildcard_constraints:
+            released="|".join(config["released"]),
+        conda:
+            "../../environment.yml"
+        params:
+            settings=lambda wildcards: settings(config["released"][wildcards.released]),
+            folder=subpath(output[0], parent=True),
+            work=f"{RUN}/work/reward_models/{{backbone}}/{{released}}",
+        shell:
+            "rm-robustness adopt --settings {params.settings:q} --pretrained {input}"
             " --work {params.work} --output {params.folder} 2>&1 | tee {log}"

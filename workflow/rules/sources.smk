@@ -10,6 +10,9 @@ ASKED = {
 localrules:
     responses,
     chats,
+    preferences,
+    rm_bench,
+    instructions,
     pretrained,
 
 
@@ -26,30 +29,76 @@ rule responses:
         "rm-robustness responses --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
 
 
-if config["sft"]:
+rule chats:
+    output:
+        f"{RUN}/raw/chats/{{source}}.parquet",
+    log:
+        f"logs/{config['preset']}/chats/{{source}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: settings(config["sources"][wildcards.source]),
+    shell:
+        "rm-robustness chats --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
 
-    rule chats:
+
+rule preferences:
+    output:
+        f"{RUN}/raw/preferences/{{source}}.parquet",
+    log:
+        f"logs/{config['preset']}/preferences/{{source}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: settings(config["sources"][wildcards.source]),
+    shell:
+        "rm-robustness preferences --settings {params.settings:q} --output {output}"
+        " 2>&1 | tee {log}"
+
+
+if BENCH:
+
+    rule rm_bench:
         output:
-            f"{RUN}/raw/chats.parquet",
+            f"{RUN}/raw/rm_bench.parquet",
         log:
-            f"logs/{config['preset']}/chats.log",
+            f"logs/{config['preset']}/rm_bench.log",
         conda:
             "../../environment.yml"
         params:
-            settings=settings(config["sources"][config["sft"]["source"]]),
+            settings=settings(config["sources"][BENCH["source"]]),
         shell:
-            "rm-robustness chats --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+            "rm-robustness rm_bench --settings {params.settings:q} --output {output}"
+            " 2>&1 | tee {log}"
+
+
+if JUDGED:
+
+    rule instructions:
+        output:
+            f"{RUN}/raw/alpaca_eval/instructions.parquet",
+            f"{RUN}/raw/alpaca_eval/df_gamed.csv",
+        log:
+            f"logs/{config['preset']}/instructions.log",
+        conda:
+            "../../environment.yml"
+        params:
+            settings=settings(config["sources"][JUDGED["source"]]),
+            folder=subpath(output[0], parent=True),
+        shell:
+            "rm-robustness instructions --settings {params.settings:q} --output {params.folder}"
+            " 2>&1 | tee {log}"
 
 
 rule pretrained:
     output:
-        f"{RUN}/pretrained/{{backbone}}/manifest.json",
+        f"{RUN}/pretrained/{{model}}/manifest.json",
     log:
-        f"logs/{config['preset']}/pretrained/{{backbone}}.log",
+        f"logs/{config['preset']}/pretrained/{{model}}.log",
     conda:
         "../../environment.yml"
     params:
-        settings=lambda wildcards: settings(backbone_of(wildcards)["init"]),
+        settings=lambda wildcards: settings(origin_of(wildcards.model)),
         folder=subpath(output[0], parent=True),
     shell:
         "rm-robustness pretrained --settings {params.settings:q} --output {params.folder}"

@@ -53,3 +53,15 @@ def read_chats(settings: Settings) -> pd.DataFrame:
     from . import hub
 
     return hub.ultrachat(settings["repo"], settings["revision"], settings["split"])
+
+
+def read_preferences(settings: Settings) -> pd.DataFrame:
+    """Read pairs that others labelled in the shape of the split `train`: gold 1 chosen, 0 rejected.
+
+    Only pairs of one question and one answer each, both with text, can be used; how many are left
+    out is printed.
+    """
+    from . import hub
+
+    frame = hub.preferences(settings["repo"], settings["revision"], settings["split"])
+    return hub.pairs_as_split(frame, settings["repo"])

@@ -1,5 +1,6 @@
 """The paper's data sets from the hub, each read at one commit into plain frames."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +38,33 @@ def preferences(repo: str, revision: str, split: str) -> pd.DataFrame:
     """
     columns = ["chosen", "rejected"]
     return conversations(_rows(repo, revision, split, columns), repo, columns)
+
+
+def pairs_as_split(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Turn `example_id, chosen, rejected` (lists of `{role, content}`) into a split's columns.
+
+    Kept are pairs of one user turn, the same on both sides, and one answer with text; the others
+    are counted in a line on stderr. None left is an `InputError`.
+    """
+    rows: list[tuple[str, str, str, str, str, float]] = []
+    for example_id, chosen, rejected in frame.itertuples(index=False):
+        turns = [[message["role"] for message in side] for side in (chosen, rejected)]
+        plain = turns == [["user", "assistant"]] * 2
+        if not plain or chosen[0]["content"] != rejected[0]["content"]:
+            continue
+        if not (chosen[1]["content"].strip() and rejected[1]["content"].strip()):
+            continue
+        for name, side, gold in (("chosen", chosen, 1.0), ("rejected", rejected, 0.0)):
+            response_id = f"{example_id}-{name}"
+            prompt, response = side[0]["content"], side[1]["content"]
+            rows.append((example_id, response_id, prompt, response, name, gold))
+    left_out = len(frame) - len(rows) // 2
+    print(f"{where}: {len(rows) // 2} pairs, {left_out} left out (more turns, or no text)",
+          file=sys.stderr)  # fmt: skip
+    if not rows:
+        raise InputError(where, "no pair of one question and one answer each", "some")
+    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:

@@ -1,0 +1,166 @@
+"""Whether a configuration can be run: what the schema says, and keys that must fit each other."""
+
+from itertools import chain
+from pathlib import Path
+
+import yaml
+
+from .config import Settings, known_backbone, known_objective, known_reward_model, nearest
+from .errors import InputError
+from .mistakes import explain
+
+
+def check(config: Settings, schema_path: Path, where: str = "config") -> None:
+    """Refuse a configuration that the schema does not allow, naming the key and the nearest name.
+
+    Beyond the schema, keys must fit each other: names that refer to other keys exist, and what
+    would fail only after hours of computing is refused here. Raises InputError for the first
+    mistake.
+    """
+    import jsonschema
+
+    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(config))
+    if errors:
+        raise explain(errors, where)
+    _check_sources(config, where)
+    _check_responses(config["responses"], where)
+    _check_training(config, where)
+    _check_later(config, where)
+    for backbone in config["grid"]["backbones"]:
+        known_backbone(config, backbone, f"{where}: grid.backbones")
+    for objective in config["grid"]["objectives"]:
+        known_objective(config, objective, f"{where}: grid.objectives")
+    for backbone in chain.from_iterable(config["grid"]["families"]):
+        known_backbone(config, backbone, f"{where}: grid.families")
+
+
+# What each part of a preset can read its data from.
+_KINDS = {
+    "responses": ("synthetic", "local", "hub"),
+    "chats": ("synthetic", "hub"),
+    "preferences": ("hub",),
+    "rm_bench": ("synthetic", "local", "hub"),
+    "alpaca_eval": ("synthetic", "hub"),
+}
+
+
+def _check_sources(config: Settings, where: str) -> None:
+    """Sources that are named must exist, and be of a kind that their reader can read."""
+    named = [(part, part, config[part]) for part in ("responses", "rm_bench", "alpaca_eval")]
+    used = [(part, f"{part}.source", s["source"]) for part, _, s in named if s]
+    for name, backbone in config["backbones"].items():
+        pairs = backbone["reward_models"]["preferences"]
+        used += [("chats", f"backbones.{name}.sft", backbone["sft"])]
+        used += [("preferences", f"backbones.{name}.reward_models.preferences", pairs)]
+    for part, key, source in used:
+        if source is None:
+            continue
+        if source not in config["sources"]:
+            raise InputError(
+                f"{where}: {key}", f"'{source}'", "a key of sources",
+                nearest(source, list(config["sources"])),
+            )  # fmt: skip
+        kind = config["sources"][source]["kind"]
+        if kind not in _KINDS[part]:
+            raise InputError(
+                f"{where}: {key}", f"'{source}', of kind '{kind}'",
+                f"a source of kind {' or '.join(_KINDS[part])}",
+            )  # fmt: skip
+    kind = config["sources"][config["responses"]["source"]]["kind"]
+    judged = {"programmatic": "synthetic", "column": "local"}.get(config["gold"]["kind"], kind)
+    if kind != judged:
+        raise InputError(
+            f"{where}: gold.kind", f"'{config['gold']['kind']}' for a source of kind '{kind}'",
+            f"a source of kind '{judged}', or gold of kind 'model'",
+        )  # fmt: skip
+
+
+def _check_responses(responses: Settings, where: str) -> None:
+    """Response models must be on one side each, and enough of them on both."""
+    where = f"{where}: responses"
+    overlap = set(responses["train_models"]) & set(responses["valid_models"])
+    if overlap:
+        raise InputError(
+            where, f"{sorted(overlap)} in train_models and in valid_models",
+            "no response model on both sides",
+        )  # fmt: skip
+    wanted = responses["responses_per_prompt"]
+    for side in ("train_models", "valid_models"):
+        if len(responses[side]) < wanted:
+            raise InputError(
+                f"{where}.{side}", f"{len(responses[side])} models",
+                f"{wanted} or more (responses.responses_per_prompt)",
+            )  # fmt: skip
+    for model in responses["generate"]["models"] if responses["generate"] else []:
+        if model not in responses["valid_models"]:
+            raise InputError(
+                f"{where}.generate.models", f"'{model}'", "a model of responses.valid_models",
+                nearest(model, responses["valid_models"]),
+            )  # fmt: skip
+
+
+def _check_training(config: Settings, where: str) -> None:
+    """Batches must divide, and every backbone must have weights or a way to get them."""
+    for section in ("sft", "reward_models"):
+        settings = config[section]
+        if settings and settings["global_batch"] % settings["micro_batch"]:
+            raise InputError(
+                f"{where}: {section}.global_batch", f"{settings['global_batch']}",
+                f"a multiple of {section}.micro_batch, which is {settings['micro_batch']}",
+            )  # fmt: skip
+    for name, backbone in config["backbones"].items():
+        key, chat = f"{where}: backbones.{name}", backbone["chat"]
+        if chat["pad"] == chat["eos"]:
+            raise InputError(f"{key}.chat.pad", f"'{chat['pad']}', the EOS", "another token (D22)")
+        if backbone["sft"] and not config["sft"]:
+            raise InputError(
+                f"{key}.sft", f"'{backbone['sft']}'", "null, as the section sft is null"
+            )
+        if backbone["init"]["kind"] == "config" and not backbone["sft"]:
+            raise InputError(
+                f"{key}.sft", "null", "a source, as a model of init.kind 'config' starts untrained"
+            )
+
+
+def _check_later(config: Settings, where: str) -> None:
+    """RM-Bench, RLOO and AlpacaEval must name models that exist, and each other's parts."""
+    for name in config["released"]:
+        if name.startswith("bt"):
+            raise InputError(f"{where}: released", f"'{name}'", "a name that is no objective's")
+    bench, ranks, rloo, judged = (
+        config[part] for part in ("rm_bench", "ranks", "rloo", "alpaca_eval")
+    )
+    if bench:
+        for objective in [*bench["objectives"], *(ranks["objectives"] if ranks else [])]:
+            model = f"{bench['backbone']}/{objective}"
+            known_reward_model(config, model, f"{where}: rm_bench or ranks")
+    if ranks and not bench:
+        raise InputError(f"{where}: ranks", "a section", "null, as rm_bench is null")
+    if rloo:
+        _check_rloo(config, rloo, where)
+    if judged:
+        if not rloo:
+            raise InputError(f"{where}: alpaca_eval", "a section", "null, as rloo is null")
+        for seed in judged["seeds"]:
+            if seed not in rloo["seeds"]:
+                raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
+
+
+def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
+    """Policies and reward models must exist, and the batches divide."""
+    for run, section in rloo["runs"].items():
+        known_backbone(config, section["policy"], f"{where}: rloo.runs.{run}.policy")
+        for model in section["reward_models"].values():
+            known_reward_model(config, model, f"{where}: rloo.runs.{run}.reward_models")
+    completions = rloo["prompts_per_update"] * rloo["k"]
+    if completions % rloo["mini_batches"]:
+        raise InputError(
+            f"{where}: rloo.mini_batches", f"{rloo['mini_batches']}",
+            f"a divisor of prompts_per_update x k, which is {completions}",
+        )  # fmt: skip
+    if config["gold"]["kind"] == "column":
+        raise InputError(
+            f"{where}: rloo", "a gold of kind 'column'", "one that can judge new responses",
+            "set rloo and alpaca_eval to null",
+        )  # fmt: skip

@@ -1,0 +1,301 @@
+"""What each verb does: read its files, call one function of the library, write its files.
+
+Heavy libraries are imported inside the verbs, so that `--help` and the small verbs start at once.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from .config import Settings
+from .errors import InputError
+
+
+def responses(options: argparse.Namespace) -> None:
+    """Read a source of any kind into the raw frame."""
+    from .files import write_frame
+    from .sources import read_responses
+
+    write_frame(read_responses(options.settings, options.output.parent), options.output)
+
+
+def chats(options: argparse.Namespace) -> None:
+    """Read conversations for SFT into a frame with a column `messages`."""
+    from .files import write_frame
+    from .sources import read_chats
+
+    write_frame(read_chats(options.settings), options.output)
+
+
+def preferences(options: argparse.Namespace) -> None:
+    """Read somebody else's pairs into a frame in the shape of the split `train`."""
+    from .files import write_frame
+    from .sources import read_preferences
+
+    write_frame(read_preferences(options.settings), options.output)
+
+
+def rm_bench(options: argparse.Namespace) -> None:
+    """Read RM-Bench into a frame that can be scored, three styles of each side a prompt."""
+    from .files import write_frame
+    from .sources import rm_bench
+
+    write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
+
+
+def instructions(options: argparse.Namespace) -> None:
+    """Bring AlpacaEval's instructions, its baseline's answers and what its GLM needs."""
+    from .sources.instructions import instructions
+
+    instructions(options.settings, options.output)
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Answer every prompt with one response model."""
+    from .files import read_frame
+    from .generate import generate_to
+
+    prompts = read_frame(options.prompts, ["example_id", "prompt"])
+    prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
+    generate_to(prompts.reset_index(drop=True), options.settings, options.output)
+
+
+def gold(options: argparse.Namespace) -> None:
+    """Label responses."""
+    import pandas as pd
+
+    from .files import read_frame, write_frame
+    from .gold import add_gold
+
+    columns = ["example_id", "prompt", "response", "response_model"]
+    frames = [read_frame(path, columns) for path in options.responses]
+    write_frame(add_gold(pd.concat(frames, ignore_index=True), options.settings), options.output)
+
+
+def split(options: argparse.Namespace) -> None:
+    """Build the splits and their manifest."""
+    from .files import read_frame, sha256, write_frame, write_json
+    from .splits import build
+
+    frame = read_frame(options.gold, ["example_id", "prompt", "response", "response_model", "gold"])
+    splits, facts = build(frame, options.settings)
+    for name, rows in splits.items():
+        write_frame(rows, options.output / f"{name}.parquet")
+    hashes = {name: sha256(options.output / f"{name}.parquet") for name in splits}
+    manifest = {"settings": options.settings, "source_sha256": sha256(options.gold)}
+    write_json({**manifest, **facts, "sha256": hashes}, options.output / "manifest.json")
+
+
+def pretrained(options: argparse.Namespace) -> None:
+    """Download a pretrained model."""
+    from .backbone import fetch
+
+    fetch(options.settings, options.output)
+
+
+def backbone(options: argparse.Namespace) -> None:
+    """Make one backbone."""
+    from .backbone import build
+    from .training import publish
+
+    settings: Settings = dict(options.settings)
+    sft = settings.pop("sft")
+    label = options.output.name
+    final = build(settings, sft, options.chats, options.pretrained, options.work, label)
+    publish(final, options.output)
+    _forget(options.work)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train the seeds one after another; nothing is published before all are done."""
+    from . import trainer
+
+    finished = {}
+    for seed in options.seeds:
+        label = f"{options.output.parent.name} {options.output.name} seed {seed}"
+        finished[seed] = trainer.train(
+            options.backbone, options.train, options.held_out, options.settings, seed,
+            options.work / f"seed-{seed}", label,
+        )  # fmt: skip
+    _publish_seeds(finished, options)
+
+
+def adopt(options: argparse.Namespace) -> None:
+    """Take a reward model that others trained into the form that ours have."""
+    from .backbone import adopt
+    from .training import publish
+
+    publish(adopt(options.settings, options.pretrained, options.work), options.output)
+    _forget(options.work)
+
+
+def rloo(options: argparse.Namespace) -> None:
+    """Train a policy with each of its seeds; nothing is published before all are done."""
+    from . import rloo
+
+    if len(options.reward_models) != len(options.seeds):
+        found = f"{len(options.reward_models)} folders"
+        raise InputError("--reward-models", found, f"one for each of {len(options.seeds)} seeds")
+    finished = {}
+    for seed, reward_model in zip(options.seeds, options.reward_models, strict=True):
+        finished[seed] = rloo.train(
+            options.policy, reward_model, options.prompts, options.settings, seed,
+            options.work / f"seed-{seed}", options.output.name,
+        )  # fmt: skip
+    _publish_seeds(finished, options)
+
+
+def _publish_seeds(finished: dict[int, Path], options: argparse.Namespace) -> None:
+    """Put the finished folders of all seeds in place, then remove the work folders."""
+    from .training import publish
+
+    if int(os.environ.get("RANK", "0")) == 0:
+        for seed, final in finished.items():
+            publish(final, options.output / f"seed-{seed}")
+        for seed in options.seeds:
+            _forget(options.work / f"seed-{seed}")
+
+
+def score(options: argparse.Namespace) -> None:
+    """Score every split with every model."""
+    from .files import read_frame, write_frame
+    from .reward_model import load
+    from .scoring import score as score_split
+
+    expected = len(options.model) * len(options.data)
+    if len(options.output) != expected:
+        raise InputError("--output", f"{len(options.output)} files", f"{expected}: models x data")
+    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
+    splits = [read_frame(path, columns) for path in options.data]
+    outputs = iter(options.output)
+    for folder in options.model:
+        model, tokenizer = load(folder)
+        for path, rows in zip(options.data, splits, strict=True):
+            label = f"{'/'.join(folder.parts[-3:])} {path.stem}"
+            frame = score_split(model, tokenizer, rows, options.batch_tokens, label)
+            write_frame(frame, next(outputs))
+
+
+def ranks(options: argparse.Namespace) -> None:
+    """Measure how many directions the hidden states fill, on the train set and on RM-Bench."""
+    from .ranks import measure
+
+    settings = options.settings
+    measure(
+        options.model, options.train, options.rm_bench, settings["rows"], settings["seed"],
+        settings["batch_tokens"], options.output,
+    )  # fmt: skip
+
+
+def answers(options: argparse.Namespace) -> None:
+    """Let policies answer AlpacaEval's instructions."""
+    from .files import read_frame
+    from .generate import generate_to
+
+    prompts = read_frame(options.instructions, ["example_id", "prompt"])[["example_id", "prompt"]]
+    for model, output in zip(options.model, options.output, strict=True):
+        settings = {**options.settings, "model": str(model), "name": output.parent.name}
+        generate_to(prompts, settings, output)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Let AlpacaEval's judge compare every answer with the baseline's."""
+    from .alpaca_eval import annotate
+
+    annotate(options.instructions, options.answers, options.settings, options.work, options.output)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Write tableN.csv, .md, .html, and tableN.record.json on what they rest on."""
+    match options.number:
+        case 1:
+            from .ranks import table1, table1_markdown, table1_sources
+
+            _write_result(options, table1, table1_markdown, table1_sources)
+        case 2:
+            from .rm_bench import table2, table2_markdown, table2_sources
+
+            _write_result(options, table2, table2_markdown, table2_sources)
+        case 3:
+            from .win_rates import table3, table3_markdown, table3_sources
+
+            _write_result(options, table3, table3_markdown, table3_sources)
+        case 4:
+            from .rloo_table import table4, table4_markdown, table4_sources
+
+            _write_result(options, table4, table4_markdown, table4_sources)
+        case 5:
+            from .scenarios import table5, table5_markdown, table5_sources
+
+            _write_result(options, table5, table5_markdown, table5_sources)
+
+
+def claims(options: argparse.Namespace) -> None:
+    """Write claims.csv, .md, .html, and claims.record.json on what they rest on."""
+    from . import claims
+
+    _write_result(options, claims.claims, claims.claims_markdown, claims.claims_sources)
+
+
+def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any, sources: Any) -> None:
+    """Measure, lay out, and write csv, md, html and the record, which comes last."""
+    from .files import write_csv, write_json, write_text
+    from .pages import page
+    from .record import record
+
+    started, settings, csv = time.time(), options.settings, options.output
+    inputs = {str(path): path for path in sources(options.runs, settings)}
+    frame = measure(options.runs, settings)
+    text = lay_out(frame, settings["note"])
+    files = [csv, csv.with_suffix(".md"), csv.with_suffix(".html")]
+    write_csv(frame, files[0])
+    write_text(text, files[1])
+    write_text(page(text, csv.stem), files[2])
+    made = record(settings, inputs, files, settings["seed"], started)
+    write_json(made, csv.with_suffix(".record.json"))
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Draw a figure and write it in three formats."""
+    from . import figures, tracking
+    from .drawing import save
+    from .files import read_csv
+
+    runs, settings = options.runs, options.settings
+    match options.number:
+        case 1:
+            drawn = figures.figure1(runs, settings)
+        case 2:
+            drawn = figures.figure2(runs, settings)
+        case 3:
+            drawn = figures.figure3(runs, settings)
+        case 4:
+            drawn = figures.figure4(read_csv(runs / "results" / "table5.csv"))
+        case 5:
+            drawn = tracking.figure5(runs, settings)
+        case 6:
+            drawn = tracking.figure6(runs, settings)
+    save(*drawn, options.output)
+
+
+def run_times(options: argparse.Namespace) -> None:
+    """Write what each phase took, from Snakemake's benchmark files, as a page."""
+    from .files import write_text
+    from .pages import page, run_times
+
+    write_text(page(run_times(options.benchmarks), "Run times"), options.output)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Print how robust somebody's reward model is, beside the reference rows."""
+    from . import evaluate
+
+    evaluate.run(options)
+
+
+def _forget(work: Path) -> None:
+    """Remove a work folder whose results are in place."""
+    shutil.rmtree(work, ignore_errors=True)
