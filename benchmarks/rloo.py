@@ -23,12 +23,12 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness import looks, rloo
 from rm_robustness.config import policy_settings
 from rm_robustness.files import read_frame
-from rm_robustness.generate import _sample, prompt_seed
+from rm_robustness.generate import prompt_seed, sample
 
 RUN = Path("runs/demo")
 
@@ -68,23 +68,22 @@ def generation(policy: Path, prompts: Path, settings: dict[str, Any]) -> pd.Data
     """Time the same answers in one batch and one by one."""
     tokenizer = AutoTokenizer.from_pretrained(policy)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=settings["response_length"],
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     kept, _ = rloo.eligible(tokenizer, read_frame(prompts), settings["prompt_length"])
     kept = kept.head(settings["prompts_per_update"])
     seeds = [prompt_seed(0, prompt) for prompt in kept["prompt"]]
-    options = {"temperature": settings["temperature"], "top_p": 1.0}
+    options = {
+        "ends": [tokenizer.eos_token_id],
+        "pad": tokenizer.pad_token_id,
+        "max_new_tokens": settings["response_length"],
+        "temperature": settings["temperature"],
+    }
     rows = []
     for size in (1, len(kept)):
-        _sample(model, list(kept["ids"][:size]), seeds[:size], options)  # warm-up
+        sample(model, list(kept["ids"][:size]), seeds[:size], **options)  # warm-up
         started, answers = time.perf_counter(), []
         for start in range(0, len(kept), size):
             part = slice(start, start + size)
-            answers += _sample(model, list(kept["ids"][part]), seeds[part], options)
+            answers += sample(model, list(kept["ids"][part]), seeds[part], **options)
         seconds = time.perf_counter() - started
         ends = [
             [*answer, tokenizer.eos_token_id].index(tokenizer.eos_token_id) for answer in answers

@@ -5,19 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from rm_robustness import evidence
-from rm_robustness.claims import claims, claims_markdown, claims_sources
+from rm_robustness.claims import claims, claims_sources
+from rm_robustness.claims_page import claims_markdown
 from rm_robustness.errors import InputError
-from rm_robustness.evidence import Run, relative_loss, relative_loss_unpaired
 from rm_robustness.files import write_csv
 from rm_robustness.ranks import rank_path, table1
 from rm_robustness.rm_bench import table2
+from rm_robustness.run_folder import Run
 from rm_robustness.scenarios import METRICS, score_path, table5
-from rm_robustness.statistics import seed_mean
 from rm_robustness.tables import read_published
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "paper" / "published_values.csv"
@@ -190,39 +187,6 @@ def test_there_is_no_share_of_a_tau_that_is_not_above_zero(folder):
         "small", "prompt-disjoint to mutual-disjoint"
     ]
     assert np.isnan(part.estimate.value) and "not above 0" in part.reason
-
-
-@given(
-    arrays(float, (3, 5), elements=st.floats(0.5, 2) | st.just(np.nan)),
-    arrays(float, (3, 5), elements=st.floats(-1, 1) | st.just(np.nan)),
-)
-def test_linearised_loss_has_the_mean_of_the_ratio(before, after):
-    before[:, 0], after[:, 0] = 1.0, 0.25  # every seed has a pair
-    both = ~np.isnan(before) & ~np.isnan(after)
-    a = np.mean([row[own].mean() for row, own in zip(before, both, strict=True)])
-    b = np.mean([row[own].mean() for row, own in zip(after, both, strict=True)])
-    assert seed_mean(relative_loss(before, after), 0, 2).value == pytest.approx(1 - b / a)
-    a, b = np.nanmean(before, axis=1).mean(), np.nanmean(after, axis=1).mean()
-    assert seed_mean(relative_loss_unpaired(before, after), 0, 2).value == pytest.approx(1 - b / a)
-
-
-def test_intervals_of_a_loss_are_those_of_a_bootstrap_of_the_ratio():
-    rng = np.random.default_rng(0)
-    before = rng.normal(0.7, 0.3, (1, 400))
-    after = before - 0.2 + rng.normal(0, 0.1, (1, 400))
-    other = rng.normal(0.5, 0.4, (1, 150))
-    paired, unpaired = [], []
-    for _ in range(4000):
-        i, j = rng.integers(400, size=400), rng.integers(150, size=150)
-        paired.append(1 - after[0, i].mean() / before[0, i].mean())
-        unpaired.append(1 - other[0, j].mean() / before[0, i].mean())
-    for values, drawn in (
-        (relative_loss(before, after), paired),
-        (relative_loss_unpaired(before, other), unpaired),
-    ):
-        found = seed_mean(values, 0, 4000)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        assert found.high - found.low == pytest.approx(high - low, rel=0.08)
 
 
 def write_looks(folder: Path, method: str, gold: dict[int, float]) -> None:

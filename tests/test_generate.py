@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rm_robustness.errors import InputError
-from rm_robustness.generate import Gumbel, complete, generate, generate_to, prompt_seed
+from rm_robustness.generate import Gumbel, complete, generate, generate_to, prompt_seed, sample
 from rm_robustness.journal import Answer, Journal
 
 PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
@@ -91,6 +91,16 @@ def test_the_noise_makes_tokens_as_frequent_as_their_probabilities():
 def test_top_p_rules_out_the_unlikely_tokens(folder):
     narrow = generate(PROMPTS, here(folder, top_p=1e-6))
     assert narrow == generate(PROMPTS, here(folder, temperature=0))
+
+
+def test_the_models_own_generation_config_has_no_say_and_stays(folder):
+    model = LlamaForCausalLM.from_pretrained(folder).eval()
+    sampling = {"ends": [1], "pad": 0, "max_new_tokens": 12, "temperature": 1.0}
+    answers = sample(model, [[2, 3], [2, 4, 5]], [0, 1], **sampling)
+    model.generation_config.update(repetition_penalty=9.0, min_new_tokens=12, num_beams=2)
+    own = model.generation_config
+    assert sample(model, [[2, 3], [2, 4, 5]], [0, 1], **sampling) == answers
+    assert model.generation_config is own
 
 
 def test_the_frame_says_which_answers_came_to_an_end(folder, tmp_path):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rm_robustness import judge
-from rm_robustness.alpaca_eval import package, request
+from rm_robustness.alpaca_package import package
+from rm_robustness.asker import request
 from rm_robustness.errors import InputError
 from rm_robustness.sources.tasks import gold
 

@@ -6,40 +6,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-import yaml
-from conftest import ROOT, make_backbone
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from small_rloo import (
+    make_policy,
+    make_prompts,
+    make_reward_model,
+    once,
+    read_tokenizer,
+    rloo_settings,
+)
+from transformers import AutoModelForCausalLM
 from trl import RLOOConfig
 
 from rm_robustness import chat, rloo
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame, read_json, sha256, write_frame
-from rm_robustness.generate import generate
-from rm_robustness.looks import sequence_kl
-from rm_robustness.reward_model import initialise, load, save
-from rm_robustness.rloo_table import table4, table4_markdown
+from rm_robustness.files import read_frame, read_json, sha256
+from rm_robustness.reward_model import load
 from rm_robustness.scoring import score, score_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 
-TURNS = (
-    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-QUESTIONS = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}Question : {{ m['content'] }}\n"
-    "{% else %}My answer : {{ m['content'] }}<|endoftext|>\n{% endif %}{% endfor %}"
-)
 RUN = """
 import json, sys
 from pathlib import Path
@@ -51,93 +42,24 @@ train(Path(policy), Path(reward_model), Path(prompts), json.loads(settings), 0, 
 """
 
 
-def rloo_settings(**changes: Any) -> dict[str, Any]:
-    """20 prompts twice, in rollouts of 6: 6 updates, of which the 4th has prompts of both."""
-    return {
-        "learning_rate": 1e-2,
-        "epochs": 2,
-        "beta": 0.05,
-        "k": 2,
-        "batch_form": "fixed",
-        "prompts_per_update": 6,
-        "mini_batches": 3,
-        "micro_batch": 2,
-        "schedule": "linear",
-        "warmup": 0.05,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "optimizer": "adamw_torch",
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "prompt_length": 40,
-        "response_length": 12,
-        "temperature": 0.7,
-        "generation": "transformers",
-        "batch_size": 4,
-        "batch_tokens": 512,
-        "look_every": 2,
-        "look_prompts": 7,
-        "save_updates": 2,
-    } | changes
-
-
 @pytest.fixture(scope="module")
 def policy(world, tmp_path_factory) -> Path:
-    """A Qwen2 that says any word but ends a response with a chance of about 1 in 8 a token."""
-    folder = make_backbone("qwen2", world, tmp_path_factory.mktemp("policy"))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), read_tokenizer(folder)
-    tokenizer.chat_template = TURNS
-    with torch.no_grad():
-        model.get_input_embeddings().weight[:, 0] = 5.0
-        model.lm_head.weight[:, 0] = 0.0
-        model.lm_head.weight[tokenizer.eos_token_id, 0] = 0.7 * math.log(len(tokenizer) / 7) / 5.5
-    save(model, tokenizer, folder)
-    return folder
+    return make_policy(world, tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
 def reward_model(world, tmp_path_factory) -> Path:
-    """A Llama reward model with a vocabulary, a template and an EOS unlike the policy's.
-
-    Its head is enlarged until rewards differ enough to be learnt from.
-    """
-    folder = tmp_path_factory.mktemp("reward_model")
-    make_backbone("llama", world.tail(300), folder)
-    tokenizer = read_tokenizer(folder)
-    chat.prepare(tokenizer, {"template": QUESTIONS, "eos": "<|endoftext|>", "pad": "<|end|>"}, "")
-    model = initialise(folder, 3)
-    model.score.weight.data *= 30
-    save(model, tokenizer, folder)
-    return folder
+    return make_reward_model(world, tmp_path_factory.mktemp("reward_model"))
 
 
 @pytest.fixture(scope="module")
 def prompts(splits, tmp_path_factory) -> Path:
-    """A split of 20 prompts."""
-    frame = read_frame(splits / "prompt_disjoint.parquet")
-    path = tmp_path_factory.mktemp("prompts") / "prompts.parquet"
-    write_frame(frame[frame["prompt_id"].isin(frame["prompt_id"].unique()[:20])], path)
-    return path
-
-
-def read_tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def once(policy, reward_model, prompts, work, seed=0, **changes):
-    return rloo.train(
-        policy, reward_model, prompts, rloo_settings(**changes), seed, work, "standard-bt"
-    )
+    return make_prompts(splits, tmp_path_factory.mktemp("prompts"))
 
 
 @pytest.fixture(scope="module")
 def trained(policy, reward_model, prompts, tmp_path_factory) -> Path:
     return once(policy, reward_model, prompts, tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture(scope="module")
-def looks(trained) -> pd.DataFrame:
-    return read_frame(trained / "looks.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -447,140 +369,3 @@ def test_training_raises_the_reward_and_leaves_the_reference(
     )
     assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
     assert looks.groupby("update")["kl"].mean().iloc[-1] > 1
-
-
-def test_without_a_kl_penalty_the_looks_still_measure_it(policy, reward_model, prompts, tmp_path):
-    final = once(policy, reward_model, prompts, tmp_path, beta=0, epochs=0.6, look_prompts=3)
-    kl = read_frame(final / "looks.parquet").groupby("update")["kl"].mean()
-    assert kl[0] == 0 < kl[2]
-
-
-# Looks
-
-
-def test_looks_are_before_every_so_many_updates_and_after(looks):
-    assert list(looks["update"].unique()) == [0, 2, 4, 6]
-    assert list(looks["epoch"].unique()) == pytest.approx([0, 0.6, 1.2, 1.8])
-    assert list(looks.columns) == [
-        "seed", "update", "epoch", "example_id", "prompt", "response", "response_model", "reward",
-        "kl", "n_tokens", "finished",
-    ]  # fmt: skip
-    assert set(looks["response_model"]) == {"standard-bt"} and set(looks["seed"]) == {0}
-
-
-def test_every_look_is_at_the_first_prompts(looks, prompts):
-    first = read_frame(prompts).drop_duplicates("prompt_id").head(7)
-    for _, look in looks.groupby("update"):
-        assert list(look["example_id"]) == list(first["prompt_id"])
-        assert list(look["prompt"]) == list(first["prompt"])
-
-
-def test_a_look_has_the_reward_that_training_gives(looks, reward):
-    last = looks.tail(7)
-    expected = reward(list(last["prompt"]), list(last["response"]))
-    assert last["reward"].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_first_look_says_what_the_sft_policy_says_to_those_seeds(looks, policy):
-    first = looks[looks["update"] == 0]
-    settings = {"kind": "transformers", "model": str(policy), "temperature": 0.7, "seed": 0}
-    answers = generate(list(first["prompt"]), settings | {"max_new_tokens": 12, "batch_size": 4})
-    assert list(first["response"]) == answers
-    assert (first["kl"] == 0).all()
-    assert (looks[looks["update"] > 0].groupby("update")["kl"].mean() > 0).all()
-
-
-def test_tokens_are_counted_with_the_end_and_only_the_cut_are_unfinished(looks):
-    assert looks["finished"].any() and not looks["finished"].all()
-    assert (looks["n_tokens"][~looks["finished"]] == 12).all()
-    assert looks["n_tokens"].between(1, 12).all()
-    assert (looks["response"][looks["n_tokens"].eq(1) & looks["finished"]] == "").all()
-
-
-class Table:
-    """A model of three words whose next-token chances at each position are given (4, 3)."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, chances: list[list[float]], temperature: float) -> None:
-        self.logits = torch.tensor(chances).log() * temperature
-
-    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
-        return SimpleNamespace(
-            logits=self.logits[: input_ids.shape[1]].repeat(len(input_ids), 1, 1)
-        )
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_kl_by_hand(temperature):
-    """Two tokens of prompt: the positions 1 and 2 predict a completion of two tokens."""
-    never = [0.98, 0.01, 0.01]
-    p = Table([never, [0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.1, 0.1, 0.8]], temperature)
-    q = Table([never[::-1], [0.25, 0.5, 0.25], [0.6, 0.2, 0.2], never], temperature)
-    first = 0.5 * math.log(2) - 0.25 * math.log(2)
-    second = 0.6 * math.log(3) - 0.2 * math.log(3)
-    kl = sequence_kl(p, q, [[0, 1], [2, 1]], [[2, 0], [1]], temperature, 100)
-    assert kl.tolist() == pytest.approx([first + second, first], rel=1e-6)
-
-
-def test_kl_has_the_mean_of_the_sampled_estimate_and_less_spread(policy):
-    from rm_robustness.generate import _sample
-
-    model = AutoModelForCausalLM.from_pretrained(policy).eval()
-    other = AutoModelForCausalLM.from_pretrained(policy).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight += 0.1 * torch.randn(weight.shape, generator=generator)
-    model.generation_config.update(max_new_tokens=4, do_sample=False, pad_token_id=0)
-    model.generation_config.eos_token_id = None
-    chats = [[5, 6, 7]] * 1500
-    drawn = _sample(model, chats, list(range(1500)), {"temperature": 0.7, "top_p": 1.0})
-    kl = sequence_kl(model, other, chats, drawn, 0.7, 4096)
-    tokens = torch.tensor([c + d for c, d in zip(chats, drawn, strict=True)])
-    with torch.no_grad():
-        p, q = (
-            torch.log_softmax(m(tokens).logits[:, 2:-1].double() / 0.7, -1)
-            .gather(-1, tokens[:, 3:, None])
-            .sum((1, 2))
-            for m in (model, other)
-        )
-    sampled = (p - q).numpy()
-    gap = kl - sampled
-    assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(gap))
-    assert kl.mean() > 10 * gap.std() / math.sqrt(len(gap))
-    assert kl.std() < 0.5 * sampled.std()
-    assert kl.min() >= 0 > sampled.min()
-    assert np.allclose(sequence_kl(model, other, chats[:5], drawn[:5], 0.7, 0), kl[:5], atol=1e-5)
-
-
-# Table 4
-
-
-def config(preset: str) -> dict[str, Any]:
-    section: dict[str, Any] = yaml.safe_load((ROOT / f"config/{preset}.yaml").read_text())
-    return section
-
-
-def test_the_paper_preset_has_the_papers_values():
-    frame = table4(Path(), config("paper")).dropna(subset="paper")
-    assert frame.groupby("run").size().to_dict() == {"standard": 10, "large": 10}
-    assert (frame["value"] == frame["paper"]).all()
-
-
-def test_table_4_is_read_from_the_config_in_force():
-    settings = config("demo")
-    frame = table4(Path(), settings)
-    for row in frame.itertuples():
-        value: Any = settings
-        for part in row.key.split("."):
-            value = value[part]
-        if isinstance(value, float):
-            assert float(row.value) == value
-    assert set(frame["key"]) >= {f"rloo.{k}" for k in settings["rloo"]} - {
-        "rloo.runs", "rloo.seeds_per_job",
-    }  # fmt: skip
-    settings["rloo"]["beta"] = 0.125
-    text = table4_markdown(table4(Path(), settings), "A toy.")
-    assert "| weight of the KL, beta " in text and "0.125 (paper 0.05)" in text
-    assert "A toy." in text and "Preset `demo`" in text

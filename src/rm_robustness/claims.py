@@ -16,16 +16,17 @@ import pandas as pd
 
 from . import evidence
 from .errors import InputError
-from .evidence import ABOVE_0, BELOW_0, MUTUAL, RESPONSE, SEEN, Part, Run, Side
+from .evidence import ABOVE_0, BELOW_0, Part, Side
 from .figures import BSR, BT
+from .own_tables import own_tables
 from .rm_bench import table2_sources
+from .run_folder import Run
 from .scenarios import table5_sources
 from .statistics import holm
-from .tables import grid, read_published
+from .tables import read_published
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 INCONCLUSIVE, NOT_MEASURED = "inconclusive", "not measured"
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED)
 ALL = "all"
 COLUMNS = [
     *("claim", "part", "counts", "subject", "statement", "paper", "unit", "value", "ci_low"),
@@ -235,177 +236,3 @@ def _stands_for(part: Part, settings: Mapping[str, Any]) -> str | None:
         if about := settings[section]:
             models[about[key]] = about["paper_model"]
     return models.get(part.subject)
-
-
-def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
-    """Recompute claims from the paper's own tables: number, unit, and what does not agree with it.
-
-    The number is the whole claim's, NaN where only its parts have numbers. What the paper's text
-    says is quoted; every number that is set against it is computed.
-    """
-    five = published[published["artifact"] == "table5"]
-    cells: Any = five.pivot(index=["model", "metric"], columns="method", values="value")
-    best = cells.drop(columns=BSR).max(axis=1)
-    missed = [
-        f"{model}, {metric}: {cells[BSR][model, metric]:.4f} against {best[model, metric]:.4f}"
-        for model, metric in cells.index[best >= cells[BSR]]
-    ]
-    taus: Any = five.pivot(index=["model", "method"], columns="metric", values="value")
-    loss = 100 * (1 - taus[[RESPONSE, MUTUAL]].div(taus[SEEN], axis=0))
-    to_response, quoted = loss.xs(BT, level="method")[RESPONSE], loss[MUTUAL]["Qwen2.5-3B", BT]
-    odd = taus.loc[("Qwen2.5-3B", BSR)]
-    growth, n = _growth(cells[BSR] - cells[BT]), f"of {len(cells)} cells"
-    rest = published[published["artifact"] != "table5"].fillna({"lambda": 0.0})
-    at = rest.set_index(["method", "lambda", "metric"])["value"].to_dict()
-    rank = {m: (at[m, w, "erank_train"], at[m, w, "erank_eval"]) for m, w in ((BT, 0), (BSR, 1e-3))}
-    hard = [at[BT, 0, "hard"], at[BSR, 1e-3, "hard"], at[BSR, 1e-2, "hard"]]
-    means = [
-        np.mean([at[BSR, 1e-2, metric] for metric in metrics])
-        for metrics in (("chat", "math", "code", "safety"), ("hard", "normal", "easy"))
-    ]
-    policies = (("sft", 0), ("rloo-bt", 0), ("rloo-bt-bsr", 1e-3))
-    length, wins = (
-        [at[method, weight, metric] for method, weight in policies]
-        for metric in ("avg_length_chars", "lc_win_rate")
-    )
-    return {
-        "C4": (
-            len(cells) - len(missed), n,
-            f"Best in all, says the paper; not in {'; '.join(missed)}. Section 3.1 has 7B and 8B "
-            f"models; table 5 has {', '.join(five['model'].unique())}. Table 5's caption and "
-            "section 3.2 say figure 5 where figure 4 is meant.",
-        ),
-        "C5": (int((cells["bt-dr"] < cells[BT]).sum()), n, ""),
-        "C6": (int((cells["bt-norm"] < cells[BT]).sum()), n, ""),
-        "C7": (
-            quoted, "% (Qwen2.5-3B)",
-            f"'16.4 %' is {quoted:.1f} %. Over every model and objective the loss is "
-            f"{loss[MUTUAL].min():.1f} to {loss[MUTUAL].max():.1f} %; to response-disjoint BT "
-            f"loses {to_response.min():.1f} ({to_response.idxmin()}) to {to_response.max():.1f} %. "
-            f"Qwen2.5-3B with BSR has {odd[MUTUAL]:.4f} on mutual- and {odd[RESPONSE]:.4f} on "
-            "response-disjoint, whose prompts it was trained on: not explained.",
-        ),
-        "C9": (
-            np.nan, "",
-            f"'About 40 %' is {_percent(*rank[BT])} % ({rank[BT][1] - rank[BT][0]:+.2f}) for BT; "
-            f"the sentence names BSR, for which it is {rank[BSR][1] - rank[BSR][0]:+.2f}.",
-        ),
-        "C10": (
-            np.nan, "",
-            f"'More than 5 % in complex tasks' is {hard[1] - hard[0]:+.1f} points "
-            f"({_percent(*hard[:2])} %) at lambda 1e-3, the one of every other table, and "
-            f"{hard[2] - hard[0]:+.1f} points at 1e-2. 'Surpasses the best 8B models with 7 %' is "
-            f"{at[BT, 0, 'overall']:.1f} to {at[BSR, 1e-3, 'overall']:.1f} overall. At lambda 1e-2 "
-            f"the mean of the domains is {means[0]:.2f}, that of the difficulties {means[1]:.2f}; "
-            "they must be equal, and rounding explains 0.10.",
-        ),
-        "C11": (
-            np.nan, "",
-            f"'40 % shorter' is {_percent(length[0], length[2])} % against SFT, "
-            f"{_percent(*length[1:])} % against RLOO with BT.",
-        ),
-        "C12": (
-            np.nan, "",
-            f"'7 % more wins' is {wins[2] - wins[1]:+.2f} points, {_percent(*wins[1:])} % of "
-            f"{wins[1]:.2f}.",
-        ),
-        "C13": (int((growth > 0).sum()), f"of {growth.size} comparisons", ""),
-    }  # fmt: skip
-
-
-def _percent(before: float, after: float) -> str:
-    return f"{100 * (after / before - 1):+.1f}"
-
-
-def _growth(gaps: Any) -> Any:
-    """Differences between neighbouring sizes of a family, from gaps by (model, metric)."""
-    names = pd.Series({model: model.rpartition("-") for model in gaps.index.unique("model")})
-    sizes = sorted(names.index, key=lambda model: float(names[model][2].rstrip("B")))
-    by_size = gaps.unstack("metric").loc[sizes]
-    return by_size.groupby(lambda model: names[model][0]).diff().dropna().to_numpy()
-
-
-def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
-    """Lay the verdicts out: whose models they are about, a table of the claims, then each claim.
-
-    `note` is the preset's sentence about what its numbers can and cannot show.
-    """
-    preset = frame["preset"].iloc[0]
-    about = f"These verdicts are about the models of preset `{preset}`, "
-    about += "not about the paper's models."
-    models = frame.dropna(subset=["paper_model"]).drop_duplicates("subject")
-    if len(models):
-        named = (f"`{s}` for {m}" for s, m in models[["subject", "paper_model"]].to_numpy())
-        about += f" In place of those stand {', '.join(named)}."
-    claims = [own for _, own in frame.groupby("claim", sort=False)]
-    heading = ["claim", "statement", "paper (its own tables)", "here", _heading(preset), "artifact"]
-    lines = [
-        f"# The paper's claims in preset `{preset}`", "", *([note, ""] if note else []), about, "",
-        *grid([heading, *(_summary(own) for own in claims)]), "",
-        "- here: the value with its 95% interval; of a claim of several parts, how many are what.",
-        f"- A claim is {RULE_OF_ALL}.",
-        "- With one seed, or without an interval, nothing is more than inconclusive.",
-        "- paper (its own tables): `-` where the paper has a figure alone, or no such model.",
-        "- The rules, fixed before the verdicts, and their reasons: docs/CLAIMS.md.",
-    ]  # fmt: skip
-    for own in claims:
-        lines += ["", *_details(own)]
-    notes = frame[(frame["part"] == ALL) & frame["note"].fillna("").ne("")]
-    lines += ["", "## Where the paper and its own tables differ", ""]
-    lines += [f"- {row['claim']}: {row['note']}" for _, row in notes.iterrows()]
-    return "\n".join(lines) + "\n"
-
-
-def _heading(preset: str) -> str:
-    return f"verdict in preset `{preset}`"
-
-
-def _here(verdict: str) -> str:
-    """Word a verdict so that it cannot be read as one on the paper."""
-    return f"{verdict} here" if verdict in (SUPPORTED, CONTRADICTED) else verdict
-
-
-def _number(value: float, unit: str = "") -> str:
-    return "-" if pd.isna(value) else f"{value:.3g} {unit}".strip()
-
-
-def _measured(row: pd.Series, unit: str = "") -> str:
-    """Write a part's value with its interval."""
-    if pd.isna(row["value"]):
-        return NOT_MEASURED
-    if pd.isna(row["ci_low"]):
-        return f"{_number(row['value'], unit)} (no interval)"
-    return f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}] {unit}".strip()
-
-
-def _summary(own: pd.DataFrame) -> list[str]:
-    """One line of the table of claims."""
-    whole, parts = own[own["part"] == ALL].iloc[0], own[own["counts"]]
-    unit = parts["unit"].iloc[0]
-    numbers = parts["paper"].map("{:.3g}".format, na_action="ignore").dropna().unique()
-    paper = _number(whole["paper"], whole["unit"])
-    if pd.isna(whole["paper"]) and len(numbers):
-        paper = f"{', '.join(numbers)} {unit}"
-    here = _measured(parts.iloc[0], unit)
-    if len(parts) > 1 and whole["verdict"] != NOT_MEASURED:
-        kinds = parts["verdict"].value_counts()
-        each = [f"{kinds[v]} {v}" for v in VERDICTS if v in kinds]
-        here = f"of {len(parts)} parts {', '.join(each)}"
-    verdict = _here(whole["verdict"])
-    return [whole["claim"], whole["statement"], paper, here, verdict, whole["artifact"]]
-
-
-def _details(own: pd.DataFrame) -> list[str]:
-    """A claim's section: its rules, and a line a part."""
-    whole, parts = own[own["part"] == ALL].iloc[0], own[own["part"] != ALL]
-    columns = ["part", "of", "unit", "paper (its own tables)", "here", "p (Holm)", "seeds"]
-    cells = [[*columns, _heading(whole["preset"]), "why not measured"]]
-    for _, row in parts.iterrows():
-        name = row["part"] if row["counts"] else f"beside: {row['part']}"
-        seeds = "-" if pd.isna(row["n_seeds"]) else str(int(row["n_seeds"]))
-        found = [_number(row["paper"]), _measured(row), _number(row["p_holm"]), seeds]
-        reason = "" if pd.isna(row["note"]) else row["note"]
-        cells.append([name, row["subject"], row["unit"], *found, _here(row["verdict"]), reason])
-    rules = [f"- {rule}" for rule in parts["rule"].unique()]
-    title = f"## {whole['claim']}: {_here(whole['verdict'])}"
-    return [title, "", whole["statement"], "", *rules, "", *grid(cells)]

@@ -4,30 +4,29 @@ One function a claim, from a `Run` to its parts. Nothing here judges: a part car
 which the claim holds, `claims` compares, and docs/CLAIMS.md says why this side and no other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from .figures import BSR, BT, SCENARIOS, read_probes
-from .files import read_csv, read_frame
+from .files import read_frame
+from .ratios import relative_loss, relative_loss_unpaired
 from .rm_bench import bench_path, domain_masks, percent, read_scores, spread
 from .rm_bench import per_prompt as bench_per_prompt
-from .scenarios import HEADINGS, METRICS, per_prompt, read_rewards, score_path
-from .statistics import Estimate, seed_mean
-from .tables import bsr_weight, paper_value
+from .run_folder import NOTHING, Run
+from .scenarios import HEADINGS, score_path
+from .statistics import Estimate
+from .tables import bsr_weight
 from .tracking import read_looks
 
 Array = NDArray[np.float64]
 Side = tuple[float, float]
 Parts = Iterator["Part"]
 
-NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 ABOVE_0: Side = (0.0, np.inf)
 BELOW_0: Side = (-np.inf, 0.0)
 NEAR_1: Side = (0.9, 1.1)
@@ -56,73 +55,6 @@ class Part:
     paper: float = np.nan
     reason: str = ""
     counts: bool = True
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder, its settings and the paper's numbers.
-
-    `settings` are those of `scenarios.table5`, the sections rm_bench, ranks, rloo and alpaca_eval
-    (None where the preset has none of it), and `families`, lists of backbones from small to large.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-    published: pd.DataFrame
-
-    def estimate(self, values: Array | pd.DataFrame) -> Estimate:
-        """Mean over seeds (rows) and prompts (columns) with its interval."""
-        resamples = self.settings["resamples"]
-        return seed_mean(np.asarray(values), seed=self.settings["seed"], resamples=resamples)
-
-    def lacks(self, *objectives: str) -> str:
-        """Say which of these objectives the preset does not train; "" if it trains them all."""
-        missing = [name for name in objectives if name not in self.settings["objectives"]]
-        return f"the preset does not train {' and '.join(missing)}" if missing else ""
-
-    def values(self, backbone: str, method: str, metric: str) -> pd.DataFrame:
-        """Accuracy or tau of every seed (row) and prompt (column, named by its id)."""
-        seeds, split = self.settings["seeds"], METRICS[metric]
-        paths = [score_path(self.folder, backbone, method, seed, split) for seed in seeds]
-        scores = zip(*read_rewards(paths), paths, strict=True)
-        rows = [per_prompt(metric, rewards, gold, path) for rewards, gold, path in scores]
-        prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
-        return pd.DataFrame(np.stack(rows), index=seeds, columns=prompts)
-
-    def gap(self, backbone: str, metric: str, method: str, reference: str) -> pd.DataFrame:
-        """One objective minus another, on the same seeds and prompts; empty if one is lacking."""
-        if self.lacks(method, reference):
-            return pd.DataFrame()
-        return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
-
-    def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
-        """Look up the paper's number; of tables 1 to 3 there is one model, whatever ours is."""
-        if artifact == "table5":
-            model = self.settings["backbones"][backbone]["paper_model"]
-        else:
-            model = self.published.loc[self.published["artifact"] == artifact, "model"].iloc[0]
-        weight = bsr_weight(method, self.settings["bsr"]["weight"])
-        return paper_value(self.published, artifact, model, method, weight, metric)
-
-    def paper_gap(
-        self, artifact: str, backbone: str, metric: str, method: str, reference: str
-    ) -> float:
-        """One number of the paper's tables minus another."""
-        ours, theirs = (self.paper(artifact, backbone, m, metric) for m in (method, reference))
-        return ours - theirs
-
-    def read(self, table: str, method: str, metric: str, kind: str) -> Estimate:
-        """Read a cell of a table: its `value`, or its paired `difference` from the reference.
-
-        Of a method and metric in several rows it is the first: table 1 begins with its largest n.
-        """
-        frame = read_csv(self.folder / "results" / f"{table}.csv")
-        rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
-        if rows.empty or pd.isna(rows.iloc[0][kind]):
-            return NOTHING
-        row, ends = rows.iloc[0], "ci" if kind == "value" else kind
-        value, low, high = (float(row[name]) for name in (kind, f"{ends}_low", f"{ends}_high"))
-        return Estimate(value, low, high, float(row["p_value"]), int(row["n_seeds"]), 0)
 
 
 def inflation(run: Run) -> Parts:
@@ -212,37 +144,6 @@ def unseen_models(run: Run) -> Parts:
             name = f"prompt-disjoint to {HEADINGS[metric].partition(',')[0]}"
             paper, counts = 100 * (1 - after / before), metric == MUTUAL
             yield Part(name, backbone, "%", LOSS, estimate, paper, reason, counts)
-
-
-def relative_loss(before: Array, after: Array) -> Array:
-    """Linearise 1 - mean(after) / mean(before) on the same prompts: (S, P) values of that mean.
-
-    With R the ratio of the means over seeds and prompts, the value of a seed and prompt is
-    (1 - R) - (after - R before) / mean(before); it is NaN where either is.
-    """
-    mean = _mean(np.where(np.isnan(after), np.nan, before))
-    ratio = _mean(np.where(np.isnan(before), np.nan, after)) / mean
-    return (1 - ratio) - (after - ratio * before) / mean
-
-
-def relative_loss_unpaired(before: Array, after: Array) -> Array:
-    """Linearise 1 - mean(after) / mean(before) on other prompts: (S, P) and (S, Q) to (S, P + Q).
-
-    A column is one prompt's part in the loss, weighted so that a seed's mean over all columns is
-    the seed's loss; redrawing columns then carries the variation of both sets of prompts.
-    """
-    mean = _mean(before)
-    ratio = _mean(after) / mean
-    sets = [ratio * (before - mean) / mean, (ratio * mean - after) / mean]
-    counts = [np.sum(~np.isnan(values), axis=1, keepdims=True) for values in sets]
-    total = counts[0] + counts[1]
-    weighted = [v * total / np.maximum(n, 1) for v, n in zip(sets, counts, strict=True)]
-    return (1 - ratio) + np.hstack(weighted)
-
-
-def _mean(values: Array) -> float:
-    """Mean over seeds of the means over prompts, as `statistics.seed_mean` takes it."""
-    return float(np.mean(np.nanmean(values, axis=1)))
 
 
 def gold_under_rloo(run: Run) -> Parts:

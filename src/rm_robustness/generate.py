@@ -156,8 +156,8 @@ class Gumbel:
         return scores.float() - noise.log()
 
 
-def _load(settings: dict[str, Any]) -> tuple[Any, Any]:
-    """Load a causal model and its tokenizer: a folder, or a hub id at a commit."""
+def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
+    """Load a causal model, its tokenizer and end tokens: a folder, or a hub id at a commit."""
     name, revision = settings["model"], settings["revision"]
     if not Path(name).is_dir():
         require_commit(revision, name)
@@ -175,22 +175,16 @@ def _load(settings: dict[str, Any]) -> tuple[Any, Any]:
     ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     if not ends:
         raise InputError(name, "no end-of-text token", "one in the tokenizer", "set its eos_token")
-    pad = min(ends) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    # In place of the model's own, which may bring a top-k or a repetition penalty nobody set here.
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=settings["max_new_tokens"],
-        eos_token_id=sorted(ends),
-        pad_token_id=pad,
-    )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval(), tokenizer, sorted(ends)
 
 
 def _answers_here(
     prompts: list[str], rows: list[int], settings: dict[str, Any]
 ) -> Iterator[list[Answer]]:
     """Answer with transformers, prompts of near lengths together and the longest first."""
-    model, tokenizer = _load(settings)
+    model, tokenizer, ends = _load(settings)
+    pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     room = model.config.max_position_embeddings - settings["max_new_tokens"]
     chats: dict[int, list[int]] = {}
     for row in rows:
@@ -208,8 +202,11 @@ def _answers_here(
     for start in range(0, len(rows), settings["batch_size"]):
         batch = rows[start : start + settings["batch_size"]]
         seeds = [prompt_seed(settings["seed"], prompts[row]) for row in batch]
-        outputs = _sample(model, [chats[row] for row in batch], seeds, settings)
-        ends = set(model.generation_config.eos_token_id)
+        outputs = sample(
+            model, [chats[row] for row in batch], seeds, ends=ends, pad=pad,
+            max_new_tokens=settings["max_new_tokens"],
+            temperature=settings["temperature"], top_p=settings["top_p"],
+        )  # fmt: skip
         found: list[Answer] = []
         for row, tokens in zip(batch, outputs, strict=True):
             stop = next((i for i, token in enumerate(tokens) if token in ends), None)
@@ -219,23 +216,37 @@ def _answers_here(
 
 
 @torch.inference_mode()
-def _sample(
-    model: Any, chats: list[list[int]], seeds: list[int], settings: dict[str, Any]
-) -> list[list[int]]:
-    """Return the new tokens of every chat, padded on the left to their longest."""
-    width, pad = max(map(len, chats)), model.generation_config.pad_token_id
+def sample(
+    model: Any, chats: list[list[int]], seeds: list[int], *,
+    ends: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float = 1.0,
+) -> list[list[int]]:  # fmt: skip
+    """Return the new tokens of every chat (a list of token ids), each with noise of its own seed.
+
+    A row ends with one of `ends`, filled with `pad` to the longest, or after `max_new_tokens`.
+    Temperature 0 is greedy. The model's generation config is left as it was.
+    """
+    width = max(map(len, chats))
     tokens = torch.tensor([[pad] * (width - len(chat)) + chat for chat in chats])
     mask = torch.tensor([[0] * (width - len(chat)) + [1] * len(chat) for chat in chats])
     processors = LogitsProcessorList()
-    if settings["temperature"] > 0:
-        processors.append(TemperatureLogitsWarper(float(settings["temperature"])))
-        if settings["top_p"] < 1:
-            processors.append(TopPLogitsWarper(float(settings["top_p"])))
+    if temperature > 0:
+        processors.append(TemperatureLogitsWarper(float(temperature)))
+        if top_p < 1:
+            processors.append(TopPLogitsWarper(float(top_p)))
         processors.append(Gumbel(seeds, model.device))
-    output = model.generate(
-        input_ids=tokens.to(model.device),
-        attention_mask=mask.to(model.device),
-        logits_processor=processors,
+    own = model.generation_config
+    # In place of the model's own, which may bring a top-k or a repetition penalty nobody set here:
+    # as an argument of `generate` it would be filled up with the model's own.
+    model.generation_config = GenerationConfig(
+        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad
     )
+    try:
+        output = model.generate(
+            input_ids=tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            logits_processor=processors,
+        )
+    finally:
+        model.generation_config = own
     new: list[list[int]] = output[:, width:].tolist()
     return new

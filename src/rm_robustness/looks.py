@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from transformers import GenerationConfig, TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from .files import read_frame, write_frame
-from .generate import _sample, prompt_seed
+from .generate import prompt_seed, sample
 
 Reward = Callable[[list[str], list[str]], list[float]]
 
@@ -89,25 +89,18 @@ class Looks(TrainerCallback):  # type: ignore[misc]
 
     def sample(self, model: Any) -> list[list[int]]:
         """Completion tokens of every prompt, up to and with the end token where there is one."""
-        own = model.generation_config
-        # In place of the model's own, which may bring a top-k or a penalty nobody set here.
-        model.generation_config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=self.settings["response_length"],
-            eos_token_id=self.ends,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        options = {"temperature": self.settings["temperature"], "top_p": 1.0}
         chats = list(self.prompts["ids"])
         rows = sorted(range(len(chats)), key=lambda row: (-len(chats[row]), row))
         found: dict[int, list[int]] = {}
         for start in range(0, len(rows), self.settings["batch_size"]):
             batch = rows[start : start + self.settings["batch_size"]]
-            drawn = _sample(
-                model, [chats[row] for row in batch], [self.seeds[row] for row in batch], options
-            )
+            drawn = sample(
+                model, [chats[row] for row in batch], [self.seeds[row] for row in batch],
+                ends=self.ends, pad=self.tokenizer.pad_token_id,
+                max_new_tokens=self.settings["response_length"],
+                temperature=self.settings["temperature"],
+            )  # fmt: skip
             found |= {row: self._cut(tokens) for row, tokens in zip(batch, drawn, strict=True)}
-        model.generation_config = own
         return [found[row] for row in range(len(chats))]
 
     def seen(self) -> pd.DataFrame:

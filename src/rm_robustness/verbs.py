@@ -235,9 +235,10 @@ def table(options: argparse.Namespace) -> None:
 
 def claims(options: argparse.Namespace) -> None:
     """Write claims.csv, .md, .html, and claims.record.json on what they rest on."""
-    from . import claims
+    from .claims import claims, claims_sources
+    from .claims_page import claims_markdown
 
-    _write_result(options, claims.claims, claims.claims_markdown, claims.claims_sources)
+    _write_result(options, claims, claims_markdown, claims_sources)
 
 
 def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any, sources: Any) -> None:

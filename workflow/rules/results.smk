@@ -93,14 +93,25 @@ if JUDGED:
     gamed = [f"{RUN}/raw/alpaca_eval/df_gamed.csv"] if JUDGED["judge"] else []
     judged = [f"{RUN}/alpaca_eval/annotations.parquet"] if JUDGED["judge"] else []
     INPUTS["table3"] = [*ANSWERS, *judged, *gamed, *published]
-    CODE["table3"] = code("win_rates", "alpaca_eval", "tables", "statistics", "pages")
+    CODE["table3"] = code(
+        "win_rates",
+        "length_controlled",
+        "alpaca_package",
+        "tables",
+        "statistics",
+        "pages",
+    )
     SETTINGS["table3"] = {**SHOWN, "alpaca_eval": JUDGED}
 
 made = [f"{RUN}/results/{name}.csv" for name in INPUTS if name.startswith("table")]
 INPUTS["claims"] = sorted({*made, *(path for each in INPUTS.values() for path in each)})
 CODE["claims"] = code(
     "claims",
+    "claims_page",
+    "own_tables",
     "evidence",
+    "ratios",
+    "run_folder",
     "scenarios",
     "figures",
     "tracking",

@@ -1,0 +1,60 @@
+"""A run folder with instructions, policies' answers to them, and the judge's annotations."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rm_robustness.alpaca_eval import annotate
+from rm_robustness.files import read_frame, write_frame
+from rm_robustness.sources.instructions import instructions
+from rm_robustness.sources.responders import TRAIN_ROWS, TRAIN_STYLE, respond, responders
+
+POLICIES = [("sft", 0, "maple"), ("large-bt", 0, "elm"), ("large-bt", 1, "oak")]
+POLICIES += [("large-bt-bsr", 0, "ash"), ("large-bt-bsr", 1, "beech")]
+JUDGE = {
+    "serve": True,
+    "model": "gold",
+    "base_url_env": "TEST_JUDGE_URL",
+    "api_key_env": "TEST_JUDGE_KEY",
+    "concurrency": 4,
+    "retries": 1,
+    "price_per_1000_input_tokens": None,
+    "price_per_1000_output_tokens": None,
+    "gold": {"kind": "programmatic"},
+}
+
+
+def write_run(runs: Path, count: int) -> Path:
+    """A run folder with instructions and the answers of five policies."""
+    source = {"kind": "synthetic", "seed": 1, "instructions": count}
+    instructions({**source, "length_quality_correlation": 0.6}, runs / "raw" / "alpaca_eval")
+    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+    world = responders(TRAIN_ROWS, [TRAIN_STYLE], 0.6)
+    for policy, seed, name in POLICIES:
+        answers = [respond(2, prompt, world[name]) for prompt in asked["prompt"]]
+        frame = asked[["example_id", "prompt"]].assign(
+            response=answers, response_model=policy, finished=True
+        )
+        write_frame(frame, outputs(runs, policy, seed))
+    return runs
+
+
+def outputs(runs: Path, policy: str, seed: int) -> Path:
+    return runs / "alpaca_eval" / "outputs" / policy / f"seed-{seed}.parquet"
+
+
+def judged(runs: Path, settings=JUDGE, policies=POLICIES[:2]) -> pd.DataFrame:
+    files = [outputs(runs, policy, seed) for policy, seed, _ in policies]
+    output = runs / "alpaca_eval" / "annotations.parquet"
+    asked = runs / "raw" / "alpaca_eval" / "instructions.parquet"
+    annotate(asked, files, settings, runs / "work" / "alpaca_eval", output)
+    return pd.read_parquet(output)
+
+
+def change(runs: Path, **columns: object) -> None:
+    """Overwrite the first rows of columns of the SFT model's answers."""
+    path = outputs(runs, "sft", 0)
+    frame = read_frame(path)
+    for name, values in columns.items():
+        frame.loc[: len(values) - 1, name] = values
+    write_frame(frame, path)
