@@ -286,7 +286,7 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "rloo", None, "alpaca_eval: found a section; expected null"),
         ("demo", "rloo/runs/large/policy", "qwen", r"rloo\.runs\.large\.policy: .* mean 'qwen2'"),
         ("demo", "rloo/runs/large/reward_models/bt", "llama/b", r"large\.reward_models: .*'bt'"),
-        ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 256"),
+        ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 128"),
         ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
         ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
         ("paper", "released/bt-x", RELEASED, "found 'bt-x'; expected a name"),

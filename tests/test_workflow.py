@@ -45,7 +45,6 @@ CUT = {
     "alpaca_eval": {"seeds": [0, 1], "generation": {"max_new_tokens": 16}},
     "statistics": {"resamples": 100},
 }
-JUDGED_SO_FAR = "work/alpaca_eval/*.jsonl"
 SCENARIOS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 
 
@@ -111,8 +110,11 @@ def test_every_table_and_figure_is_there_and_full(finished):
 def test_every_claim_has_a_verdict_about_this_preset_alone(finished):
     claims = pd.read_csv(finished / "results/claims.csv")
     assert list(claims["claim"].unique()) == [f"C{n}" for n in range(1, 14)]
-    unmeasured = claims[(claims["part"] == "all") & (claims["verdict"] == "not measured")]
-    assert list(unmeasured["claim"]) == ["C13"]  # the demo has one size
+    whole = claims[claims["part"] == "all"].set_index("claim")["verdict"]
+    # Two of the objectives are not trained here, and there is one size of model; at this size BT's
+    # tau, of which C7 is a share, may be nothing.
+    unmeasured = set(whole.index[whole == "not measured"])
+    assert {"C5", "C6", "C13"} <= unmeasured <= {"C5", "C6", "C7", "C13"}
     assert (claims["preset"] == "cut").all()
     text = (finished / "results/claims.md").read_text(encoding="utf-8")
     assert "not about the paper" in text
@@ -172,16 +174,21 @@ def test_two_cores_give_the_same_bits_as_one(finished, tmp_path):
 @pytest.mark.parametrize(
     ("lost", "seen"),
     [
-        ("runs", "work/reward_models/*/*/seed-1/checkpoint-*/complete"),
-        ("runs/cut/policies", "work/policies/*/seed-0/checkpoint-*/complete"),
-        ("runs/cut/alpaca_eval/annotations.parquet", JUDGED_SO_FAR),
+        (["."], "work/reward_models/*/*/seed-1/checkpoint-*/complete"),
+        (
+            ["policies", "looks", "alpaca_eval", "results"],
+            "work/policies/*/seed-0/checkpoint-*/complete",
+        ),
+        (["alpaca_eval/annotations.parquet", "results"], "work/alpaca_eval/answers.jsonl"),
     ],
 )
 def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, seen):
     """kill -9 of Snakemake and all its jobs in the middle of long work, then the same again."""
     folder = tmp_path / "killed"
     shutil.copytree(finished, folder, symlinks=True)
-    shutil.rmtree(folder / lost) if (folder / lost).is_dir() else (folder / lost).unlink()
+    shutil.rmtree(folder / "results")
+    for path in [folder / "runs/cut" / name for name in lost]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(

@@ -87,7 +87,10 @@ if RLOO:
         SETTINGS[name] = {**SHOWN, "seeds": RLOO["seeds"]}
     INPUTS["table4"] = []
     CODE["table4"] = code("rloo_table", "tables", "pages")
-    SETTINGS["table4"] = {**SHOWN, "rloo": RLOO}
+    SETTINGS["table4"] = {
+        **{name: SHOWN[name] for name in ("preset", "note", "seed")},
+        "rloo": RLOO,
+    }
 
 if JUDGED:
     gamed = [f"{RUN}/raw/alpaca_eval/df_gamed.csv"] if JUDGED["judge"] else []
