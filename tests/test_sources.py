@@ -9,6 +9,7 @@ from rm_robustness.errors import InputError
 from rm_robustness.sources import hub
 from rm_robustness.sources.alpaca_eval import ANNOTATIONS, responses
 from rm_robustness.sources.checkout import checkout
+from rm_robustness.splits import pairs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -285,3 +286,31 @@ def test_a_broken_row_is_named():
     for broken in ([], None, [{"role": "human", "content": "a"}], [{"role": "user"}]):
         with pytest.raises(InputError, match="uc row 0 column messages"):
             hub.conversations([{"messages": broken}], "uc", ["messages"])
+
+
+def test_pairs_of_one_question_and_one_answer_become_a_split(capsys):
+    def turns(*texts):
+        roles = ["user", "assistant"] * 2
+        return [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
+
+    frame = pd.DataFrame(
+        {
+            "example_id": ["0", "1", "2", "3"],
+            "chosen": [
+                turns("a", "good"),
+                turns("a", "b", "c", "d"),
+                turns("x", "y"),
+                turns("q", " "),
+            ],
+            "rejected": [turns("a", "bad"), turns("a", "b"), turns("other", "z"), turns("q", "w")],
+        }
+    )
+    split = hub.pairs_as_split(frame, "pairs")
+    assert split.values.tolist() == [
+        ["0", "0-chosen", "a", "good", "chosen", 1.0],
+        ["0", "0-rejected", "a", "bad", "rejected", 0.0],
+    ]
+    assert "1 pairs, 3 left out" in capsys.readouterr().err
+    assert pairs(split)["chosen_response"].tolist() == ["good"]
+    with pytest.raises(InputError, match="pairs: found no pair of one question"):
+        hub.pairs_as_split(frame[1:], "pairs")
