@@ -174,7 +174,10 @@ def test_two_cores_give_the_same_bits_as_one(finished, tmp_path):
 @pytest.mark.parametrize(
     ("lost", "seen"),
     [
-        (["."], "work/reward_models/*/*/seed-1/checkpoint-*/complete"),
+        (
+            ["reward_models/qwen2", "scores/qwen2", "results"],
+            "work/reward_models/qwen2/*/seed-1/checkpoint-*/complete",
+        ),
         (
             ["policies", "looks", "alpaca_eval", "results"],
             "work/policies/*/seed-0/checkpoint-*/complete",
