@@ -19,6 +19,7 @@ from . import judge
 from .alpaca_package import package
 from .config import Settings
 from .errors import InputError
+from .journal import append_lines, whole_lines
 from .progress import Progress
 
 OPENAI = "https://api.openai.com/v1"
@@ -68,12 +69,12 @@ class Asker:
         """Ask for one pair and keep the answer; what is no answer becomes one `InputError`."""
         import openai
 
-        from .served import _as_input_error
+        from .served import as_input_error
 
         try:
             reply = self.client.chat.completions.with_raw_response.create(**body)
         except openai.APIError as error:
-            said = _as_input_error(number, error, self.url, self.settings["api_key_env"])
+            said = as_input_error(number, error, self.url, self.settings["api_key_env"])
             found = said.found if isinstance(said, InputError) else repr(error)
             raise InputError(f"{self.url}, pair {number}", found, "an answer", CONTINUE) from error
         self.kept.add(key, usable(reply.http_response.text, f"{self.url}, pair {number}"))
@@ -113,14 +114,9 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         """Read what is there, after dropping a last line that was cut in half."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.lock = path, threading.Lock()
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole[: whole.rfind(b"\n") + 1]
-        if path.exists():
-            os.truncate(path, len(whole))
         self.found: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 entry = json.loads(line)
                 self.found[entry["key"]] = entry["choice"]
@@ -132,11 +128,8 @@ class Kept:
 
     def add(self, key: str, choice: dict[str, Any]) -> None:
         """Keep an answer; it is on the disk when this returns."""
-        line = json.dumps({"key": key, "choice": choice}) + "\n"
-        with self.lock, self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with self.lock:
+            append_lines(self.path, [{"key": key, "choice": choice}])
             self.found[key] = choice
 
 
@@ -147,7 +140,7 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
     The key stays in this process. The client tries again after 429, 5xx and lost connections,
     `retries` times with growing pauses. Raises `InputError` for OpenAI's own address without a key.
     """
-    import openai
+    from .served import client
 
     with ExitStack() as stack:
         key = os.environ.get(settings["api_key_env"] or "", "")
@@ -163,15 +156,8 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
                     "alpaca_eval.judge", found, f"the key of {OPENAI}",
                     "or name the address of another server in the variable of base_url_env",
                 )  # fmt: skip
-        client = openai.OpenAI(
-            base_url=url,
-            api_key=key or "EMPTY",
-            max_retries=settings["retries"],
-            timeout=TIMEOUT,
-            # A cluster's proxy does not know a server on this machine.
-            http_client=openai.DefaultHttpxClient(trust_env=not settings["serve"]),
-        )
-        yield stack.enter_context(client), judged_by
+        here = client(url, key, settings["retries"], TIMEOUT, local=settings["serve"])
+        yield stack.enter_context(here), judged_by
 
 
 def _hash(value: Any) -> str:

@@ -47,8 +47,8 @@ _KINDS = {
 
 def _check_sources(config: Settings, where: str) -> None:
     """Sources that are named must exist, and be of a kind that their reader can read."""
-    named = [(part, part, config[part]) for part in ("responses", "rm_bench", "alpaca_eval")]
-    used = [(part, f"{part}.source", s["source"]) for part, _, s in named if s]
+    sections = [part for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
+    used = [(part, f"{part}.source", config[part]["source"]) for part in sections]
     for name, backbone in config["backbones"].items():
         pairs = backbone["reward_models"]["preferences"]
         used += [("chats", f"backbones.{name}.sft", backbone["sft"])]

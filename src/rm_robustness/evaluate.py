@@ -69,7 +69,6 @@ def evaluate(
             model, "a tokenizer without chat template", "the one that the model was trained with",
             "save it beside the tokenizer (chat_template.jinja)",
         )  # fmt: skip
-    scorer.to("cuda" if torch.cuda.is_available() else "cpu")
     rows: list[dict[str, Any]] = []
     for split, frame in sets.items():
         kept, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)

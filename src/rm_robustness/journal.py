@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import InputError
 
@@ -28,18 +28,13 @@ class Journal:
         Raises `InputError` when the journal belongs to other prompts or settings, or is broken
         elsewhere than at its end.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = b""
-        if self.path.exists():
-            whole = self.path.read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            os.truncate(self.path, len(whole))
-        if not whole:
-            self._write([{"fingerprint": self.fingerprint}])
+        lines = whole_lines(self.path)
+        if not lines:
+            append_lines(self.path, [{"fingerprint": self.fingerprint}])
             return {}
         fix = f"remove {self.path} to start again"
         found: dict[int, Answer] = {}
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 entry = json.loads(line)
                 if number > 1:
@@ -58,11 +53,24 @@ class Journal:
 
     def append(self, batch: list[Answer]) -> None:
         """Add answers; they are on the disk when this returns."""
-        self._write([answer._asdict() for answer in batch])
+        append_lines(self.path, [answer._asdict() for answer in batch])
 
-    def _write(self, entries: list[dict[str, object]]) -> None:
-        with self.path.open("ab") as file:
-            for entry in entries:
-                file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Read the lines of a file that is appended to, after dropping a last one cut in half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return []
+    whole = path.read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    return whole.splitlines()
+
+
+def append_lines(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Add a JSON line an entry; they are on the disk when this returns."""
+    with path.open("ab") as file:
+        for entry in entries:
+            file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -19,13 +19,16 @@ from .files import read_frame, write_frame
 from .metrics import effective_rank
 from .rm_bench import published_name
 from .scoring import score_ids
-from .statistics import holm, paired_difference, seed_mean
+from .statistics import paired_difference, seed_mean
 from .tables import (
+    arrows,
     bsr_weight,
     cell,
+    correct,
     difference_columns,
+    document,
+    effective_weight,
     estimate_columns,
-    grid,
     paper_value,
     read_published,
 )
@@ -138,15 +141,12 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             theirs = published_name(method, about["published_as"])
             own = {"backbone": about["backbone"], "method": method, "n": n}
             own |= {"paper_model": about["paper_model"], "n_seeds": len(about["seeds"])}
-            if weight is not None and settings["bsr"]["reduction"] == "release":
-                own["weight_times_batch"] = weight * settings["micro_batch"]
+            own["weight_times_batch"] = effective_weight(weight, settings)
             for row in _rows(ranks[ranks["n"] == n], method, settings):
                 place = ("table1", about["paper_model"], theirs, weight, row["metric"])
                 row["paper"] = paper_value(published, *place) if n == counts[0] else np.nan
                 rows.append(row | own)
-    compared = [r for r in rows if r["n"] == counts[0] and np.isfinite(r.get("p_value", np.nan))]
-    for row, p in zip(compared, holm([row["p_value"] for row in compared]), strict=True):
-        row["p_holm"] = p
+    correct([row for row in rows if row["n"] == counts[0]])
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(preset=settings["preset"])
 
 
@@ -200,20 +200,17 @@ def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         by_metric = {row["metric"]: row for _, row in rows.iterrows()}
         cells.append([str(method), *(cell(by_metric[metric], digits=2) for metric in METRICS)])
     seeds = int(frame["n_seeds"].max())
-    lines = [
-        "# Table 1: effective rank of the hidden states",
-        "",
+    about = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, {seeds} "
         f"seeds a method, {n:,} responses of each set. Each cell is the mean over seeds, "
-        "± half of its 95% bootstrap interval.",
-    ]
-    lines += ["", note] if note else []
+        "± half of its 95% bootstrap interval."
+    )
     legend = [
-        f"- ↑ ↓: above or below `{reference}` of the same seeds, p < 0.05 after Holm's correction "
-        "over every comparison of the table.",
+        arrows(reference, "of the same seeds"),
         "- The effective rank grows with the number of responses: the csv has it at "
         f"{', '.join(f'{int(m):,}' for m in sorted(frame['n'].unique()))}.",
     ]
     if largest["paper"].notna().any():
         legend.append("- paper: the published number of the model in `paper_model`.")
-    return "\n".join([*lines, "", *grid(cells), "", *legend]) + "\n"
+    title = "Table 1: effective rank of the hidden states"
+    return document(title, about, note, cells, legend)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .tables import grid
+from .tables import document
 
 # What the paper prints, and for lengths and temperature its release (docs/DEVIATIONS.md D10-D14).
 PAPER: dict[str, tuple[str, float | str]] = {
@@ -65,16 +65,11 @@ def table4_markdown(frame: pd.DataFrame, note: str = "") -> str:
     for parameter, rows in frame.groupby("parameter", sort=False):
         by_run = {row["run"]: row for _, row in rows.iterrows()}
         cells.append([str(parameter), *(_cell(by_run[run]) for run in runs)])
-    lines = [
-        "# Table 4: configuration of RLOO",
-        "",
+    about = (
         f"Preset `{frame['preset'].iloc[0]}`; run `standard` is the paper's section 3.2, `large` "
-        "its section 3.3. The paper's value is in brackets where it gives one.",
-        *(["", note] if note else []),
-        "",
-        *grid(cells),
-    ]
-    return "\n".join(lines) + "\n"
+        "its section 3.3. The paper's value is in brackets where it gives one."
+    )
+    return document("Table 4: configuration of RLOO", about, note, cells, [])
 
 
 def _cell(row: pd.Series) -> str:

@@ -18,15 +18,19 @@ from .errors import InputError
 from .files import read_frame
 from .scenarios import COLUMNS, score_path
 from .sources.rm_bench import DOMAINS, KINDS, STYLES
-from .statistics import holm, paired_difference, seed_mean
+from .statistics import paired_difference, seed_mean
 from .tables import (
+    arrows,
     bsr_weight,
     cell,
+    correct,
     difference_columns,
+    document,
+    effective_weight,
     estimate_columns,
-    grid,
     paper_value,
     read_published,
+    strengths,
 )
 
 Array = NDArray[np.float64]
@@ -185,16 +189,13 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         weight = bsr_weight(method, settings["bsr"]["weight"])
         own = {"backbone": about["backbone"], "method": method, "n_seeds": len(about["seeds"])}
         own["paper_model"] = about["paper_model"]
-        if weight is not None and settings["bsr"]["reduction"] == "release":
-            own["weight_times_batch"] = weight * settings["micro_batch"]
+        own["weight_times_batch"] = effective_weight(weight, settings)
         theirs = published_name(method, about["published_as"])
         against = None if method == reference else measured[reference]
         for row in _rows(bench, measured[method], against, settings):
             place = ("table2", about["paper_model"], theirs, weight, row["metric"])
             rows.append(row | own | {"paper": paper_value(published, *place)})
-    compared = [row for row in rows if np.isfinite(row.get("p_value", np.nan))]
-    for row, p in zip(compared, holm([row["p_value"] for row in compared]), strict=True):
-        row["p_holm"] = p
+    correct(rows)
     length = np.array([len(text) for text in bench["response"]], np.float64)
     for row in _rows(bench, [length], None, settings):
         rows.append(row | {"backbone": "-", "method": "length"})
@@ -262,15 +263,13 @@ def table2_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         by_metric = {row["metric"]: row for _, row in rows.iterrows()}
         cells.append([str(method), *(cell(by_metric[metric], digits=1) for metric in METRICS)])
     models = frame[frame["method"] != "length"]
-    lines = [
-        "# Table 2: RM-Bench",
-        "",
+    about = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{models['backbone'].iloc[0]}`, "
         f"{int(models['n_seeds'].max())} seeds a method. Each cell is the accuracy in percent, "
-        "± half of its 95% bootstrap interval over prompts and seeds.",
-    ]
-    lines += ["", note] if note else []
-    return "\n".join([*lines, "", *grid(cells), "", *_legend(frame, models, reference)]) + "\n"
+        "± half of its 95% bootstrap interval over prompts and seeds."
+    )
+    legend = _legend(frame, models, reference)
+    return document("Table 2: RM-Bench", about, note, cells, legend)
 
 
 def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[str]:
@@ -278,8 +277,7 @@ def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[s
     missing = [name for name in FILES if not prompts[name]]
     ties = frame[frame["metric"].isin(FILES)].groupby(frame["method"] == "length")["n_ties"].sum()
     lines = [
-        f"- ↑ ↓: above or below `{reference}` on the same prompts and seeds, "
-        "p < 0.05 after Holm's correction over every comparison of the table.",
+        arrows(reference, "on the same prompts and seeds"),
         "- hard: the rejected response has the richer style; normal: both have one style; "
         "easy: the chosen one has the richer. These and overall are means over the four domains.",
         f"- Prompts: {', '.join(f'{int(prompts[name]):,} {name}' for name in FILES)}.",
@@ -293,8 +291,4 @@ def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[s
         )
     if models["paper"].notna().any():
         lines.append("- paper: the published number of the model in `paper_model`, without spread.")
-    effective = models.dropna(subset=["weight_times_batch"]).drop_duplicates("method")
-    if len(effective):
-        each = (f"`{m}` {v:g}" for m, v in effective[["method", "weight_times_batch"]].to_numpy())
-        lines.append(f"- Effective strength of BSR (lambda x micro-batch): {', '.join(each)}.")
-    return lines
+    return [*lines, *strengths(models)]

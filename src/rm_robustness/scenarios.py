@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .files import read_frame
 from .metrics import kendall_tau_per_prompt
-from .statistics import holm, paired_difference, seed_mean
+from .statistics import paired_difference, seed_mean
 from .tables import (
+    arrows,
     bsr_weight,
     cell,
+    correct,
     difference_columns,
+    document,
+    effective_weight,
     estimate_columns,
-    grid,
     paper_value,
     read_published,
+    strengths,
 )
 
 Array = NDArray[np.float64]
@@ -93,13 +97,9 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             row["paper"] = paper_value(
                 published, "table5", model, row["method"], weight, row["metric"]
             )
-            if weight is not None and settings["bsr"]["reduction"] == "release":
-                row["weight_times_batch"] = weight * settings["micro_batch"]
+            row["weight_times_batch"] = effective_weight(weight, settings)
             rows.append(row)
-    compared = [row for row in rows if np.isfinite(row.get("p_value", np.nan))]
-    adjusted = holm([row["p_value"] for row in compared])
-    for row, p in zip(compared, adjusted, strict=True):
-        row["p_holm"] = p
+    correct(rows)
     rows += _length_rows(runs, settings)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
@@ -236,27 +236,18 @@ def table5_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         for (backbone, method), rows in part.groupby(["backbone", "method"], sort=False):
             by_metric = {row["metric"]: row for _, row in rows.iterrows()}
             cells.append([str(backbone), str(method), *(cell(by_metric[m]) for m in METRICS)])
-    parts = [*_heading(frame, note), "", *grid(cells), "", *_legend(frame, reference)]
-    return "\n".join(parts) + "\n"
-
-
-def _heading(frame: pd.DataFrame, note: str) -> list[str]:
-    seeds = frame["n_seeds"].dropna()
-    lines = [
-        "# Table 5: reward models in four scenarios",
-        "",
-        f"Preset `{frame['preset'].iloc[0]}`, {int(seeds.max())} seeds a reward model. "
-        "Each cell is the mean over prompts and seeds ± half of its 95% bootstrap interval.",
-    ]
-    return [*lines, "", note] if note else lines
+    about = (
+        f"Preset `{frame['preset'].iloc[0]}`, {int(models['n_seeds'].max())} seeds a reward model. "
+        "Each cell is the mean over prompts and seeds ± half of its 95% bootstrap interval."
+    )
+    title = "Table 5: reward models in four scenarios"
+    return document(title, about, note, cells, _legend(frame, reference))
 
 
 def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
     models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]
-    effective = models.dropna(subset=["weight_times_batch"]).drop_duplicates("method")
     lines = [
-        f"- ↑ ↓: above or below `{reference}` on the same prompts and seeds, "
-        "p < 0.05 after Holm's correction over every comparison of the table.",
+        arrows(reference, "on the same prompts and seeds"),
         "- `length`: the reward is the number of characters; its interval is over prompts alone.",
         f"- Without a value, summed over seeds: {models['n_undefined'].sum():,} prompts "
         f"(`length`: {length['n_undefined'].sum():,}). Pairs of responses with equal reward: "
@@ -264,7 +255,4 @@ def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
     ]
     if models["paper"].notna().any():
         lines.append("- paper: the published number of the model in `paper_model`, without spread.")
-    if len(effective):
-        each = (f"`{m}` {v:g}" for m, v in effective[["method", "weight_times_batch"]].to_numpy())
-        lines.append(f"- Effective strength of BSR (lambda x micro-batch): {', '.join(each)}.")
-    return lines
+    return [*lines, *strengths(models)]

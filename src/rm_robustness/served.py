@@ -37,19 +37,13 @@ def answers_served(
             base_url = stack.enter_context(serve(settings))
         else:
             base_url = _base_url(settings)
-        client = stack.enter_context(
-            openai.OpenAI(
-                base_url=base_url,
-                api_key=os.environ.get(settings["api_key_env"] or "", "") or "EMPTY",
-                max_retries=settings["retries"],
-                timeout=settings["timeout"],
-                # A cluster's proxy does not know a server on this machine.
-                http_client=openai.DefaultHttpxClient(trust_env=not settings["serve"]),
-            )
+        key = os.environ.get(settings["api_key_env"] or "", "")
+        server = stack.enter_context(
+            client(base_url, key, settings["retries"], settings["timeout"], local=settings["serve"])
         )
 
         def ask(row: int) -> Answer:
-            reply = client.chat.completions.create(
+            reply = server.chat.completions.create(
                 model=settings["model"],
                 messages=[{"role": "user", "content": prompts[row]}],
                 temperature=settings["temperature"],
@@ -79,7 +73,19 @@ def answers_served(
             if good:
                 yield good
         if failed:
-            raise _as_input_error(*failed, base_url, settings["api_key_env"])
+            raise as_input_error(*failed, base_url, settings["api_key_env"])
+
+
+def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:
+    """Make a client that tries again `retries` times; `local` for a server on this machine."""
+    return openai.OpenAI(
+        base_url=base_url,
+        api_key=key or "EMPTY",
+        max_retries=retries,
+        timeout=timeout,
+        # A cluster's proxy does not know a server on this machine.
+        http_client=openai.DefaultHttpxClient(trust_env=not local),
+    )
 
 
 def _base_url(settings: dict[str, Any]) -> str:
@@ -92,9 +98,7 @@ def _base_url(settings: dict[str, Any]) -> str:
     return str(url)
 
 
-def _as_input_error(
-    row: int, error: BaseException, base_url: str, key: str | None
-) -> BaseException:
+def as_input_error(row: int, error: BaseException, base_url: str, key: str | None) -> BaseException:
     """Turn the client's last word into one line; anything that is not the server's is kept."""
     where = f"{base_url}, prompt {row}"
     fix = "run the same command again: a file that was begun is continued"

@@ -1,5 +1,6 @@
 """What the tables share: columns of an estimate, the paper's numbers, and their layout as text."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from .config import objective_parts
 from .errors import InputError
-from .statistics import Estimate
+from .statistics import Estimate, holm
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,20 @@ def difference_columns(gap: Estimate) -> dict[str, Any]:
         "difference_high": gap.high,
         "p_value": gap.p_value,
     }
+
+
+def correct(rows: list[dict[str, Any]]) -> None:
+    """Give each row that has a p-value `p_holm`, corrected by Holm's method over all of them."""
+    compared = [row for row in rows if np.isfinite(row.get("p_value", np.nan))]
+    for row, p in zip(compared, holm([row["p_value"] for row in compared]), strict=True):
+        row["p_holm"] = p
+
+
+def effective_weight(weight: float | None, settings: Mapping[str, Any]) -> float:
+    """Lambda x micro-batch, the strength that acts under reduction `release` (D2); else NaN."""
+    if weight is None or settings["bsr"]["reduction"] != "release":
+        return np.nan
+    return float(weight * settings["micro_batch"])
 
 
 def read_published(path: Path) -> pd.DataFrame:
@@ -75,6 +90,29 @@ def paper_value(
     if weight is not None:
         rows = rows[np.isclose(rows["lambda"].astype(float), weight)]
     return float(rows["value"].iloc[0]) if len(rows) else np.nan
+
+
+def document(title: str, about: str, note: str, cells: list[list[str]], legend: list[str]) -> str:
+    """Write a table as a Markdown page: title, what it is about, the preset's note, legend."""
+    lines = [f"# {title}", "", about, *(["", note] if note else []), "", *grid(cells)]
+    return "\n".join([*lines, *(["", *legend] if legend else [])]) + "\n"
+
+
+def arrows(reference: str, over: str) -> str:
+    """Explain the arrows of `cell` in a line of a legend."""
+    return (
+        f"- ↑ ↓: above or below `{reference}` {over}, "
+        "p < 0.05 after Holm's correction over every comparison of the table."
+    )
+
+
+def strengths(models: pd.DataFrame) -> list[str]:
+    """List the effective strength of each BSR method in a line of a legend, if there is any."""
+    effective = models.dropna(subset=["weight_times_batch"]).drop_duplicates("method")
+    each = [f"`{m}` {v:g}" for m, v in effective[["method", "weight_times_batch"]].to_numpy()]
+    if not each:
+        return []
+    return [f"- Effective strength of BSR (lambda x micro-batch): {', '.join(each)}."]
 
 
 def grid(cells: list[list[str]]) -> list[str]:

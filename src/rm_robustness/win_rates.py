@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .files import read_frame
 from .length_controlled import length_controlled_wins, lengths
-from .statistics import holm, paired_difference, seed_mean
+from .statistics import paired_difference, seed_mean
 from .tables import (
+    arrows,
     cell,
+    correct,
     difference_columns,
+    document,
     estimate_columns,
-    grid,
     paper_value,
     read_published,
 )
@@ -209,9 +211,7 @@ def _rows(
     for row in rows:
         if row["metric"] == "length_change_from_sft":
             row["paper"] = 100 * (printed[row["method"]] / printed["sft"] - 1)
-    compared = [row for row in rows if np.isfinite(row.get("p_value", np.nan))]
-    for row, p in zip(compared, holm([row["p_value"] for row in compared]), strict=True):
-        row["p_holm"] = p
+    correct(rows)
     return rows
 
 
@@ -228,23 +228,17 @@ def table3_markdown(frame: pd.DataFrame, note: str = "") -> str:
             + [cell(by_metric[m], DIGITS[m]) if m in by_metric else "" for m in HEADINGS]
         )
     measured = frame[frame["metric"] == "avg_length_chars"].set_index("method")
-    lines = [
-        "# Table 3: AlpacaEval 2.0",
-        "",
+    about = (
         f"Preset `{frame['preset'].iloc[0]}`, run `{frame['run'].iloc[0]}`, "
         f"{int(measured['n_prompts'].max()):,} instructions, "
         f"{int(measured['n_seeds'].max())} seeds a policy and one SFT model. Each cell is a mean, "
-        "± half of its 95% bootstrap interval over instructions and seeds.",
-    ]
-    lines += ["", note] if note else []
-    return "\n".join([*lines, "", *grid(cells), "", *_legend(frame, measured)]) + "\n"
+        "± half of its 95% bootstrap interval over instructions and seeds."
+    )
+    return document("Table 3: AlpacaEval 2.0", about, note, cells, _legend(frame, measured))
 
 
 def _legend(frame: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
-    lines = [
-        f"- ↑ ↓: above or below `{REFERENCE}` on the same instructions and seeds, "
-        "p < 0.05 after Holm's correction over every comparison of the table.",
-    ]
+    lines = [arrows(REFERENCE, "on the same instructions and seeds")]
     annotator = frame["annotator"].iloc[0]
     if pd.isna(annotator):
         found = "- No judge was asked (`alpaca_eval.judge` is null): win rates are not measured."

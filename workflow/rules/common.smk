@@ -46,13 +46,18 @@ def settings(*parts, **more):
     return json.dumps(merged | more, sort_keys=True, separators=(",", ":"))
 
 
-def backbone_of(wildcards):
-    """The section of the backbone that a target names; refuses one that does not exist."""
+def backbone_section(name):
+    """The section of a backbone that a target names; refuses one that does not exist."""
     try:
-        configuration.known_backbone(config, wildcards.backbone, "target")
+        configuration.known_backbone(config, name, "target")
     except InputError as error:
         refuse(error)
-    return config["backbones"][wildcards.backbone]
+    return config["backbones"][name]
+
+
+def backbone_of(wildcards):
+    """The section of the backbone of a target's wildcards."""
+    return backbone_section(wildcards.backbone)
 
 
 def reward_model_of(wildcards):
@@ -100,11 +105,7 @@ def origin_of(model):
             "repo": released["repo"],
             "revision": released["revision"],
         }
-    try:
-        configuration.known_backbone(config, model, "target")
-    except InputError as error:
-        refuse(error)
-    return config["backbones"][model]["init"]
+    return backbone_section(model)["init"]
 
 
 def folders(files):
