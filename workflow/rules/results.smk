@@ -84,7 +84,7 @@ if RLOO:
             f"{RUN}/looks/{run}-{model}.parquet" for model in ("bt", "bt-bsr")
         ]
         CODE[name] = code("tracking", "drawing", "statistics")
-        SETTINGS[name] = {**SHOWN, "seeds": RLOO["seeds"]}
+        SETTINGS[name] = config["statistics"]
     INPUTS["table4"] = []
     CODE["table4"] = code("rloo_table", "tables", "pages")
     SETTINGS["table4"] = {
