@@ -6,7 +6,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: reproduce report env test test-quick lint lock clean
+.PHONY: reproduce report env test test-quick test-faults lint lock clean
 
 reproduce: env
 	source $(BIN)/activate && snakemake all
@@ -28,10 +28,14 @@ $(ENV)/ready: requirements.lock pyproject.toml
 	touch $@
 
 test: env
-	source $(BIN)/activate && python -m pytest
+	source $(BIN)/activate && python -m pytest -m "not faults"
 
 test-quick: env
 	source $(BIN)/activate && python -m pytest -m "not slow"
+
+# A Slurm that fails in every way; it is installed (apt, as root) where it is absent.
+test-faults: env
+	source $(BIN)/activate && RM_ROBUSTNESS_NEEDS_SLURM=1 python -m pytest tests/slurm/test_faults.py
 
 lint: env
 	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src

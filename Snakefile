@@ -10,6 +10,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/splits.smk"
 include: "workflow/rules/backbones.smk"

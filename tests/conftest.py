@@ -115,3 +115,16 @@ def training_settings(**changes: Any) -> dict[str, Any]:
         "probe_looks": 4,
         "batch_tokens": 2048,
     } | changes
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: Any) -> Path:
+    """A clone in which the cut demo ran to its end on one core."""
+    from cut_demo import clone, snakemake
+
+    folder = clone(tmp_path_factory.mktemp("finished"))
+    answer = snakemake(
+        folder, "--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return Path(folder)

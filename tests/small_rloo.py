@@ -50,6 +50,8 @@ def rloo_settings(**changes: Any) -> dict[str, Any]:
         "batch_tokens": 512,
         "look_every": 2,
         "look_prompts": 7,
+        "reward_dtype": "float32",
+        "vllm_memory": None,
         "save_updates": 2,
     } | changes
 

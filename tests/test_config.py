@@ -30,6 +30,10 @@ ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 PRESETS = ("demo", "small", "paper")
 DELETED = object()
+JUDGE = {
+    "serve": False, "model": "gpt", "base_url_env": None, "api_key_env": None, "concurrency": 1,
+    "retries": 1, "price_per_1000_input_tokens": None, "price_per_1000_output_tokens": None,
+}  # fmt: skip
 RELEASED = {"repo": "a/b", "revision": None, "chat": {"template": None, "eos": "e", "pad": "p"}}
 
 
@@ -142,7 +146,7 @@ def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_e
 def test_the_schema_allows_every_option_of_generation_but_those_a_model_has():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     allowed = set(schema["$defs"]["generation"]["properties"])
-    assert allowed == generate.DEFAULTS.keys() - {"name", "revision"} | {"kind"}
+    assert allowed == generate.DEFAULTS.keys() - {"name"} | {"kind"}
 
 
 def test_every_key_of_the_schema_has_a_row_in_the_readme():
@@ -290,8 +294,15 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
         ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
         ("paper", "released/bt-x", RELEASED, "found 'bt-x'; expected a name"),
+        ("paper", "released/Qwen2.5-3B", RELEASED, "found 'Qwen2.5-3B' for two models"),
+        ("paper", "released/gemma-2-2b-it", RELEASED, "found 'gemma-2-2b-it' for two models"),
+        ("paper", "released/gold", RELEASED, "found 'gold' for two.*'gold' is the gold's"),
         (
-            "paper", "responses/generate/models/gemma-2b-it", {"model": "x", "revision": None},
+            "paper", "alpaca_eval/judge", JUDGE | {"serve": True},
+            r"judge\.serve: found true with a gold of kind 'model'; expected false",
+        ),
+        (
+            "paper", "responses/generate/models/gemma-2b-it", {"repo": "x", "revision": None},
             "a model of responses.valid_models; did you mean 'gemma-2-2b-it'",
         ),
     ],

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -137,6 +138,24 @@ def test_an_interrupted_run_goes_on_to_the_same_file(folder, tmp_path, monkeypat
     assert output.read_bytes() == whole.read_bytes()
 
 
+def test_answers_of_another_model_in_the_same_folder_are_not_mixed_in(
+    folder, tmp_path, monkeypatch
+):
+    """As when the commit of a downloaded model changes while its answers are half done."""
+    output, model = tmp_path / "out.parquet", tmp_path / "model"
+    shutil.copytree(folder, model)
+    with monkeypatch.context() as patch:
+        patch.setattr("rm_robustness.generate.write_frame", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate_to(frame_of(PROMPTS), here(model), output)
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    with pytest.raises(InputError, match="found a run of other prompts or settings"):
+        generate_to(frame_of(PROMPTS), here(model), output)
+    shutil.copy(folder / template.name, template)
+    generate_to(frame_of(PROMPTS), here(model), output)
+
+
 def test_a_prompt_that_does_not_fit_is_named(folder):
     with pytest.raises(InputError, match="prompt 1: found 21 tokens; expected at most 12"):
         generate(["a", "b " * 20], here(folder))
@@ -148,7 +167,8 @@ def test_a_prompt_that_does_not_fit_is_named(folder):
         ({"kind": "magic"}, "generator.kind: found 'magic'"),
         ({"temprature": 1.0}, r"unknown keys \['temprature'\]"),
         ({"model": None}, r"generator\.model"),
-        ({"model": "some/model", "revision": "main"}, "40 hex digits"),
+        ({"model": "some/model"}, "some/model: found no such folder"),
+        ({"revision": "a" * 40}, r"unknown keys \['revision'\]"),
     ],
 )
 def test_a_wrong_setting_is_named(folder, change, message):

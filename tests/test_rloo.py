@@ -102,6 +102,16 @@ def test_a_completion_beyond_the_reward_models_context_is_named_not_cut(reward):
         reward(["list"], ["pear " * 200])
 
 
+def test_in_bfloat16_only_the_body_is_rounded(reward, reward_model, world):
+    half = rloo.Reward(reward_model, 0, torch.device("cpu"), "bfloat16")
+    assert torch.equal(half.model.score.weight, reward.model.score.weight)
+    assert half.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    prompts, completions = list(world["prompt"][:40]), list(world["response"][:40])
+    exact, near = (torch.tensor(each(prompts, completions)) for each in (reward, half))
+    assert 0.99 < torch.corrcoef(torch.stack([exact, near]))[0, 1] < 1
+    assert len(set(near.tolist())) == len(set(exact.tolist()))  # no ties by rounding
+
+
 # Prompts
 
 

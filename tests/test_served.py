@@ -250,7 +250,18 @@ def stand_in(tmp_path, monkeypatch):
     return tmp_path / "log.json"
 
 
-SERVE = {"kind": "vllm", "model": "some/model", "serve": True, "dtype": "bfloat16"}
+@pytest.fixture
+def serving(tmp_path):
+    """The settings of a server of a model in a folder, which the stand-in does not open."""
+    (tmp_path / "model").mkdir()
+    model = str(tmp_path / "model")
+    return {"kind": "vllm", "model": model, "serve": True, "dtype": "bfloat16"}
+
+
+def test_a_name_of_the_hub_is_not_served(stand_in, serving):
+    with pytest.raises(InputError, match="some/model: found no such folder"):
+        generate(["a"], {**serving, "model": "some/model"})
+    assert not stand_in.exists()
 
 
 def alive(pid: int) -> bool:
@@ -261,37 +272,37 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_server_is_started_asked_when_healthy_and_ended(stand_in):
+def test_a_server_is_started_asked_when_healthy_and_ended(stand_in, serving):
     before = signal.getsignal(signal.SIGTERM)
-    arguments = {"revision": "a" * 40, "serve_arguments": ["--max-model-len", 4096]}
-    assert generate(PROMPTS, {**SERVE, **arguments}) == [prompt + "?" for prompt in PROMPTS]
+    arguments = {"serve_arguments": ["--max-model-len", 4096]}
+    assert generate(PROMPTS, {**serving, **arguments}) == [prompt + "?" for prompt in PROMPTS]
     pid, *command = json.loads(stand_in.read_text())
-    assert command[:2] == ["serve", "some/model"]
+    assert command[:2] == ["serve", serving["model"]]
     pairs = set(zip(command[2::2], command[3::2], strict=True))
-    assert {("--revision", "a" * 40), ("--dtype", "bfloat16"), ("--max-model-len", "4096")} <= pairs
+    assert {("--dtype", "bfloat16"), ("--max-model-len", "4096")} <= pairs
     assert ("--generation-config", "vllm") in pairs
     assert not alive(pid)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in):
+def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in, serving):
     with pytest.raises(InputError, match="vllm serve: found exit status 3"):
-        generate(["a"], {**SERVE, "serve_arguments": ["--fail"]})
+        generate(["a"], {**serving, "serve_arguments": ["--fail"]})
     with pytest.raises(InputError, match=r"no health after 0\.1 s"):
-        generate(["a"], {**SERVE, "serve_timeout": 0.1})
+        generate(["a"], {**serving, "serve_timeout": 0.1})
     assert not alive(json.loads(stand_in.read_text())[0])
 
 
-def test_a_missing_program_and_a_taken_port_are_errors(stand_in, server, monkeypatch):
+def test_a_missing_program_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):
     with pytest.raises(InputError, match="in use; expected a free port"):
-        generate(["a"], {**SERVE, "port": server.server_port})
+        generate(["a"], {**serving, "port": server.server_port})
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="no program `vllm`"):
-        generate(["a"], SERVE)
+        generate(["a"], serving)
 
 
-def test_the_server_ends_when_this_process_is_told_to_end(stand_in):
-    settings = {**SERVE, "serve_arguments": ["--slow"]}
+def test_the_server_ends_when_this_process_is_told_to_end(stand_in, serving):
+    settings = {**serving, "serve_arguments": ["--slow"]}
     code = f"from rm_robustness.generate import generate; generate(['a'], {settings!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

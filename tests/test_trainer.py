@@ -175,8 +175,19 @@ def test_the_global_reduction_refuses_accumulation(llama, splits, tmp_path):
 
 
 def test_a_global_batch_that_does_not_divide_is_refused(llama, splits, tmp_path):
-    with pytest.raises(InputError, match="multiple of micro_batch 3 x 1"):
+    with pytest.raises(InputError, match=r"8 in micro-batches of 3 over 1 processes.*works: none"):
         once(llama, splits, tmp_path / "work", micro_batch=3)
+
+
+def test_a_train_set_smaller_than_a_global_batch_is_refused(llama, splits, tmp_path):
+    with pytest.raises(InputError, match=r"train set: found \d+ rows; expected 512 or more"):
+        once(llama, splits, tmp_path / "work", global_batch=512)
+
+
+def test_the_last_step_of_an_epoch_is_a_whole_batch_too(trained, llama, splits, tmp_path):
+    """70 pairs are 8 batches of 8; six pairs are left out, in whatever parts a step is done."""
+    halves = once(llama, splits, tmp_path / "work", micro_batch=2)
+    assert [read_json(f / "record.json")["steps"] for f in (trained, halves)] == [16, 16]
 
 
 def test_accumulation_averages_the_micro_batches(llama, splits, tmp_path):

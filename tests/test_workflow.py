@@ -15,76 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, training_settings
+from cut_demo import clone, command, csvs, snakemake
 
-CUT = {
-    "preset": "cut",
-    "grid": {"objectives": ["bt", "bt-bsr"], "seeds": [0, 1]},
-    "sources": {"world": {"prompts": 260, "chats": 300, "instructions": 12, "subtle_prompts": 4}},
-    "splits": {"train_prompts": 200, "evaluation_prompts": 30},
-    "reward_models": {"epochs": 1, "probe_pairs": 16, "probe_looks": 3, "save_steps": 5},
-    "rm_bench": {"objectives": ["bt", "bt-bsr", "bt-bsr@1e-2"], "seeds": [0, 1]},
-    "ranks": {"rows": [16, 64]},
-    "rloo": {
-        "runs": {
-            name: {
-                "reward_models": {"bt": "llama/bt", "bt-bsr": "llama/bt-bsr"},
-                "reward_model_seeds": [0, 1],
-            }
-            for name in ("standard", "large")
-        },
-        "seeds": [0, 1],
-        "seeds_per_job": 2,
-        "epochs": 2,
-        "prompts_per_update": 10,
-        "micro_batch": 5,
-        "response_length": 16,
-        "look_every": 2,
-        "look_prompts": 8,
-        "save_updates": 1,
-    },
-    "alpaca_eval": {"seeds": [0, 1], "generation": {"max_new_tokens": 16}},
-    "statistics": {"resamples": 100},
-}
 SCENARIOS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
-
-
-def clone(folder: Path) -> Path:
-    """The files that git tracks or would track, as a fresh clone has them."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
-    (folder / "cut.yaml").write_text(yaml.safe_dump(CUT))
-    return folder
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "snakemake", *arguments]
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, check=False, timeout=600,
-        env=os.environ | {"PATH": path},
-    )  # fmt: skip
-
-
-def csvs(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / "results").glob("*.csv"))}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A clone in which the cut demo ran to its end on one core."""
-    folder = clone(tmp_path_factory.mktemp("finished"))
-    answer = snakemake(
-        folder, "--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return folder
 
 
 @pytest.mark.slow
@@ -153,10 +86,13 @@ def test_scores_have_a_row_a_response_and_the_contract_s_columns(finished):
 
 
 @pytest.mark.slow
-def test_nothing_is_left_to_do_and_no_work_is_left_behind(finished):
+def test_nothing_is_left_to_do_and_what_is_left_of_work_takes_no_space(finished):
     answer = snakemake(finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all")
     assert "Nothing to be done" in answer.stderr + answer.stdout
-    assert not [path for path in (finished / "runs/cut/work").rglob("*") if path.is_file()]
+    files = [path for path in (finished / "runs/cut/work").rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files if path.name != "identity.json"} == {"final"}
+    # Second names of the published files.
+    assert all(path.stat().st_nlink == 2 for path in files if path.parent.name == "final")
 
 
 @pytest.mark.slow
@@ -190,7 +126,7 @@ def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, se
     folder = tmp_path / "killed"
     shutil.copytree(finished, folder, symlinks=True)
     shutil.rmtree(folder / "results")
-    for path in [folder / "runs/cut" / name for name in lost]:
+    for path in [folder / "runs/cut" / name for name in (*lost, "work")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     arguments = ["--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

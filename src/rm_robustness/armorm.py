@@ -7,7 +7,6 @@ network turns the state at the end of the prompt into 19 weights for them.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from .errors import InputError
-from .sources.checkout import require_commit
+from .files import model_folder
 
 # The published weights were fitted to the state of this text's FIRST token: the end of the user
 # turn, before the assistant's header. Reading the header's own token would be another model.
@@ -74,19 +73,17 @@ class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
         return scores
 
 
-def load(repo: str, revision: str | None, dtype: str) -> ArmoRM:
-    """Load ArmoRM from a local folder, or from the hub at `revision` (a commit of 40 hex digits).
+def load(source: str, dtype: str) -> ArmoRM:
+    """Load ArmoRM from a folder on this machine (the rule `pretrained` downloads it).
 
     Only safetensors are read. `dtype` (`float32` or `bfloat16`) is that of the body. Raises
     `InputError` when the files cannot be read or a parameter is missing, unexpected or misshapen.
     """
-    if not Path(repo).is_dir():
-        require_commit(revision, repo)
+    folder = model_folder(source)
     try:
-        config = LlamaConfig.from_pretrained(repo, revision=revision)
+        config = LlamaConfig.from_pretrained(folder)
         model, report = ArmoRM.from_pretrained(
-            repo,
-            revision=revision,
+            folder,
             config=config,
             dtype=dtype,
             use_safetensors=True,
@@ -96,14 +93,14 @@ def load(repo: str, revision: str | None, dtype: str) -> ArmoRM:
     except (OSError, ValueError, SafetensorError) as error:
         line = " ".join(str(error).split())[:200]
         raise InputError(
-            repo, f"no readable model ({line})", "config.json and safetensors"
+            folder, f"no readable model ({line})", "config.json and safetensors"
         ) from error
     for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[trouble]:
             names = sorted(str(key) for key in report[trouble])
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             found = f"{trouble.replace('_', ' ')}: {', '.join(names[:5])}{more}"
-            raise InputError(repo, found, "exactly ArmoRM's parameters")
+            raise InputError(folder, found, "exactly ArmoRM's parameters")
     model.gating.float()
     return model.eval()  # type: ignore[no-any-return]
 
@@ -158,13 +155,13 @@ def equal_length_batches(lengths: list[int], batch_tokens: int) -> Iterator[list
 def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:
     """Return ArmoRM's score of every (prompt, response), float64 of shape (n,).
 
-    `settings`: `repo` (hub id or folder), `revision`, `dtype`, `batch_tokens`. The chat is rendered
-    by the model's own template, one user turn and one assistant turn, and is never cut. Raises
-    `InputError` with the row for a chat longer than the model's context.
+    `settings`: `model` (its folder), `dtype`, `batch_tokens`. The chat is rendered by the model's
+    own template, one user turn and one assistant turn, and is never cut. Raises `InputError` with
+    the row for a chat longer than the model's context.
     """
-    repo, revision = settings["repo"], settings["revision"]
-    model = load(repo, revision, settings["dtype"])
-    tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision)
+    folder = settings["model"]
+    model = load(folder, settings["dtype"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
     chats: list[list[int]] = []
     gates: list[int] = []
@@ -179,7 +176,7 @@ def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -
         try:
             gates.append(gate_position(tokens, pattern))
         except ValueError as error:
-            where = f"row {row}, chat template of {repo}"
+            where = f"row {row}, chat template of {folder}"
             raise InputError(where, str(error), repr(GATE_TEXT)) from error
         chats.append(tokens)
     model.to("cuda" if torch.cuda.is_available() else "cpu")

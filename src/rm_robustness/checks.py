@@ -26,6 +26,8 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_sources(config, where)
     _check_responses(config["responses"], where)
     _check_training(config, where)
+    _check_downloads(config, where)
+    _check_sizes(config, where)
     _check_later(config, where)
     for backbone in config["grid"]["backbones"]:
         known_backbone(config, backbone, f"{where}: grid.backbones")
@@ -123,6 +125,50 @@ def _check_training(config: Settings, where: str) -> None:
             )
 
 
+def _check_downloads(config: Settings, where: str) -> None:
+    """Models that are downloaded must have a name each, that of their folder."""
+    generate = config["responses"]["generate"]
+    answering = list(generate["models"]) if generate else []
+    gold = ["gold"] if config["gold"]["kind"] == "model" else []
+    names = [*config["backbones"], *config["released"], *answering, *gold]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"{where}: backbones, released, responses.generate.models",
+                f"'{name}' for two models", "a name of its own for each",
+                "'gold' is the gold's" if name == "gold" else "",
+            )  # fmt: skip
+
+
+def _check_sizes(config: Settings, where: str) -> None:
+    """What is used and cannot be known before it is there must have a size, to be planned."""
+    generate, backbones = config["responses"]["generate"], config["backbones"].values()
+    sections = [config[part] for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
+    sources = [section["source"] for section in sections]
+    sources += [b["sft"] for b in backbones]
+    sources += [b["reward_models"]["preferences"] for b in backbones]
+    used = {
+        "backbones": [n for n, b in config["backbones"].items() if b["init"]["kind"] != "config"],
+        "models": list(generate["models"]) if generate else [],
+        "sources": [source for source in dict.fromkeys(sources) if source],
+    }
+    used["models"] += ["gold"] if config["gold"]["kind"] == "model" else []
+    for part, names in used.items():
+        for name in names:
+            if name not in config["sizes"][part]:
+                raise InputError(
+                    f"{where}: sizes.{part}", f"no '{name}'", "an entry for all that is used",
+                    "see config/README.md, Sizes",
+                )  # fmt: skip
+    for name in used["sources"]:
+        known = config["sizes"]["sources"][name]["rows"] is not None
+        if not known and config["sources"][name]["kind"] != "synthetic":
+            raise InputError(
+                f"{where}: sizes.sources.{name}.rows", "null", "a number: only a synthetic source "
+                "says it itself",
+            )  # fmt: skip
+
+
 def _check_later(config: Settings, where: str) -> None:
     """RM-Bench, RLOO and AlpacaEval must name models that exist, and each other's parts."""
     for name in config["released"]:
@@ -145,6 +191,11 @@ def _check_later(config: Settings, where: str) -> None:
         for seed in judged["seeds"]:
             if seed not in rloo["seeds"]:
                 raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
+        if judged["judge"] and judged["judge"]["serve"] and config["gold"]["kind"] == "model":
+            raise InputError(
+                f"{where}: alpaca_eval.judge.serve", "true with a gold of kind 'model'", "false",
+                "the judge on this machine would load the gold anew for every pair",
+            )  # fmt: skip
 
 
 def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:

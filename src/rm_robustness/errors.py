@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong": the command line turns it into one line."""
+"""The exceptions that the command line turns into one line: wrong input, and a request to stop."""
 
 
 class InputError(ValueError):
@@ -16,3 +16,7 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
         """Keep the four parts across a process boundary (exceptions pickle only their message)."""
         return type(self), (self.where, self.found, self.expected, self.fix)
+
+
+class StoppedError(Exception):
+    """This process was told to stop (SIGTERM); the same command goes on where it can."""

@@ -34,6 +34,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """Hash every file in a folder, by its path in there; a folder that is not there has none."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a model on this machine; any other name is an InputError."""
+    if not Path(model).is_dir():
+        fix = "`rm-robustness pretrained` downloads one"
+        raise InputError(model, "no such folder", "a folder with a model", fix)
+    return Path(model)
+
+
 def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a parquet file; name the file and what is missing when it is not what it should be."""
     if not path.is_file():

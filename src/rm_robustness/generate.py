@@ -27,16 +27,14 @@ from transformers import (
 )
 
 from .errors import InputError
-from .files import write_frame
+from .files import hashes, model_folder, write_frame
 from .journal import Answer, Journal
 from .progress import Progress
 from .served import answers_served
-from .sources.checkout import require_commit
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
 DEFAULTS: dict[str, Any] = {
     "name": None,  # what the frame calls the model; None: `model`
-    "revision": None,
     "dtype": "float32",
     "temperature": 0.8,
     "top_p": 1.0,
@@ -55,16 +53,17 @@ DEFAULTS: dict[str, Any] = {
     "port": 0,  # 0: any free port
 }
 # What an answer depends on: a journal is continued only under the same values.
-IDENTITY = ("kind", "model", "revision", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
+IDENTITY = ("kind", "model", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
 
 
 def generate(prompts: list[str], settings: dict[str, Any]) -> list[str]:
     """Return a response per prompt, in order.
 
-    `settings`: `kind` (`transformers` or `vllm`), `model` (folder or name) and any of `DEFAULTS`.
-    Each prompt is one user turn in the model's own chat template. Temperature 0 is greedy. Raises
-    `InputError` for an unknown key, a model that cannot be loaded, a prompt that does not fit, or
-    a server that keeps failing.
+    `settings`: `kind` (`transformers` or `vllm`), `model` and any of `DEFAULTS`. The model is a
+    folder, or for a server that runs already its name there; nothing is downloaded. Each prompt is
+    one user turn in the model's own chat template. Temperature 0 is greedy. Raises `InputError` for
+    an unknown key, a model that cannot be loaded, a prompt that does not fit, or a server that
+    keeps failing.
     """
     progress = Progress("generate", len(prompts), "responses")
     found: dict[int, str] = {}
@@ -107,13 +106,14 @@ def complete(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("kind") not in ("transformers", "vllm"):
         raise InputError("generator.kind", repr(settings.get("kind")), "transformers or vllm")
     if not isinstance(settings.get("model"), str):
-        raise InputError("generator.model", repr(settings.get("model")), "a folder or a model name")
+        raise InputError("generator.model", repr(settings.get("model")), "a folder or a name")
     return DEFAULTS | settings
 
 
 def fingerprint(prompts: pd.DataFrame, settings: dict[str, Any]) -> str:
-    """Hash the prompts and every setting that an answer depends on."""
+    """Hash the prompts, the model's files and every setting that an answer depends on."""
     identity = {key: settings[key] for key in IDENTITY}
+    identity["files"] = hashes(Path(settings["model"]))
     rows = prompts[["example_id", "prompt"]].values.tolist()
     return hashlib.sha256(json.dumps([identity, rows], sort_keys=True).encode()).hexdigest()
 
@@ -129,6 +129,8 @@ def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Ite
     rows = [row for row in range(len(prompts)) if row not in done]
     if not rows:
         return
+    if settings["kind"] == "transformers" or settings["serve"]:
+        model_folder(settings["model"])
     if settings["kind"] == "transformers":
         yield from _answers_here(prompts, rows, settings)
         return
@@ -157,14 +159,12 @@ class Gumbel:
 
 
 def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
-    """Load a causal model, its tokenizer and end tokens: a folder, or a hub id at a commit."""
-    name, revision = settings["model"], settings["revision"]
-    if not Path(name).is_dir():
-        require_commit(revision, name)
+    """Load a causal model from its folder, with its tokenizer and end tokens."""
+    name = settings["model"]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=settings["dtype"], use_safetensors=True
+            name, dtype=settings["dtype"], use_safetensors=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         line = " ".join(str(error).split())[:200]

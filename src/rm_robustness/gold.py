@@ -15,8 +15,9 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
 
     `settings["kind"]` says where it comes from: `programmatic` (the synthetic world's own rule),
     `column` (a preference in [1, 2] through `preference_logit`; keys `column`, `transform: logit`,
-    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm.scores`). Raises `InputError`
-    for an unknown kind or transform, a missing column and a value that is no preference.
+    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm.scores`, which has the model's
+    folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
+    that is no preference.
     """
     kind = settings["kind"]
     if kind == "programmatic":

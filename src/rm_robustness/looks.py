@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -57,45 +59,54 @@ class Looks(TrainerCallback):  # type: ignore[misc]
             self.look(kwargs["model"], state)
 
     def look(self, model: Any, state: TrainerState) -> None:
-        """Let the policy answer, score the answers and write what was seen."""
-        if not state.is_world_process_zero:
-            return
+        """Let the policy answer, score the answers and write what was seen.
+
+        Each process takes a share of the prompts; the first one writes.
+        """
+        update = state.global_step // self.settings["mini_batches"]
+        processes = PartialState()
+        share = self.prompts[processes.process_index :: processes.num_processes]
+        seen = gather_object([self.frame(model, share, update)] if len(share) else [])
+        if state.is_world_process_zero:
+            write_frame(pd.concat(seen).sort_index(), self.folder / f"{update:08d}.parquet")
+
+    def frame(self, model: Any, prompts: pd.DataFrame, update: int) -> pd.DataFrame:
+        """What the policy answers to some of the prompts, with their index."""
         training = model.training
         model.eval()  # also keeps gradient checkpointing out of generation
-        tokens = self.sample(model)
-        chats = list(self.prompts["ids"])
+        tokens = self.sample(model, prompts)
+        chats = list(prompts["ids"])
         kl = sequence_kl(
             model, self.reference, chats, tokens,
             self.settings["temperature"], self.settings["batch_tokens"],
         )  # fmt: skip
         model.train(training)
         responses = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        update = state.global_step // self.settings["mini_batches"]
-        frame = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "update": update,
                 "epoch": update / self.updates_per_epoch,
-                "example_id": self.prompts["prompt_id"],
-                "prompt": self.prompts["prompt"],
+                "example_id": prompts["prompt_id"],
+                "prompt": prompts["prompt"],
                 "response": responses,
                 "response_model": self.name,
-                "reward": self.reward(list(self.prompts["prompt"]), responses),
+                "reward": self.reward(list(prompts["prompt"]), responses),
                 "kl": kl,
                 "n_tokens": [len(row) for row in tokens],
                 "finished": [row[-1] in self.ends for row in tokens],
             }
         )
-        write_frame(frame, self.folder / f"{update:08d}.parquet")
 
-    def sample(self, model: Any) -> list[list[int]]:
+    def sample(self, model: Any, prompts: pd.DataFrame) -> list[list[int]]:
         """Completion tokens of every prompt, up to and with the end token where there is one."""
-        chats = list(self.prompts["ids"])
+        chats = list(prompts["ids"])
+        seeds = [self.seeds[row] for row in prompts.index]
         rows = sorted(range(len(chats)), key=lambda row: (-len(chats[row]), row))
         found: dict[int, list[int]] = {}
         for start in range(0, len(rows), self.settings["batch_size"]):
             batch = rows[start : start + self.settings["batch_size"]]
             drawn = sample(
-                model, [chats[row] for row in batch], [self.seeds[row] for row in batch],
+                model, [chats[row] for row in batch], [seeds[row] for row in batch],
                 ends=self.ends, pad=self.tokenizer.pad_token_id,
                 max_new_tokens=self.settings["response_length"],
                 temperature=self.settings["temperature"],

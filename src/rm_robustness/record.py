@@ -1,6 +1,7 @@
 """The record beside every checkpoint and table: what made it, from what, where and how long."""
 
 import functools
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -28,14 +29,15 @@ def record(
 ) -> Settings:
     """What made some files: to be written beside them, last of all.
 
-    Holds the settings, the seed, the git revision and whether the tree was dirty, package
-    versions, sha256 of every input and file, the hardware, and the wall time in seconds since
-    `started` (a time.time()).
+    Holds the settings, the seed, the git revision and whether the tree was dirty, a hash of this
+    package's code, package versions, sha256 of every input and file, the hardware, and the wall
+    time in seconds since `started` (a time.time()).
     """
     return {
         "settings": settings,
         "seed": seed,
         "git": revision(),
+        "code": code(),
         "packages": versions(),
         "inputs": {
             name: {"path": str(path), "sha256": sha256(path)} for name, path in inputs.items()
@@ -58,6 +60,16 @@ def revision() -> dict[str, Any]:
     commit = git("rev-parse", "HEAD")
     dirty = git("status", "--porcelain", "--untracked-files=no") if commit else None
     return {"commit": commit, "dirty": bool(dirty) if dirty is not None else None}
+
+
+@functools.cache
+def code() -> str:
+    """Hash this package's source files, committed or not: their paths and bytes."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache

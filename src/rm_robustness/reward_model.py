@@ -97,9 +97,14 @@ def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
         raise InputError(source, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save as one safetensors file with its tokenizer, whatever the model's size."""
-    model.save_pretrained(folder, max_shard_size="1TB")
+def save(
+    model: Any, tokenizer: Any, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Save as one safetensors file with its tokenizer, whatever the model's size.
+
+    `weights` are the model's own where it holds only a part of them.
+    """
+    model.save_pretrained(folder, max_shard_size="1TB", state_dict=weights)
     tokenizer.save_pretrained(folder)
 
 

@@ -5,7 +5,6 @@ prompts x k completions, trained on in `mini_batches` optimizer steps.
 """
 
 import math
-import os
 import time
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
@@ -36,11 +36,17 @@ class Reward:
 
     Each pair is rendered by the reward model's own tokenizer and template and scored unpadded, so
     a reward is what the verb `score` gives the same text, whatever the policy's tokenizer is
-    (D15). An empty completion, the policy's end token at once, is an empty turn.
+    (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the memory. An
+    empty completion, the policy's end token at once, is an empty turn.
     """
 
-    def __init__(self, folder: Path, batch_tokens: int, device: torch.device) -> None:
-        self.model, self.tokenizer = load(folder)
+    def __init__(
+        self, folder: Path, batch_tokens: int, device: torch.device, dtype: str = "float32"
+    ) -> None:
+        self.model, self.tokenizer = load(folder, getattr(torch, dtype))
+        # In bfloat16 the head would round rewards into ties (D39).
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            self.model.score.weight.data = file.get_tensor("score.weight").float()
         self.model.to(device)
         self.batch_tokens = batch_tokens
         self.context: int = self.model.config.max_position_embeddings
@@ -93,24 +99,28 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
     trainer's process; its samples are then vLLM's own and do not repeat bit by bit.
     """
     settings = Strict(settings)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     k, parts, micro = settings["k"], settings["mini_batches"], settings["micro_batch"]
     prompts = settings["prompts_per_update"]
     if k < 2:
         raise InputError(
             "rloo.k", f"{k}", "2 or more", "the leave-one-out baseline needs another completion"
         )
-    per_step, rest = divmod(prompts * k, parts)
-    if rest or per_step % (micro * processes):
+    if prompts * k % (parts * micro):
         raise InputError(
-            "rloo.micro_batch", f"{micro} completions x {processes} processes x {parts} "
-            "mini-batches", f"a divisor of {prompts * k} (prompts_per_update x k)",
+            "rloo.micro_batch", f"{micro} completions x {parts} mini-batches",
+            f"a divisor of {prompts * k} (prompts_per_update x k)",
         )  # fmt: skip
-    if prompts % processes or (settings["batch_form"] == "release" and micro % k):
+    if settings["batch_form"] == "release" and micro % k:
         raise InputError(
-            "rloo.micro_batch", f"{micro} completions, {prompts} prompts over {processes} "
-            "processes", f"whole prompts a process, and a multiple of k = {k} (batch_form release)",
+            "rloo.micro_batch", f"{micro} completions",
+            f"a multiple of k = {k} (batch_form release)",
         )  # fmt: skip
+    per_step = prompts * k // parts
+    training.check_processes(
+        f"rloo: an update of {prompts} prompts x k {k} in {parts} mini-batches of micro-batches "
+        f"of {micro}", training.world_size(),
+        [n for n in range(1, prompts + 1) if prompts % n == 0 == per_step % (micro * n)],
+    )  # fmt: skip
     shared = training.arguments(
         Strict(
             settings
@@ -142,6 +152,7 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
         "disable_dropout": True,
         "use_vllm": settings["generation"] == "vllm",
         "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": settings["vllm_memory"],
         "vllm_max_model_length": settings["prompt_length"] + settings["response_length"],
     }
 
@@ -195,14 +206,12 @@ def train(
         "reward_model": reward_model / "model.safetensors",
         "prompts": prompts,
     }
-    identity = {
-        "settings": settings,
-        "seed": seed,
-        "name": name,
-        "inputs": {key: sha256(path) for key, path in inputs.items()},
-    }
-    training.prepare_work(work, identity)
-    if (final / "record.json").is_file():
+
+    def identity() -> Settings:
+        hashes = {key: sha256(path) for key, path in inputs.items()}
+        return {"settings": settings, "seed": seed, "name": name, "inputs": hashes}
+
+    if training.finished(work, identity):
         return final
     args = RLOOConfig(**arguments(settings, work, seed))
     tokenizer = AutoTokenizer.from_pretrained(policy)
@@ -210,7 +219,7 @@ def train(
     kept, dropped = eligible(tokenizer, split, settings["prompt_length"])
     texts = _in_order(kept, dropped, settings, seed)
     _check_context(settings, "policy", AutoConfig.from_pretrained(policy).max_position_embeddings)
-    reward = Reward(reward_model, settings["batch_tokens"], args.device)
+    reward = Reward(reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"])
     _check_context(settings, "reward model", reward.context)
     trainer = _trainer(policy, tokenizer, reward, texts, args, settings["batch_form"])
     reference = trainer.ref_model
@@ -223,21 +232,24 @@ def train(
     )  # fmt: skip
     trainer.add_callback(training.Watch(f"{name} seed {seed}"))
     trainer.add_callback(looks)
-    facts = training.run(trainer, work)
-    if trainer.is_world_process_zero():
+    facts = training.run(trainer, work, settings["mini_batches"])
+
+    def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
         write_frame(looks.seen(), draft / "looks.parquet")
-        facts |= {
+        more = {
             "policy": name,
             "prompts": len(kept),
             "prompts_dropped": dropped,
             "updates": facts["steps"] // settings["mini_batches"],
         }
-        made = record(settings, inputs, sorted(draft.iterdir()), seed, started, **facts)
+        made = record(settings, inputs, sorted(draft.iterdir()), seed, started, **facts, **more)
         write_text(card("policy", made), draft / "README.md")
         write_json(made, draft / "record.json")
         draft.replace(final)
+
+    training.by_first(finish)
     return final
 
 

@@ -4,12 +4,16 @@ A score is what a batch of one gives. Sequences of equal length share a batch, s
 padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
 """
 
+import types
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
 from . import chat
 from .errors import InputError
@@ -43,7 +47,8 @@ def score_ids(
     rewards = np.empty(len(sequences), np.float32)
     hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
     progress = Progress(label, len(sequences), "responses") if label else None
-    head, training, done = model.score.weight.float(), model.training, 0
+    head, training, done = whole_weight(model.score.weight).float(), model.training, 0
+    body = _body(model)
     model.eval()
     for length in sorted(by_length):
         rows = by_length[length]
@@ -51,7 +56,7 @@ def score_ids(
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
-            states = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+            states = body(input_ids=tokens, use_cache=False).last_hidden_state
             pooled = states[:, -1].float()
             hidden[batch] = pooled.cpu().numpy()
             rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
@@ -61,6 +66,25 @@ def score_ids(
     model.train(training)
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     return Scores(rewards, hidden, lengths)
+
+
+def is_sharded(model: Any) -> bool:
+    """Tell whether processes share the model's weights (FSDP2), so that all of them must score."""
+    return isinstance(model, FSDPModule)
+
+
+def whole_weight(weight: torch.Tensor) -> torch.Tensor:
+    """A weight as one tensor, gathered where processes share it."""
+    return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach()
+
+
+def _body(model: Any) -> Callable[..., Any]:
+    """Give the model without its head. FSDP2 gathers weights for methods of the model it knows."""
+    if not is_sharded(model):
+        return model.base_model  # type: ignore[no-any-return]
+    model.read = types.MethodType(lambda self, **inputs: self.base_model(**inputs), model)
+    register_fsdp_forward_method(model, "read")
+    return model.read  # type: ignore[no-any-return]
 
 
 def score(

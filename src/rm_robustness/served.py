@@ -128,10 +128,9 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     missing, the port is taken, the server ends early or is not healthy after `serve_timeout` s.
     """
     port = _free_port(settings["port"])
-    revision = ["--revision", settings["revision"]] if settings["revision"] else []
     command = ["vllm", "serve", settings["model"], "--host", "127.0.0.1", "--port", str(port)]
     # Otherwise vLLM takes a top-k or a penalty from the model's files, which nobody set here.
-    command += ["--generation-config", "vllm", "--dtype", settings["dtype"], *revision]
+    command += ["--generation-config", "vllm", "--dtype", settings["dtype"]]
     command += [str(argument) for argument in settings["serve_arguments"]]
     if shutil.which("vllm") is None:
         fix = "install vllm on this machine, or set base_url to a server that runs"

@@ -21,13 +21,13 @@ from .files import read_frame, sha256, write_frame, write_json, write_text
 from .objectives import OBJECTIVES
 from .record import record
 from .reward_model import initialise, save
-from .scoring import score_ids
+from .scoring import is_sharded, score_ids, whole_weight
 from .splits import pairs
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class ObjectiveTrainer(RewardTrainer):  # type: ignore[misc]
+class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[misc]
     """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,)."""
 
     def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
@@ -76,8 +76,11 @@ class Probe(TrainerCallback):  # type: ignore[misc]
             self.look(kwargs["model"], state)
 
     def look(self, model: Any, state: TrainerState) -> None:
-        """Score the held-out pairs and write what was seen."""
-        if not state.is_world_process_zero:
+        """Score the held-out pairs and write what was seen.
+
+        Where processes share the weights all of them have to score, and compute as in training.
+        """
+        if not (state.is_world_process_zero or is_sharded(model)):
             return
         n = len(self.held_out.prompt_ids)
         scores = score_ids(model, self.held_out.chosen + self.held_out.rejected, self.batch_tokens)
@@ -92,10 +95,11 @@ class Probe(TrainerCallback):  # type: ignore[misc]
                 "chosen_norm": np.linalg.norm(hidden[:n], axis=1),
                 "rejected_norm": np.linalg.norm(hidden[n:], axis=1),
                 "difference_norm": np.linalg.norm(hidden[:n] - hidden[n:], axis=1),
-                "weight_norm": float(model.score.weight.detach().double().norm()),
+                "weight_norm": float(whole_weight(model.score.weight).double().norm()),
             }
         )
-        write_frame(frame, self.folder / f"{state.global_step:08d}.parquet")
+        if state.is_world_process_zero:
+            write_frame(frame, self.folder / f"{state.global_step:08d}.parquet")
 
 
 class Pairs:
@@ -141,13 +145,12 @@ def train(
         "train": train_split,
         "held_out": held_out_split,
     }
-    identity = {
-        "settings": settings,
-        "seed": seed,
-        "inputs": {name: sha256(path) for name, path in inputs.items()},
-    }
-    training.prepare_work(work, identity)
-    if (final / "record.json").is_file():
+
+    def identity() -> Settings:
+        hashes = {name: sha256(path) for name, path in inputs.items()}
+        return {"settings": settings, "seed": seed, "inputs": hashes}
+
+    if training.finished(work, identity):
         return final
     reduction = settings["options"].get("reduction")
     arguments = training.arguments(settings, work, seed)
@@ -171,9 +174,11 @@ def train(
         objective=functools.partial(OBJECTIVES[settings["objective"]], **settings["options"]),
     )
     facts = training.run(trainer, work)
-    if trainer.is_world_process_zero():
+    weights = training.weights(trainer)
+
+    def finish() -> None:
         draft = work / "draft"
-        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
+        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft, weights)
         looks = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
         write_frame(pd.concat(looks, ignore_index=True), draft / "probes.parquet")
         made = record(
@@ -189,4 +194,6 @@ def train(
         write_text(card("reward_model", made), draft / "README.md")
         write_json(made, draft / "record.json")
         draft.replace(final)
+
+    training.by_first(finish)
     return final

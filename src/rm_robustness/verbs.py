@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import launch
 from .config import Settings
 from .errors import InputError
 
@@ -57,10 +58,12 @@ def generate(options: argparse.Namespace) -> None:
     """Answer every prompt with one response model."""
     from .files import read_frame
     from .generate import generate_to
+    from .lease import alone
 
     prompts = read_frame(options.prompts, ["example_id", "prompt"])
     prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
-    generate_to(prompts.reset_index(drop=True), options.settings, options.output)
+    with alone(options.output):
+        generate_to(prompts.reset_index(drop=True), options.settings, options.output)
 
 
 def gold(options: argparse.Namespace) -> None:
@@ -99,64 +102,79 @@ def pretrained(options: argparse.Namespace) -> None:
 def backbone(options: argparse.Namespace) -> None:
     """Make one backbone."""
     from .backbone import build
-    from .training import publish
+    from .training import held
 
+    launch.spread("fsdp2")
     settings: Settings = dict(options.settings)
     sft = settings.pop("sft")
     label = options.output.name
-    final = build(settings, sft, options.chats, options.pretrained, options.work, label)
-    publish(final, options.output)
-    _forget(options.work)
+    with held([options.work]):
+        final = build(settings, sft, options.chats, options.pretrained, options.work, label)
+        _publish({final: options.output})
 
 
 def train(options: argparse.Namespace) -> None:
     """Train the seeds one after another; nothing is published before all are done."""
     from . import trainer
+    from .training import held
 
-    finished = {}
-    for seed in options.seeds:
-        label = f"{options.output.parent.name} {options.output.name} seed {seed}"
-        finished[seed] = trainer.train(
-            options.backbone, options.train, options.held_out, options.settings, seed,
-            options.work / f"seed-{seed}", label,
-        )  # fmt: skip
-    _publish_seeds(finished, options)
+    launch.spread("fsdp2")
+    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
+    finals = {}
+    with held(list(works.values())):
+        for seed, work in works.items():
+            label = f"{options.output.parent.name} {options.output.name} seed {seed}"
+            final = trainer.train(
+                options.backbone, options.train, options.held_out, options.settings, seed, work,
+                label,
+            )  # fmt: skip
+            finals[final] = options.output / work.name
+        _publish(finals)
 
 
 def adopt(options: argparse.Namespace) -> None:
     """Take a reward model that others trained into the form that ours have."""
     from .backbone import adopt
+    from .lease import alone
     from .training import publish
 
-    publish(adopt(options.settings, options.pretrained, options.work), options.output)
-    _forget(options.work)
+    with alone(options.work):
+        publish(adopt(options.settings, options.pretrained, options.work), options.output)
+        _forget(options.work)
 
 
 def rloo(options: argparse.Namespace) -> None:
     """Train a policy with each of its seeds; nothing is published before all are done."""
     from . import rloo
+    from .training import held
 
     if len(options.reward_models) != len(options.seeds):
         found = f"{len(options.reward_models)} folders"
         raise InputError("--reward-models", found, f"one for each of {len(options.seeds)} seeds")
-    finished = {}
-    for seed, reward_model in zip(options.seeds, options.reward_models, strict=True):
-        finished[seed] = rloo.train(
-            options.policy, reward_model, options.prompts, options.settings, seed,
-            options.work / f"seed-{seed}", options.output.name,
-        )  # fmt: skip
-    _publish_seeds(finished, options)
+    launch.spread("ddp")
+    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
+    finals = {}
+    with held(list(works.values())):
+        for (seed, work), reward_model in zip(works.items(), options.reward_models, strict=True):
+            final = rloo.train(
+                options.policy, reward_model, options.prompts, options.settings, seed, work,
+                options.output.name,
+            )  # fmt: skip
+            finals[final] = options.output / work.name
+        _publish(finals)
 
 
-def _publish_seeds(finished: dict[int, Path], options: argparse.Namespace) -> None:
-    """Put the finished folders of all seeds in place, then remove the work folders."""
-    from .training import publish
+def _publish(finals: dict[Path, Path]) -> None:
+    """Put finished folders in place and tidy their work folders, in the first process alone."""
+    from .training import publish, tidy
 
     if int(os.environ.get("RANK", "0")) == 0:
-        for seed, final in finished.items():
-            publish(final, options.output / f"seed-{seed}")
-        for seed in options.seeds:
-            _forget(options.work / f"seed-{seed}")
+        linked = {final: publish(final, folder) for final, folder in finals.items()}
+        for final in finals:
+            if linked[final]:
+                tidy(final.parent)
+            else:  # a copy would take the space twice
+                _forget(final.parent)
 
 
 def score(options: argparse.Namespace) -> None:
@@ -194,18 +212,24 @@ def answers(options: argparse.Namespace) -> None:
     """Let policies answer AlpacaEval's instructions."""
     from .files import read_frame
     from .generate import generate_to
+    from .lease import alone
 
     prompts = read_frame(options.instructions, ["example_id", "prompt"])[["example_id", "prompt"]]
     for model, output in zip(options.model, options.output, strict=True):
         settings = {**options.settings, "model": str(model), "name": output.parent.name}
-        generate_to(prompts, settings, output)
+        with alone(output):
+            generate_to(prompts, settings, output)
 
 
 def judge(options: argparse.Namespace) -> None:
     """Let AlpacaEval's judge compare every answer with the baseline's."""
     from .alpaca_eval import annotate
+    from .lease import alone
 
-    annotate(options.instructions, options.answers, options.settings, options.work, options.output)
+    with alone(options.work):
+        annotate(
+            options.instructions, options.answers, options.settings, options.work, options.output
+        )
 
 
 def table(options: argparse.Namespace) -> None:
@@ -288,6 +312,13 @@ def run_times(options: argparse.Namespace) -> None:
     from .pages import page, run_times
 
     write_text(page(run_times(options.benchmarks), "Run times"), options.output)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Print what a preset will cost before anything is submitted."""
+    from . import plan
+
+    plan.run(options)
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -18,6 +18,8 @@ if JUDGED:
             f"{RUN}/benchmarks/answers/{{policy}}.tsv"
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("answers", "policy", len(JUDGED["seeds"])),
         params:
             settings=settings(JUDGED["generation"]),
             models=lambda wildcards, input: folders(input.models),
@@ -37,6 +39,8 @@ if JUDGED:
             f"{RUN}/benchmarks/answers/sft.tsv"
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("answers", "sft"),
         params:
             settings=settings(JUDGED["generation"]),
             model=lambda wildcards, input: folders(input.model),
@@ -57,8 +61,12 @@ if JUDGED and JUDGED["judge"]:
             f"logs/{config['preset']}/judge.log",
         benchmark:
             f"{RUN}/benchmarks/judge.tsv"
+        # A judge elsewhere is asked over the internet.
+        localrule: not JUDGED["judge"]["serve"]
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("judge"),
         params:
             settings=settings(JUDGED["judge"], gold=config["gold"]),
             work=f"{RUN}/work/alpaca_eval",

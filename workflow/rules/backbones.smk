@@ -14,6 +14,8 @@ rule backbone:
         f"{RUN}/benchmarks/backbones/{{backbone}}.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        **on_cluster("backbone", "backbone"),
     params:
         settings=lambda wildcards: settings(
             configuration.backbone_settings(config, wildcards.backbone)

@@ -97,15 +97,26 @@ def pairs_of(wildcards):
 
 
 def origin_of(model):
-    """Where a pretrained backbone, or a released reward model, comes from."""
-    if model in config["released"]:
-        released = config["released"][model]
-        return {
-            "kind": "hub",
-            "repo": released["repo"],
-            "revision": released["revision"],
-        }
+    """Where a model that is downloaded comes from: the gold's, one that answers, any other."""
+    answering = config["responses"]["generate"] or {"models": {}}
+    others = {"gold": config["gold"], **answering["models"], **config["released"]}
+    found = others.get(model, {})
+    if "repo" in found:
+        return {"kind": "hub", "repo": found["repo"], "revision": found["revision"]}
     return backbone_section(model)["init"]
+
+
+def pretrained(model):
+    """The manifest of a model that is downloaded; beside it is the folder `model`."""
+    return f"{RUN}/pretrained/{model}/manifest.json"
+
+
+def gold_settings():
+    """What the verb `gold` is given: a model is in a folder here, wherever it came from."""
+    if not GOLD_MODEL:
+        return config["gold"]
+    here = {k: v for k, v in config["gold"].items() if k not in ("repo", "revision")}
+    return here | {"model": f"{RUN}/pretrained/gold/model"}
 
 
 def folders(files):
@@ -130,7 +141,7 @@ def backbone_inputs(wildcards):
     if backbone["sft"]:
         inputs["chats"] = f"{RUN}/raw/chats/{backbone['sft']}.parquet"
     if backbone["init"]["kind"] != "config":
-        inputs["pretrained"] = f"{RUN}/pretrained/{wildcards.backbone}/manifest.json"
+        inputs["pretrained"] = pretrained(wildcards.backbone)
     return inputs
 
 
@@ -176,6 +187,7 @@ RUN = f"runs/{config['preset']}"
 GRID = config["grid"]
 BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
 SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
+GOLD_MODEL = [pretrained("gold")] if config["gold"]["kind"] == "model" else []
 POLICIES = configuration.policies(config)
 SEED_BATCHES = seed_batches(GRID["seeds"]) + seed_batches(seeds_beside_the_grid())
 TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"

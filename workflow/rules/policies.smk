@@ -31,6 +31,8 @@ for batch in seed_batches(RLOO["seeds"], RLOO["seeds_per_job"]) if RLOO else []:
         priority: 1
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("rloo", "policy", len(batch)),
         params:
             settings=lambda wildcards: settings(
                 configuration.policy_settings(config, wildcards.policy)
@@ -50,7 +52,8 @@ if RLOO:
 
     rule looks:
         input:
-            expand(
+            model=GOLD_MODEL,
+            responses=expand(
                 f"{RUN}/policies/{{{{policy}}}}/seed-{{seed}}/looks.parquet",
                 seed=RLOO["seeds"],
             ),
@@ -62,8 +65,10 @@ if RLOO:
             f"{RUN}/benchmarks/looks/{{policy}}.tsv"
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("looks", "policy", len(RLOO["seeds"])),
         params:
-            settings=settings(config["gold"]),
+            settings=settings(gold_settings()),
         shell:
-            "rm-robustness gold --settings {params.settings:q} --responses {input}"
+            "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
             " --output {output} 2>&1 | tee {log}"

@@ -31,6 +31,8 @@ for batch in SEED_BATCHES:
         priority: 2
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("reward_model", "backbone", len(batch)),
         params:
             settings=lambda wildcards: settings(reward_model_of(wildcards)),
             seeds=batch,
@@ -57,6 +59,8 @@ if config["released"]:
             released="|".join(config["released"]),
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("released", "backbone"),
         params:
             settings=lambda wildcards: settings(config["released"][wildcards.released]),
             folder=subpath(output[0], parent=True),

@@ -24,6 +24,8 @@ for batch in SEED_BATCHES:
             f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("scores", "backbone", len(batch)),
         params:
             batch_tokens=config["scoring"]["batch_tokens"],
             models=lambda wildcards, input: folders(input.models),
@@ -54,6 +56,8 @@ for batch in seed_batches(BENCH["seeds"]) if BENCH else []:
             f"{RUN}/benchmarks/rm_bench_scores/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("rm_bench_scores", "backbone", len(batch)),
         params:
             batch_tokens=config["scoring"]["batch_tokens"],
             models=lambda wildcards, input: folders(input.models),
@@ -84,6 +88,8 @@ for batch in seed_batches(BENCH["seeds"]) if BENCH else []:
                 f"{RUN}/benchmarks/ranks/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
             conda:
                 "../../environment.yml"
+            resources:
+                **on_cluster("ranks", "backbone", len(batch)),
             params:
                 settings=settings(
                     config["scoring"],

@@ -1,5 +1,5 @@
-# Raw data: responses, the language model's conversations, pretrained models. All that needs a
-# network is here, in rules that run where Snakemake runs (a cluster's login node).
+# Raw data: responses, the language model's conversations, pretrained models. All downloads are
+# here, in rules that run where Snakemake runs (a cluster's login node); no other verb goes online.
 
 SOURCE = config["sources"][config["responses"]["source"]]
 ASKED = {

@@ -1,40 +1,52 @@
 # Responses of the unseen models where they must be generated, gold labels, and the splits.
 
-GENERATED = (
-    sorted(config["responses"]["generate"]["models"])
-    if config["responses"]["generate"]
-    else []
-)
+GENERATE = config["responses"]["generate"]
+GENERATED = sorted(GENERATE["models"]) if GENERATE else []
 
 
 if GENERATED:
+    # A server that runs already has its models, and may be anywhere: asking it is a local rule.
+    ELSEWHERE = GENERATE["options"]["kind"] == "vllm" and not GENERATE["options"].get(
+        "serve", False
+    )
 
     rule generate:
         input:
-            f"{RUN}/raw/responses.parquet",
+            responses=f"{RUN}/raw/responses.parquet",
+            model=[] if ELSEWHERE else pretrained("{response_model}"),
         output:
             f"{RUN}/raw/generated/{{response_model}}.parquet",
         log:
             f"logs/{config['preset']}/generate/{{response_model}}.log",
         benchmark:
             f"{RUN}/benchmarks/generate/{{response_model}}.tsv"
+        localrule: ELSEWHERE
         conda:
             "../../environment.yml"
+        resources:
+            **on_cluster("generate", "response_model"),
         params:
             settings=lambda wildcards: settings(
-                config["responses"]["generate"]["options"],
-                config["responses"]["generate"]["models"][wildcards.response_model],
+                GENERATE["options"],
                 name=wildcards.response_model,
+                model=(
+                    origin_of(wildcards.response_model)["repo"]
+                    if ELSEWHERE
+                    else f"{RUN}/pretrained/{wildcards.response_model}/model"
+                ),
             ),
         shell:
-            "rm-robustness generate --settings {params.settings:q} --prompts {input}"
+            "rm-robustness generate --settings {params.settings:q} --prompts {input.responses}"
             " --output {output} 2>&1 | tee {log}"
 
 
 rule gold:
     input:
-        f"{RUN}/raw/responses.parquet",
-        expand(f"{RUN}/raw/generated/{{model}}.parquet", model=GENERATED),
+        model=GOLD_MODEL,
+        responses=[
+            f"{RUN}/raw/responses.parquet",
+            *expand(f"{RUN}/raw/generated/{{model}}.parquet", model=GENERATED),
+        ],
     output:
         f"{RUN}/raw/gold.parquet",
     log:
@@ -43,10 +55,12 @@ rule gold:
         f"{RUN}/benchmarks/gold.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        **on_cluster("gold"),
     params:
-        settings=settings(config["gold"]),
+        settings=settings(gold_settings()),
     shell:
-        "rm-robustness gold --settings {params.settings:q} --responses {input}"
+        "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
         " --output {output} 2>&1 | tee {log}"
 
 

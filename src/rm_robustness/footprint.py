@@ -1,0 +1,196 @@
+"""What a Llama or Qwen2 model costs: parameters, memory of a GPU, floating-point operations.
+
+Pure arithmetic on a model's shape, without torch, so that Snakemake can ask it for every job.
+
+Memory of one GPU in training, in bytes. N: parameters; n: GPUs; s: n where weights are sharded
+(FSDP2: SFT, reward models), 1 where each GPU has all (one GPU, or DDP: RLOO); T: tokens of a
+micro-batch, padding too (a pair is two sequences); S: their length; h, i, V, L: hidden size, MLP
+width, vocabulary, layers; k: width of the keys, h where a mask makes attention repeat them; c: 2
+with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that of the residual).
+
+    weights      4N / s       float32 masters (D25)
+    gradients    4N / s
+    optimizer    8N / s       AdamW's two moments; adamw_8bit: 2N / s
+    copies       s > 1:       c (2 root + 3 layer), gathered: the layer in use, the next and its
+                              gradient, and root, what is outside the layers, with its gradient;
+                              and cN when gradients accumulate, as they stay whole until the step
+                 DDP, n > 1:  4N, its buckets of gradients
+    activations  the largest of four moments:
+      forward    T (Lrh + 3ic + 3rh) + w    with checkpointing, whose backward holds one layer's w
+      backward   T (La) + w + p, or with checkpointing T (Lrh + a + S) + w/L + p, less the layer's
+                 input, 4Th, where a has it too; S is the mask, a byte a pair of tokens
+      embedding  4Vh                        its gradient before it is added
+      step       4N / s                     AdamW's temporary; the fused one has none
+
+    w  cN with bf16 where s = 1             autocast's copies of the weights
+    p  T (2ic + rh)                         gradients on their way through a layer; or, if larger,
+       min(T, 4096) 32768 c + 32768 ch + 4Vh + 4Th   the head of a language model: TRL never holds
+                                            all logits, only a tile of them
+    a  2 (4 + r) h + (5ch where autocast casts, r not c; else 2rh)   norms, inputs of projections
+       + (2h + 2k) c + 4 heads + 8          attention
+       + 4ic + (Sc with a mask)             MLP, additive mask
+
+tests/test_footprint.py holds this against measured trainings. Left out: what the allocator loses
+and what CUDA itself takes; whoever compares with a GPU's size keeps head-room for them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Parts = dict[str, float]  # bytes by name
+
+TILE = (4096, 32768)  # tokens and words of the logits that TRL's language models hold at once
+
+
+class Shape(NamedTuple):
+    """The shape of a model, as its config.json has it."""
+
+    architecture: str  # llama or qwen2, whose queries, keys and values have a bias
+    vocabulary: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    tied: bool  # the head of a language model is its embedding
+
+    @property
+    def key_value_size(self) -> int:
+        """Width of the keys, and of the values, of all heads together."""
+        return self.hidden_size * self.key_value_heads // self.heads
+
+
+def shape_of(config: Mapping[str, Any], backbone: str) -> Shape:
+    """The shape of a backbone: from `init` where it says it, else from the section `sizes`."""
+    section = config["backbones"][backbone]
+    init = section["init"]
+    if init["kind"] == "config":
+        known = init | {"key_value_heads": init["heads"], "tied": False}
+    else:
+        known = config["sizes"]["backbones"][backbone]
+    shape = Shape(**{name: known[name] for name in Shape._fields})
+    return shape._replace(layers=min(shape.layers, section["keep_layers"] or shape.layers))
+
+
+def layer_parameters(shape: Shape) -> int:
+    """Parameters of one layer: projections with their biases, MLP and two norms."""
+    h, kv = shape.hidden_size, shape.key_value_size
+    biases = h + 2 * kv if shape.architecture == "qwen2" else 0
+    return 2 * h * h + 2 * h * kv + biases + 3 * h * shape.intermediate_size + 2 * h
+
+
+def parameters(shape: Shape, reward: bool = False) -> int:
+    """Parameters of a language model; `reward`: of a reward model, with W_p (1, H) as its head."""
+    embedding = shape.vocabulary * shape.hidden_size
+    body = embedding + shape.layers * layer_parameters(shape) + shape.hidden_size
+    if reward:
+        return body + shape.hidden_size
+    return body if shape.tied else body + embedding
+
+
+def training_memory(
+    shape: Shape, *, reward: bool, sequences: int, length: int, masked: bool, bf16: bool,
+    checkpointing: bool, optimizer: str = "adamw_torch", processes: int = 1, sharded: bool = False,
+    accumulating: bool = False,
+) -> Parts:  # fmt: skip
+    """Peak bytes of one GPU in training, by part, as the head of this file writes them down.
+
+    `sequences` x `length` tokens are on the GPU at once, `masked` when some are padded; `sharded`
+    over the `processes` or all on each; `accumulating` when a step has more micro-batches.
+    """
+    total, layer = parameters(shape, reward), layer_parameters(shape)
+    shares = processes if sharded else 1
+    compute = 2 if bf16 else 4
+    residual = compute if shares > 1 else 4
+    casts = compute * total if bf16 and shares == 1 else 0  # autocast's copies
+    if shares > 1:
+        root = total - shape.layers * layer
+        copies = compute * (2 * root + 3 * layer + (total if accumulating else 0))
+    else:
+        copies = 4 * total if processes > 1 else 0
+    tokens, h, i = sequences * length, shape.hidden_size, shape.intermediate_size
+    passing = tokens * (2 * i * compute + residual * h)
+    head = 0 if reward else _language_head(shape, tokens, compute)
+    saved = tokens * _layer_activations(shape, length, masked, compute, residual)
+    forward = 0.0
+    if checkpointing:
+        kept = tokens * shape.layers * residual * h
+        forward = kept + casts + 3 * tokens * (i * compute + h * residual)
+        shared = 4 * h if residual == 4 else 0
+        inside = saved + tokens * ((length if masked else 0) - shared)
+        backward = kept + max(inside + passing + casts / shape.layers, head)
+    else:
+        backward = shape.layers * saved + casts + max(passing, head)
+    step = 4 * total / shares if optimizer == "adamw_torch" else 0
+    return {
+        "weights": 4 * total / shares,
+        "gradients": 4 * total / shares,
+        "optimizer": (2 if optimizer == "adamw_8bit" else 8) * total / shares,
+        "copies": copies,
+        "activations": max(forward, backward, 4 * shape.vocabulary * h, step),
+    }
+
+
+def _layer_activations(
+    shape: Shape, length: int, masked: bool, compute: int, residual: int
+) -> float:
+    """Bytes a token that a layer saves for its backward pass."""
+    h = shape.hidden_size
+    inputs = 5 * compute * h if residual != compute else 2 * residual * h
+    keys = h if masked else shape.key_value_size
+    attention = (2 * h + 2 * keys) * compute + 4 * shape.heads + 8
+    mlp = 4 * shape.intermediate_size * compute
+    return 2 * (4 + residual) * h + inputs + attention + mlp + (length * compute if masked else 0)
+
+
+def _language_head(shape: Shape, tokens: int, compute: int) -> float:
+    """Bytes of TRL's head in the backward pass: a tile of logits, gradients of weight and input."""
+    rows, words = TILE
+    h = shape.hidden_size
+    tile = min(tokens, rows) * words * compute + words * h * compute
+    return tile + 4 * shape.vocabulary * h + 4 * tokens * h
+
+
+def inference_memory(shape: Shape, tokens: int, width: int, reward: bool = True) -> Parts:
+    """Peak bytes of scoring batches of so many tokens, in weights and states of `width` bytes.
+
+    At the widest place a layer holds three tensors of the MLP and four of the residual's width.
+    """
+    wide = 3 * shape.intermediate_size + 4 * shape.hidden_size
+    return {
+        "weights": width * parameters(shape, reward),
+        "activations": width * tokens * wide,
+    }
+
+
+def generation_memory(shape: Shape, sequences: int, length: int, width: int) -> float:
+    """Bytes of keys and values of so many sequences, and of their logits of one token."""
+    keys = 2 * shape.layers * shape.key_value_size * length
+    return sequences * (keys * width + 2 * 4 * shape.vocabulary)
+
+
+def forward_flops(shape: Shape, tokens: float, length: float, reward: bool = True) -> float:
+    """Floating-point operations of a forward pass over sequences of this length.
+
+    A multiplication and an addition for every weight of a matrix, and 4 S h a layer and token for
+    attention, whose causal half is counted like the other, as most kernels with a mask compute it.
+    """
+    h = shape.hidden_size
+    weights = 2 * h * h + 2 * h * shape.key_value_size + 3 * h * shape.intermediate_size
+    head = h if reward else shape.vocabulary * h
+    return tokens * (2 * (shape.layers * weights + head) + 4 * length * h * shape.layers)
+
+
+def training_flops(
+    shape: Shape, tokens: float, length: float, reward: bool, checkpointing: bool
+) -> float:
+    """Floating-point operations of forward and backward passes (twice the forward).
+
+    Checkpointing computes the layers once more, but for the last product of each, whose result no
+    gradient needs; TRL's language models compute the logits once more always.
+    """
+    whole = forward_flops(shape, tokens, length, reward)
+    head = 2 * tokens * shape.hidden_size * (1 if reward else shape.vocabulary)
+    last = 2 * tokens * shape.hidden_size * shape.intermediate_size * shape.layers
+    again = (whole - head - last if checkpointing else 0) + (0 if reward else head)
+    return 3 * whole + again

@@ -1,0 +1,189 @@
+"""Every job that Snakemake makes of a preset in an empty folder, read from the config alone.
+
+The rules decide what is run; this counts it for `plan`, and tests/test_plan.py holds it against
+`snakemake -n`.
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+from .config import Settings, policies
+
+
+class Job(NamedTuple):
+    """One job: where it stands, its rule, and what `needs` is asked about it."""
+
+    phase: str
+    rule: str
+    name: str
+    kind: str = ""  # of `needs`; "" for what runs where Snakemake runs and computes little
+    seeds: int = 1
+
+
+Model = tuple[str, str, int]  # backbone, objective or released name, seed
+
+
+def jobs(config: Settings) -> list[Job]:
+    """All jobs of the target `all`, in the order in which data flow."""
+    asked = _reward_models(config)
+    return [
+        *_data(config, asked),
+        *_labels(config),
+        *(Job("backbones", "backbone", name, "backbone") for name in _backbones(config, asked)),
+        *_trained(config, asked),
+        *_scored(config),
+        *_policies(config),
+        *_judged(config),
+        *_results(config),
+    ]
+
+
+def _reward_models(config: Settings) -> list[Model]:
+    """The reward models that anything asks for."""
+    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
+    found = [
+        (b, o, s) for b in grid["backbones"] for o in grid["objectives"] for s in grid["seeds"]
+    ]
+    if bench:
+        names = [*bench["objectives"], *(ranks["objectives"] if ranks else [])]
+        found += product([bench["backbone"]], names, bench["seeds"])
+    for policy in policies(config).values():
+        for model in policy["reward_models"].values():
+            backbone, objective, seed = model.split("/")
+            found.append((backbone, objective, int(seed.removeprefix("seed-"))))
+    return list(dict.fromkeys(found))
+
+
+def _backbones(config: Settings, asked: list[Model]) -> list[str]:
+    """The backbones that a training starts from."""
+    trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
+    tuned = [policy["policy"] for policy in policies(config).values()]
+    return list(dict.fromkeys([*trained, *tuned]))
+
+
+def _data(config: Settings, asked: list[Model]) -> list[Job]:
+    """Sources and models, fetched where Snakemake runs."""
+    sections, backbones = config["backbones"], _backbones(config, asked)
+    chats = dict.fromkeys(sections[name]["sft"] for name in backbones)
+    trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
+    pairs = dict.fromkeys(sections[name]["reward_models"]["preferences"] for name in trained)
+    models = [name for name in backbones if sections[name]["init"]["kind"] != "config"]
+    models += dict.fromkeys(name for _, name, _ in asked if name in config["released"])
+    models += ["gold"] if config["gold"]["kind"] == "model" else []
+    models += _generated(config) if not _elsewhere(config) else []
+    found = [("responses", config["responses"]["source"])]
+    found += [("chats", name) for name in chats if name]
+    found += [("preferences", name) for name in pairs if name]
+    found += [("rm_bench", config["rm_bench"]["source"])] if config["rm_bench"] else []
+    found += [("instructions", config["alpaca_eval"]["source"])] if config["alpaca_eval"] else []
+    found += [("pretrained", name) for name in models]
+    return [Job("downloads", rule, name) for rule, name in found]
+
+
+def _generated(config: Settings) -> list[str]:
+    generate = config["responses"]["generate"]
+    return sorted(generate["models"]) if generate else []
+
+
+def _elsewhere(config: Settings) -> bool:
+    """Whether responses come from a server that runs already, and has its models."""
+    generate = config["responses"]["generate"]
+    options = generate["options"] if generate else {"kind": "transformers"}
+    return options["kind"] == "vllm" and not options.get("serve", False)
+
+
+def _labels(config: Settings) -> list[Job]:
+    """Responses, their gold and the splits."""
+    kind = "" if _elsewhere(config) else "generate"
+    return [
+        *(Job("responses", "generate", name, kind) for name in _generated(config)),
+        Job("gold", "gold", "", "gold"),
+        Job("splits", "splits", "", ""),
+    ]
+
+
+def _batches(config: Settings) -> list[list[int]]:
+    """Seeds of reward models, as many together as share a job: the grid's, then all others."""
+    grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
+    others = set(bench["seeds"] if bench else [])
+    for run in rloo["runs"].values() if rloo else []:
+        others |= set(run["reward_model_seeds"])
+    return _cut(config, grid) + _cut(config, sorted(others - set(grid)))
+
+
+def _cut(config: Settings, seeds: list[int], size: int | None = None) -> list[list[int]]:
+    size = size or config["reward_models"]["seeds_per_job"]
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def _trained(config: Settings, asked: list[Model]) -> list[Job]:
+    """A training for every backbone, objective and batch of seeds of which one is asked for."""
+    found: dict[tuple[str, str, int], Job] = {}
+    for backbone, objective, seed in asked:
+        if objective in config["released"]:
+            found[backbone, objective, seed] = Job("released", objective, backbone, "released")
+            continue
+        batch = next(batch for batch in _batches(config) if seed in batch)
+        found[backbone, objective, batch[0]] = Job(
+            "reward models", f"reward_models_{batch[0]}", backbone, "reward_model", len(batch)
+        )
+    return sorted(found.values(), key=lambda job: job.phase != "reward models")
+
+
+def _scored(config: Settings) -> list[Job]:
+    """Scores of the grid, of RM-Bench, and effective ranks."""
+    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
+    found = [
+        Job("scores", f"scores_{batch[0]}", backbone, "scores", len(batch))
+        for backbone in grid["backbones"]
+        for _ in grid["objectives"]
+        for batch in _cut(config, grid["seeds"])
+    ]
+    for kind, objectives in (
+        ("rm_bench_scores", bench["objectives"] if bench else []),
+        ("ranks", ranks["objectives"] if ranks else []),
+    ):
+        found += [
+            Job(kind.replace("_", " "), f"{kind}_{batch[0]}", bench["backbone"], kind, len(batch))
+            for _ in objectives
+            for batch in _cut(config, bench["seeds"])
+        ]
+    return found
+
+
+def _policies(config: Settings) -> list[Job]:
+    """RLOO and the gold of its looks."""
+    rloo = config["rloo"]
+    found = [
+        Job("policies", f"policies_{batch[0]}", name, "rloo", len(batch))
+        for name in policies(config)
+        for batch in _cut(config, rloo["seeds"], rloo["seeds_per_job"])
+    ]
+    return found + [
+        Job("looks", "looks", name, "looks", len(rloo["seeds"])) for name in policies(config)
+    ]
+
+
+def _judged(config: Settings) -> list[Job]:
+    """Answers to AlpacaEval, and the judge."""
+    judged = config["alpaca_eval"]
+    if not judged:
+        return []
+    names = [f"{judged['run']}-{objective}" for objective in ("bt", "bt-bsr")]
+    found = [Job("answers", "answers", name, "answers", len(judged["seeds"])) for name in names]
+    found.append(Job("answers", "answers_sft", "sft", "answers"))
+    if judged["judge"]:
+        found.append(Job("judge", "judge", "", "judge" if judged["judge"]["serve"] else ""))
+    return found
+
+
+def _results(config: Settings) -> list[Job]:
+    """Tables, figures and claims, and their copies in results/."""
+    texts, drawn = ["table5", "claims"], [f"figure{number}" for number in range(1, 5)]
+    texts += ["table2"] if config["rm_bench"] else []
+    texts += ["table1"] if config["ranks"] else []
+    texts += ["table4"] if config["rloo"] else []
+    texts += ["table3"] if config["alpaca_eval"] else []
+    drawn += ["figure5", "figure6"] if config["rloo"] else []
+    rules = [*texts, *drawn, *["publish_table"] * len(texts), *["publish_figure"] * len(drawn)]
+    return [Job("results", rule, "") for rule in rules]

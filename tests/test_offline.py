@@ -1,0 +1,235 @@
+"""Who goes online: downloads and questions, in local rules; nothing that runs on a compute node."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from test_config import dry_run, preset
+from transformers import AutoTokenizer
+
+from rm_robustness import cli, verbs
+from rm_robustness.files import hashes, read_json
+from rm_robustness.reward_model import initialise
+
+COMMIT = "c" * 40
+
+
+# --- the rules ---
+
+# What Snakemake does not print in a plan: which rules stay where it runs.
+LIST = """
+include: "Snakefile"
+for rule in workflow.rules:
+    found = re.search(r"rm-robustness ([a-z_]+|{params)", rule.shellcmd or "")
+    if found:
+        print("RULE", rule.name, found[1], rule.name in workflow._localrules)
+"""
+
+
+def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
+    """Plan everything: the verbs of local rules, those of the others, and what is downloaded."""
+    folder.mkdir(exist_ok=True)
+    (folder / "list.smk").write_text("import re\n" + LIST)
+    done = dry_run(folder, "-s", "list.smk", "--configfile", *files, "--", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    named: dict[str, set[str]] = {"True": set(), "False": set()}
+    for verb, local in re.findall(r"^RULE \S+ (\S+) (\w+)$", done.stdout, re.MULTILINE):
+        named[local].add(verb)
+    models = re.findall(r"output: runs/\w+/pretrained/(\S+)/manifest\.json", done.stdout)
+    return named["True"], named["False"], set(models)
+
+
+@pytest.mark.parametrize(
+    ("presets", "online"),
+    [
+        (["demo"], {"responses", "chats", "rm_bench", "instructions"}),
+        (["small"], {"responses", "rm_bench", "pretrained"}),
+        (["paper"], {*cli.ONLINE} - {"evaluate"}),
+        (["paper", "judge"], {*cli.ONLINE, "judge"} - {"evaluate"}),
+    ],
+)
+def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):
+    local, others, _ = plan(tmp_path, *(f"config/{name}.yaml" for name in presets))
+    assert online <= local
+    assert not others & {*cli.ONLINE}
+    assert {"gold", "train", "score", "splits"} <= others
+    assert ("judge" in others) == (presets == ["demo"])  # whose judge is on its own machine
+
+
+def test_models_that_answer_are_downloaded_unless_a_server_has_them(tmp_path):
+    answering = set(preset("paper")["responses"]["generate"]["models"])
+    _, others, models = plan(tmp_path / "here", "config/paper.yaml")
+    assert "generate" in others
+    assert {"gold", "skywork", "Qwen2.5-3B", *answering} <= models
+    there = {"options": {"serve": False, "base_url": "http://there/v1"}}
+    (tmp_path / "there.yaml").write_text(json.dumps({"responses": {"generate": there}}))
+    files = ("config/paper.yaml", str(tmp_path / "there.yaml"))
+    local, _, models = plan(tmp_path / "there", *files)
+    assert "generate" in local
+    assert {"gold", "skywork", "Qwen2.5-3B"} <= models and not models & answering
+
+
+# --- the verbs ---
+
+
+def run_inside(monkeypatch: pytest.MonkeyPatch, function: str, *arguments: str) -> dict[str, str]:
+    """Run a verb in this process that only looks at its environment; return that."""
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(verbs, function, lambda _: seen.update(os.environ))
+    cli.main(list(arguments))
+    return seen
+
+
+def test_a_verb_is_offline_unless_it_downloads_or_is_told_otherwise(monkeypatch, tmp_path):
+    for name in ("HF_HUB_OFFLINE", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    fetch = ("pretrained", "--settings", "{}", "--output", str(tmp_path))
+    assert "HF_HUB_OFFLINE" not in run_inside(monkeypatch, "pretrained", *fetch)
+    split = ("splits", "--settings", "{}", "--gold", "x", "--output", str(tmp_path))
+    assert run_inside(monkeypatch, "split", *split)["HF_HUB_OFFLINE"] == "1"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert run_inside(monkeypatch, "split", *split)["HF_HUB_OFFLINE"] == "0"
+
+
+class Hub(ThreadingHTTPServer):
+    """The Hugging Face hub with one repository, some/model, whose files are in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.asked: list[str] = []
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = urllib.parse.urlparse(self.path).path
+        self.server.asked.append(path)
+        kind, _, name = path.rpartition("/")
+        if path.startswith("/api/models/some/model/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+                for name, data in self.server.files.items()
+            ]
+            self.reply(200, json.dumps(tree).encode())
+        elif path.startswith("/api/models/some/model"):
+            self.reply(200, json.dumps({"id": "some/model", "sha": COMMIT}).encode())
+        elif kind.startswith("/some/model/resolve/") and name in self.server.files:
+            self.reply(200, self.server.files[name])
+        else:
+            self.reply(404, b"")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def reply(self, status: int, data: bytes) -> None:
+        self.send_response(status)
+        self.send_header("ETag", f'"{len(data)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub(llama, tmp_path_factory) -> Iterator[Hub]:
+    """A hub whose repository has a tiny reward model and, beside it, what must stay there."""
+    folder = tmp_path_factory.mktemp("some-model")
+    initialise(llama, seed=4).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(llama).save_pretrained(folder)
+    for name in ("tokenizer.model", "merges.txt", "modeling.py", "weights.bin", "weights.pth"):
+        (folder / name).write_text(name)
+    with Hub(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+MAIN = "from rm_robustness.cli import main; main()"
+
+
+def run(
+    hub: Hub, folder: Path, *arguments: object, program: str = MAIN
+) -> subprocess.CompletedProcess[str]:
+    """Run a verb in `folder`, on a machine that knows this hub and no other."""
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(folder / "home")}
+    kept = {k: v for k, v in os.environ.items() if "OFFLINE" not in k and "proxy" not in k.lower()}
+    hub.asked.clear()
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], cwd=folder, env=kept | own,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub, splits, tmp_path):
+    origin = json.dumps({"kind": "hub", "repo": "some/model", "revision": None})
+    done = run(hub, tmp_path, "pretrained", "--settings", origin, "--output", "pretrained")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert hub.asked
+    model = tmp_path / "pretrained/model"
+    left = {"modeling.py", "weights.bin", "weights.pth"}
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == {
+        name: data for name, data in hub.files.items() if name not in left
+    }
+    assert {"chat_template.jinja", "tokenizer.model", "model.safetensors"} <= hashes(model).keys()
+    manifest = read_json(model.parent / "manifest.json")
+    assert (manifest["resolved"], manifest["files"]) == (COMMIT, hashes(model))
+    data = ["--data", splits / "in_domain.parquet", "--output", "scores.parquet"]
+    done = run(hub, tmp_path, "score", "--model", model, *data)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "scores.parquet").is_file() and hub.asked == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "reaches"), [("split", False), ("pretrained", True)])
+def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, verb, reaches):
+    """As when it looks up a base model that a file of the model names."""
+    program = f"""if True:
+        from rm_robustness import cli, verbs
+
+        def look_up(_):
+            from transformers import AutoConfig
+
+            AutoConfig.from_pretrained("some/model")
+
+        verbs.{verb} = look_up
+        {MAIN}"""
+    settings = ["--settings", "{}", "--output", "out"]
+    asked = {"split": ["splits", "--gold", "x"], "pretrained": ["pretrained"]}[verb]
+    done = run(hub, tmp_path, *asked, *settings, program=program)
+    assert (done.returncode == 0, bool(hub.asked)) == (reaches, reaches), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_person_s_evaluation_takes_a_model_of_the_hub(hub, splits, tmp_path):
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    (tmp_path / "runs/demo/splits").symlink_to(splits)
+    done = run(hub, tmp_path, "evaluate", "some/model", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert hub.asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repo", ["some/other", "no/such/name"])
+def test_a_model_that_cannot_be_had_is_one_line_and_leaves_nothing(hub, tmp_path, repo):
+    origin = json.dumps({"kind": "hub", "repo": repo, "revision": COMMIT})
+    done = run(hub, tmp_path, "pretrained", "--settings", origin, "--output", "pretrained")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: {repo} at {COMMIT}: found no model to be had" in done.stderr
+    assert not list((tmp_path / "pretrained").iterdir())
