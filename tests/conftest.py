@@ -119,12 +119,12 @@ def training_settings(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: Any) -> Path:
-    """A clone in which the cut demo ran to its end on one core."""
+    """A clone in which the cut demo ran to its end on two cores."""
     from cut_demo import clone, snakemake
 
     folder = clone(tmp_path_factory.mktemp("finished"))
     answer = snakemake(
-        folder, "--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
+        folder, "--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
     return Path(folder)

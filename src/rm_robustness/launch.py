@@ -33,7 +33,12 @@ def spread(config: str) -> None:
     gpus = _gpus()
     nodes = _nodes() if gpus else 1
     if nodes > 1 and not _in_step(nodes):
-        _replace(_on_every_node(nodes))
+        command = _on_every_node(nodes)
+        # `srun` would take the bounds of the step in which this runs for those of the job.
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            if name not in ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME"):
+                del os.environ[name]
+        _replace(command)
     if gpus * nodes > 1:
         _replace(_in_processes(config, gpus, nodes))
 

@@ -127,7 +127,7 @@ def second_writer(run: Run) -> str:
         pytest.param(lambda cluster, job: node_down(cluster, job), id="a node set DOWN and back"),
         pytest.param(lambda cluster, job: lost_node(cluster, job), id="a node that crashes"),
         pytest.param(lambda cluster, job: cluster.cancel(job, "TERM"), id="scancel --signal=TERM"),
-        pytest.param(lambda cluster, job: cluster.cancel(job, "KILL"), id="kill -9 of the job"),
+        pytest.param(lambda cluster, job: cluster.cancel(job, "KILL"), id="scancel --signal=KILL"),
     ],
 )
 def test_a_fault_of_the_cluster_changes_no_bit(
@@ -191,7 +191,8 @@ def test_a_training_that_is_killed_twice_at_one_step_is_reported(run):
     """Not tried for ever. Here it is killed twice while it loads, as by its need of memory."""
     run.start("--retries", "2")
     for attempt in (1, 2):
-        run.cluster.cancel(run.begins(attempt), "KILL")
+        run.begins(attempt)
+        run.signal_training(signal.SIGKILL)
     said = run.ends(status=1)
     assert "two attempts that were killed before the first step" in run.training_log()
     assert not (run.folder / TARGET).exists() and not (run.folder / MODEL).exists(), said

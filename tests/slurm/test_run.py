@@ -26,10 +26,10 @@ def test_the_demo_on_the_cluster_gives_the_tables_of_a_local_run(finished, clust
     assert len(csvs(run.folder)) == 12
     assert csvs(run.folder) == csvs(finished)
     done = "Nothing to be done"
-    assert done in snakemake(run.folder, "-n", *DEMO, "--", "all").stderr
+    assert done in snakemake(run.folder, "-n", *DEMO, "--", "all").stdout
     shutil.copytree(finished, tmp_path / "local", symlinks=True)
     there = snakemake(tmp_path / "local", "--profile", "slurm", "-n", *DEMO, "--", "all")
-    assert done in there.stderr
+    assert done in there.stdout
 
 
 @pytest.mark.parametrize(
