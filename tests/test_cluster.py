@@ -52,6 +52,28 @@ def test_every_key_at_the_top_is_used():
         assert f"{{{key}}}" in used or f"?{key}" in used or f"not {key}" in used or "save" in key
 
 
+@pytest.mark.parametrize(
+    ("words", "variables", "local"),
+    [
+        (["snakemake", "all"], {}, True),
+        (["snakemake", "--profile", "slurm", "all"], {}, False),
+        (["snakemake", "--profile=slurm", "all"], {}, False),
+        (["snakemake", "-e", "slurm"], {}, False),
+        (["snakemake", "all"], {"SNAKEMAKE_PROFILE": "slurm"}, False),
+    ],
+)
+def test_the_default_profile_takes_all_cores_of_this_machine_alone(
+    words, variables, local, monkeypatch
+):
+    """Elsewhere it would cap the CPUs of every job."""
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text = (ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8")
+    assert ("cores" in yte.process_yaml(text)) == local
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let Slurm's programs give an answer."""
