@@ -32,6 +32,7 @@ class Machines(NamedTuple):
     node_memory: float
     cpus_per_gpu: int
     hours: int
+    save_minutes: int
 
     @property
     def node(self) -> Cluster:

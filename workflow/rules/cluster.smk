@@ -35,7 +35,11 @@ def on_cluster(kind, name="", seeds=1):
     def memory(wildcards, attempt):
         return int(min(asked(wildcards).mem_mb * attempt, MACHINES.node_memory * 1000))
 
+    # A training saves when it is told that its time is nearly over; others would only be cut short.
+    trains = kind in ("backbone", "reward_model", "rloo")
+    warning = f"--signal=TERM@{60 * MACHINES.save_minutes}"
     return {
+        **({"slurm_extra": warning} if trains else {}),
         "slurm_partition": partition,
         "gres": lambda wildcards: MACHINES.gres(asked(wildcards).gpus_per_node),
         "nodes": lambda wildcards: asked(wildcards).nodes,
