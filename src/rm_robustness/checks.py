@@ -5,7 +5,14 @@ from pathlib import Path
 
 import yaml
 
-from .config import Settings, known_backbone, known_objective, known_reward_model, nearest
+from .config import (
+    Settings,
+    generating,
+    known_backbone,
+    known_objective,
+    known_reward_model,
+    nearest,
+)
 from .errors import InputError
 from .mistakes import explain
 
@@ -47,17 +54,20 @@ _KINDS = {
 }
 
 
-def _check_sources(config: Settings, where: str) -> None:
-    """Sources that are named must exist, and be of a kind that their reader can read."""
+def _named_sources(config: Settings) -> list[tuple[str, str, str]]:
+    """Every source that is named: the part that reads it, the key and the source."""
     sections = [part for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
-    used = [(part, f"{part}.source", config[part]["source"]) for part in sections]
+    named = [(part, f"{part}.source", config[part]["source"]) for part in sections]
     for name, backbone in config["backbones"].items():
         pairs = backbone["reward_models"]["preferences"]
-        used += [("chats", f"backbones.{name}.sft", backbone["sft"])]
-        used += [("preferences", f"backbones.{name}.reward_models.preferences", pairs)]
-    for part, key, source in used:
-        if source is None:
-            continue
+        named += [("chats", f"backbones.{name}.sft", backbone["sft"])]
+        named += [("preferences", f"backbones.{name}.reward_models.preferences", pairs)]
+    return [each for each in named if each[2] is not None]
+
+
+def _check_sources(config: Settings, where: str) -> None:
+    """Sources that are named must exist, and be of a kind that their reader can read."""
+    for part, key, source in _named_sources(config):
         if source not in config["sources"]:
             raise InputError(
                 f"{where}: {key}", f"'{source}'", "a key of sources",
@@ -125,12 +135,14 @@ def _check_training(config: Settings, where: str) -> None:
             )
 
 
+def _models_that_only_answer(config: Settings) -> list[str]:
+    """Models that are downloaded to answer prompts or, as the gold, to label answers."""
+    return generating(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+
+
 def _check_downloads(config: Settings, where: str) -> None:
     """Models that are downloaded must have a name each, that of their folder."""
-    generate = config["responses"]["generate"]
-    answering = list(generate["models"]) if generate else []
-    gold = ["gold"] if config["gold"]["kind"] == "model" else []
-    names = [*config["backbones"], *config["released"], *answering, *gold]
+    names = [*config["backbones"], *config["released"], *_models_that_only_answer(config)]
     for name in names:
         if names.count(name) > 1:
             raise InputError(
@@ -142,17 +154,11 @@ def _check_downloads(config: Settings, where: str) -> None:
 
 def _check_sizes(config: Settings, where: str) -> None:
     """What is used and cannot be known before it is there must have a size, to be planned."""
-    generate, backbones = config["responses"]["generate"], config["backbones"].values()
-    sections = [config[part] for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
-    sources = [section["source"] for section in sections]
-    sources += [b["sft"] for b in backbones]
-    sources += [b["reward_models"]["preferences"] for b in backbones]
     used = {
         "backbones": [n for n, b in config["backbones"].items() if b["init"]["kind"] != "config"],
-        "models": list(generate["models"]) if generate else [],
-        "sources": [source for source in dict.fromkeys(sources) if source],
+        "models": _models_that_only_answer(config),
+        "sources": list(dict.fromkeys(source for _, _, source in _named_sources(config))),
     }
-    used["models"] += ["gold"] if config["gold"]["kind"] == "model" else []
     for part, names in used.items():
         for name in names:
             if name not in config["sizes"][part]:

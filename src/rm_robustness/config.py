@@ -106,6 +106,34 @@ def policy_settings(config: Settings, policy: str) -> Settings:
     return {**shared, "learning_rate": policies(config)[policy]["learning_rate"]}
 
 
+def seed_batches(seeds: list[int], size: int) -> list[list[int]]:
+    """Cut seeds into batches, as many together as share one process."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def reward_model_batches(config: Settings) -> list[list[int]]:
+    """Seeds of reward models: the grid's, then those that only RM-Bench or RLOO asks for."""
+    grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
+    others = set(bench["seeds"] if bench else [])
+    for run in rloo["runs"].values() if rloo else []:
+        others |= set(run["reward_model_seeds"])
+    size = config["reward_models"]["seeds_per_job"]
+    return seed_batches(grid, size) + seed_batches(sorted(others - set(grid)), size)
+
+
+def generating(config: Settings) -> list[str]:
+    """The response models that answer the prompts anew."""
+    generate = config["responses"]["generate"]
+    return sorted(generate["models"]) if generate else []
+
+
+def asks_elsewhere(config: Settings) -> bool:
+    """Tell whether a server that runs already answers: it has its models, and may be anywhere."""
+    generate = config["responses"]["generate"]
+    options = generate["options"] if generate else {"kind": "transformers"}
+    return options["kind"] == "vllm" and not options.get("serve", False)
+
+
 _GRID_ONLY = ("objectives", "seeds_per_job")
 _RUNS_ONLY = ("runs", "seeds", "seeds_per_job")
 
@@ -120,14 +148,20 @@ def read_settings(text: str) -> Settings:
     path = Path(text)
     if not path.is_file():
         raise InputError("--settings", f"'{text[:80]}'", "inline JSON or the path of a YAML file")
+    found = read_mapping(path, "a YAML or JSON file")
+    return Strict(json.loads(json.dumps(found, default=str), object_hook=Strict))
+
+
+def read_mapping(path: Path, expected: str) -> Settings:
+    """Read a YAML file of keys and values; InputError says what was `expected` where it is none."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())[:160]
-        raise InputError(path, f"broken YAML ({line})", "a YAML or JSON file") from error
+        raise InputError(path, f"broken YAML ({line})", expected) from error
     if not isinstance(found, dict):
         raise InputError(path, repr(found)[:80], "a file of keys and values")
-    return Strict(json.loads(json.dumps(found, default=str), object_hook=Strict))
+    return found
 
 
 class Strict(Settings):

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import chat, rm_bench, scenarios
+from .columns import aligned
 from .errors import InputError
 from .files import read_csv, read_frame
 from .reward_model import load
@@ -228,8 +229,4 @@ def _grid(frame: pd.DataFrame, headings: dict[str, str], digits: int) -> list[st
         }
         shown = "/".join(Path(name).parts[-3:]) or name
         cells.append([shown, *(texts.get(metric, "-") for metric in headings)])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
+    return aligned(cells, left=len(cells[0]))

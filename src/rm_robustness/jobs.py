@@ -7,7 +7,14 @@ The rules decide what is run; this counts it for `plan`, and tests/test_plan.py 
 from itertools import product
 from typing import NamedTuple
 
-from .config import Settings, policies
+from .config import (
+    Settings,
+    asks_elsewhere,
+    generating,
+    policies,
+    reward_model_batches,
+    seed_batches,
+)
 
 
 class Job(NamedTuple):
@@ -70,7 +77,7 @@ def _data(config: Settings, asked: list[Model]) -> list[Job]:
     models = [name for name in backbones if sections[name]["init"]["kind"] != "config"]
     models += dict.fromkeys(name for _, name, _ in asked if name in config["released"])
     models += ["gold"] if config["gold"]["kind"] == "model" else []
-    models += _generated(config) if not _elsewhere(config) else []
+    models += generating(config) if not asks_elsewhere(config) else []
     found = [("responses", config["responses"]["source"])]
     found += [("chats", name) for name in chats if name]
     found += [("preferences", name) for name in pairs if name]
@@ -80,50 +87,25 @@ def _data(config: Settings, asked: list[Model]) -> list[Job]:
     return [Job("downloads", rule, name) for rule, name in found]
 
 
-def _generated(config: Settings) -> list[str]:
-    generate = config["responses"]["generate"]
-    return sorted(generate["models"]) if generate else []
-
-
-def _elsewhere(config: Settings) -> bool:
-    """Whether responses come from a server that runs already, and has its models."""
-    generate = config["responses"]["generate"]
-    options = generate["options"] if generate else {"kind": "transformers"}
-    return options["kind"] == "vllm" and not options.get("serve", False)
-
-
 def _labels(config: Settings) -> list[Job]:
     """Responses, their gold and the splits."""
-    kind = "" if _elsewhere(config) else "generate"
+    kind = "" if asks_elsewhere(config) else "generate"
     return [
-        *(Job("responses", "generate", name, kind) for name in _generated(config)),
+        *(Job("responses", "generate", name, kind) for name in generating(config)),
         Job("gold", "gold", "", "gold"),
         Job("splits", "splits", "", ""),
     ]
 
 
-def _batches(config: Settings) -> list[list[int]]:
-    """Seeds of reward models, as many together as share a job: the grid's, then all others."""
-    grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
-    others = set(bench["seeds"] if bench else [])
-    for run in rloo["runs"].values() if rloo else []:
-        others |= set(run["reward_model_seeds"])
-    return _cut(config, grid) + _cut(config, sorted(others - set(grid)))
-
-
-def _cut(config: Settings, seeds: list[int], size: int | None = None) -> list[list[int]]:
-    size = size or config["reward_models"]["seeds_per_job"]
-    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
-
-
 def _trained(config: Settings, asked: list[Model]) -> list[Job]:
     """A training for every backbone, objective and batch of seeds of which one is asked for."""
+    batches = reward_model_batches(config)
     found: dict[tuple[str, str, int], Job] = {}
     for backbone, objective, seed in asked:
         if objective in config["released"]:
             found[backbone, objective, seed] = Job("released", objective, backbone, "released")
             continue
-        batch = next(batch for batch in _batches(config) if seed in batch)
+        batch = next(batch for batch in batches if seed in batch)
         found[backbone, objective, batch[0]] = Job(
             "reward models", f"reward_models_{batch[0]}", backbone, "reward_model", len(batch)
         )
@@ -133,11 +115,12 @@ def _trained(config: Settings, asked: list[Model]) -> list[Job]:
 def _scored(config: Settings) -> list[Job]:
     """Scores of the grid, of RM-Bench, and effective ranks."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
+    together = config["reward_models"]["seeds_per_job"]
     found = [
         Job("scores", f"scores_{batch[0]}", backbone, "scores", len(batch))
         for backbone in grid["backbones"]
         for _ in grid["objectives"]
-        for batch in _cut(config, grid["seeds"])
+        for batch in seed_batches(grid["seeds"], together)
     ]
     for kind, objectives in (
         ("rm_bench_scores", bench["objectives"] if bench else []),
@@ -146,7 +129,7 @@ def _scored(config: Settings) -> list[Job]:
         found += [
             Job(kind.replace("_", " "), f"{kind}_{batch[0]}", bench["backbone"], kind, len(batch))
             for _ in objectives
-            for batch in _cut(config, bench["seeds"])
+            for batch in seed_batches(bench["seeds"], together)
         ]
     return found
 
@@ -157,7 +140,7 @@ def _policies(config: Settings) -> list[Job]:
     found = [
         Job("policies", f"policies_{batch[0]}", name, "rloo", len(batch))
         for name in policies(config)
-        for batch in _cut(config, rloo["seeds"], rloo["seeds_per_job"])
+        for batch in seed_batches(rloo["seeds"], rloo["seeds_per_job"])
     ]
     return found + [
         Job("looks", "looks", name, "looks", len(rloo["seeds"])) for name in policies(config)

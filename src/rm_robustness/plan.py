@@ -6,10 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from .checks import check
-from .config import Settings, nearest
+from .columns import aligned
+from .config import Settings, nearest, read_mapping
 from .errors import InputError
 from .footprint import parameters, shape_of
 from .jobs import Job, jobs
@@ -66,15 +65,9 @@ def read_config(files: list[Path]) -> Settings:
     config: Settings = {}
     for path in files:
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            update_config(config, read_mapping(path, "a config file"))
         except OSError as error:
             raise InputError(path, "no readable file", "a config file") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            line = " ".join(str(error).split())[:160]
-            raise InputError(path, f"broken YAML ({line})", "a config file") from error
-        if not isinstance(found, dict):
-            raise InputError(path, repr(found)[:80], "a file of keys and values")
-        update_config(config, found)
     if not SCHEMA.is_file():
         raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
     check(config, SCHEMA, ", ".join(map(str, files)))
@@ -200,7 +193,7 @@ def table(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         f"Preset {config['preset']} on nodes of {cluster.gpus_per_node} GPUs of "
         f"{cluster.gpu_memory:g} GB: an estimate",
         "",
-        *_aligned([*cells, total]),
+        *aligned([*cells, total], left=2),
         "",
         *fetched,
         f"Disk in the end, GB: {_disk(config, rows) / 1e9:.0f}, downloads included; while "
@@ -233,17 +226,6 @@ def _cells(row: Row) -> list[str]:
         f"{row.disk / 1e9:.1f}" if row.disk else dash,
         f"{row.checkpoints / 1e9:.1f}" if row.checkpoints else dash,
     ]  # fmt: skip
-
-
-def _aligned(cells: list[list[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(
-            text.ljust(width) if i < 2 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
 
 
 def _busiest(rows: list[Row]) -> str:

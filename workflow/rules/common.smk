@@ -72,20 +72,6 @@ def reward_model_of(wildcards):
     )
 
 
-def seed_batches(seeds, size=None):
-    """Cut seeds into batches, as many together as share one process."""
-    size = size or config["reward_models"]["seeds_per_job"]
-    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
-
-
-def seeds_beside_the_grid():
-    """Seeds of reward models that only RM-Bench or RLOO asks for."""
-    asked = list(BENCH["seeds"]) if BENCH else []
-    for run in RLOO["runs"].values() if RLOO else []:
-        asked += run["reward_model_seeds"]
-    return sorted(set(asked) - set(GRID["seeds"]))
-
-
 def pairs_of(wildcards):
     """The pairs that a backbone's reward models are trained on."""
     source = backbone_of(wildcards)["reward_models"]["preferences"]
@@ -189,7 +175,15 @@ BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
 SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
 GOLD_MODEL = [pretrained("gold")] if config["gold"]["kind"] == "model" else []
 POLICIES = configuration.policies(config)
-SEED_BATCHES = seed_batches(GRID["seeds"]) + seed_batches(seeds_beside_the_grid())
+SEED_BATCHES = configuration.reward_model_batches(config)
+BENCH_BATCHES = (
+    configuration.seed_batches(BENCH["seeds"], config["reward_models"]["seeds_per_job"])
+    if BENCH
+    else []
+)
+POLICY_BATCHES = (
+    configuration.seed_batches(RLOO["seeds"], RLOO["seeds_per_job"]) if RLOO else []
+)
 TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"
 ANSWERS = (
     [

@@ -1,7 +1,7 @@
 # Policies: RLOO from a backbone against a reward model, looked at through training; then gold for
 # what was seen.
 
-for batch in seed_batches(RLOO["seeds"], RLOO["seeds_per_job"]) if RLOO else []:
+for batch in POLICY_BATCHES:
 
     rule:
         name:

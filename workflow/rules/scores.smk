@@ -34,7 +34,7 @@ for batch in SEED_BATCHES:
             " --batch-tokens {params.batch_tokens} --output {output} 2>&1 | tee {log}"
 
 
-for batch in seed_batches(BENCH["seeds"]) if BENCH else []:
+for batch in BENCH_BATCHES:
 
     rule:
         name:

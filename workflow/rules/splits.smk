@@ -1,14 +1,12 @@
 # Responses of the unseen models where they must be generated, gold labels, and the splits.
 
 GENERATE = config["responses"]["generate"]
-GENERATED = sorted(GENERATE["models"]) if GENERATE else []
+GENERATED = configuration.generating(config)
 
 
 if GENERATED:
-    # A server that runs already has its models, and may be anywhere: asking it is a local rule.
-    ELSEWHERE = GENERATE["options"]["kind"] == "vllm" and not GENERATE["options"].get(
-        "serve", False
-    )
+    # Nothing is downloaded for a server that runs already, and asking it is a local rule.
+    ELSEWHERE = configuration.asks_elsewhere(config)
 
     rule generate:
         input:
