@@ -26,7 +26,6 @@ CUT = {
             for name in ("standard", "large")
         },
         "seeds": [0, 1],
-        "seeds_per_job": 2,
         "epochs": 2,
         "prompts_per_update": 10,
         "micro_batch": 5,

@@ -30,7 +30,7 @@ def test_table_4_is_read_from_the_config_in_force():
         if isinstance(value, float):
             assert float(row.value) == value
     assert set(frame["key"]) >= {f"rloo.{k}" for k in settings["rloo"]} - {
-        "rloo.runs", "rloo.seeds_per_job",
+        "rloo.runs",
     }  # fmt: skip
     settings["rloo"]["beta"] = 0.125
     text = table4_markdown(table4(Path(), settings), "A toy.")

@@ -24,7 +24,6 @@ from rm_robustness.rm_bench import (
     spread,
     table2,
     table2_markdown,
-    table2_sources,
 )
 from rm_robustness.scenarios import score_path
 from rm_robustness.sources import subtle
@@ -495,12 +494,6 @@ def test_markdown_reads_as_the_papers_table_and_is_the_same_from_the_csv(tmp_pat
     assert "4 chat, 6 math, 3 code, 7 safety" in text and "`bt-bsr@1e-2` 0.16" in text
     table.to_csv(tmp_path / "t.csv", index=False)
     assert table2_markdown(pd.read_csv(tmp_path / "t.csv"), "A made-up set.") == text
-
-
-def test_sources_are_all_that_is_read(tmp_path, settings):
-    fill(tmp_path, bench(**ALL), settings)
-    sources = table2_sources(tmp_path, settings)
-    assert len(sources) == 6 + 2 and all(path.is_file() for path in sources)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ import torch
 
 from rm_robustness import chat
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame
+from rm_robustness.files import read_frame, sha256
 from rm_robustness.reward_model import initialise, load, save
 from rm_robustness.scoring import score, score_ids
 
@@ -132,7 +134,7 @@ def test_a_response_that_alone_exceeds_the_length_is_refused_not_cut(scorer, row
         score(*scorer, rows, 4096)
 
 
-def test_the_verb_scores_every_split_with_every_model(trained_folder, splits, tmp_path):
+def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, splits, tmp_path):
     from rm_robustness.cli import main
 
     data = [splits / f"{name}.parquet" for name in ("in_domain", "mutual_disjoint")]
@@ -145,20 +147,22 @@ def test_the_verb_scores_every_split_with_every_model(trained_folder, splits, tm
         scores, split = read_frame(path), read_frame(source)
         assert list(scores["response_id"]) == list(split["response_id"])
         np.testing.assert_array_equal(scores["gold"], split["gold"])
+    made = json.loads((tmp_path / "record.json").read_text())
+    assert made["files"] == {path.name: sha256(path) for path in outputs}
+    read = {each["path"]: each["sha256"] for each in made["inputs"].values()}
+    assert read == {str(p): sha256(p) for p in [*data, trained_folder / "model.safetensors"]}
 
 
-def test_the_verb_wants_an_output_for_each_model_and_split(
-    trained_folder, splits, tmp_path, capsys
-):
+def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_path, capsys):
     from rm_robustness.cli import main
 
     with pytest.raises(SystemExit) as end:
         main(
-            ["score", "--model", str(trained_folder), str(trained_folder),
-             "--data", str(splits / "in_domain.parquet"), "--output", str(tmp_path / "a")]
+            ["score", "--model", str(trained_folder), "--data", str(splits / "in_domain.parquet"),
+             str(splits / "train.parquet"), "--output", str(tmp_path / "a")]
         )  # fmt: skip
     assert end.value.code == 2
-    assert "found 1 files; expected 2: models x data" in capsys.readouterr().err
+    assert "found 1 files; expected one for each of 2 of --data" in capsys.readouterr().err
 
 
 def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):

@@ -20,10 +20,9 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from . import chat, training
-from .card import card
 from .config import Settings
 from .errors import InputError
-from .files import hashes, read_frame, sha256, whole, write_json, write_text
+from .files import hashes, read_frame, sha256, whole, write_json
 from .record import record
 from .reward_model import load, save
 
@@ -174,12 +173,7 @@ def build(
     final, started = work / "final", time.time()
     inputs = {"chats": chats, "pretrained": pretrained}
     files = {name: path for name, path in inputs.items() if path is not None}
-
-    def identity() -> Settings:
-        hashes = {name: sha256(path) for name, path in files.items()}
-        return {"settings": settings, "sft": sft, "inputs": hashes}
-
-    if training.finished(work, identity):
+    if training.finished(work, {"settings": settings, "sft": sft}, files):
         return final
     frame = read_frame(chats, ["messages"]) if chats else None
     if pretrained is None:
@@ -202,15 +196,11 @@ def build(
     if sft is not None and frame is not None:
         ids = chat.ids(tokenizer, conversations(frame, sft["system_turn"]))
         model, weights, facts = _tune(model, tokenizer, ids, sft, work, label)
-    seed, draft = sft["seed"] if sft else None, work / "draft"
+    seed = sft["seed"] if sft else None
 
     def finish() -> None:
-        save(model, tokenizer, draft, weights)
-        written = sorted(draft.iterdir())
-        made = record({**settings, "sft": sft}, files, written, seed, started, **facts)
-        write_text(card("backbone", made), draft / "README.md")
-        write_json(made, draft / "record.json")
-        draft.replace(final)
+        save(model, tokenizer, work / "draft", weights)
+        training.seal(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
 
     training.by_first(finish)
     return final
@@ -223,12 +213,13 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
     Returns the finished folder inside `work`.
     """
     started = time.time()
+    inputs = {"pretrained": {"path": str(pretrained), "sha256": sha256(pretrained)}}
     model, tokenizer = load(pretrained.parent / "model", torch.float32)
     chat.prepare(tokenizer, settings["chat"], "released")
     model.config.pad_token_id = tokenizer.pad_token_id
     with whole(work / "final") as draft:
         save(model, tokenizer, draft)
-        made = record(settings, {"pretrained": pretrained}, sorted(draft.iterdir()), None, started)
+        made = record(settings, inputs, sorted(draft.iterdir()), None, started)
         write_json(made, draft / "record.json")
         shutil.rmtree(work / "final", ignore_errors=True)
     return work / "final"

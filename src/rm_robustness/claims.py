@@ -19,9 +19,7 @@ from .errors import InputError
 from .evidence import ABOVE_0, BELOW_0, Part, Side
 from .figures import BSR, BT
 from .own_tables import own_tables
-from .rm_bench import table2_sources
 from .run_folder import Run
-from .scenarios import table5_sources
 from .statistics import holm
 from .tables import read_published
 
@@ -112,24 +110,6 @@ CLAIMS = {
         "table5.csv", evidence.grows_with_size, adjust=True,
     ),
 }  # fmt: skip
-
-
-def claims_sources(runs: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """List every file that the verdicts are computed from."""
-    paths = [
-        runs / "reward_models" / backbone / BT / f"seed-{seed}" / "probes.parquet"
-        for backbone in settings["backbones"]
-        for seed in settings["seeds"]
-    ]
-    paths += [path for path in table5_sources(runs, settings) if path.parent != runs / "splits"]
-    if settings["rm_bench"]:
-        paths += table2_sources(runs, settings)
-    for table, section in ((1, "ranks"), (3, "alpaca_eval")):
-        if settings[section]:
-            paths.append(runs / "results" / f"table{table}.csv")
-    if settings["rloo"] and evidence.RLOO_RUN in settings["rloo"]["runs"]:
-        paths += [runs / "looks" / f"{evidence.RLOO_RUN}-{m}.parquet" for m in (BT, BSR)]
-    return list(dict.fromkeys(paths))  # the paper's numbers are in both tables' lists
 
 
 def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:

@@ -156,33 +156,33 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--work", "folder for what is not finished")
     path(sub, "--output", "folder of the reward model")
 
-    sub = verb("rloo", verbs.rloo, "train a policy with RLOO against reward models, some seeds")
+    sub = verb("rloo", verbs.rloo, "train a policy with RLOO against a reward model")
     settings(sub, "the section `rloo` for one policy")
     path(sub, "--policy", "folder of the backbone that the policy starts from")
-    path(sub, "--reward-models", "folders of reward models, one a seed", many=True)
+    path(sub, "--reward-model", "folder of the reward model")
     path(sub, "--prompts", "a split, whose prompts are answered")
-    sub.add_argument("--seeds", required=True, type=int, nargs="+", help="a training for each")
+    sub.add_argument("--seed", required=True, type=int, help="of the order, the answers drawn")
     path(sub, "--work", "folder for checkpoints, kept while the job is unfinished")
-    path(sub, "--output", "folder that gets a folder seed-N for each seed")
+    path(sub, "--output", "folder of the policy: .../POLICY/seed-N")
 
-    sub = verb("score", verbs.score, "score responses with reward models")
-    path(sub, "--model", "folders of reward models", many=True)
-    path(sub, "--data", "splits (parquet), each scored with each model", many=True)
-    path(sub, "--output", "parquet files of scores: model by model, split by split", many=True)
+    sub = verb("score", verbs.score, "score responses with a reward model")
+    path(sub, "--model", "folder of the reward model")
+    path(sub, "--data", "splits (parquet)", many=True)
+    path(sub, "--output", "parquet files of scores, one a split, in one folder", many=True)
     sub.add_argument("--batch-tokens", type=int, default=8192, help="tokens a batch; 0: one by one")
 
     sub = verb("ranks", verbs.ranks, "effective rank of hidden states, train set and RM-Bench")
     settings(sub, "`ranks` with `scoring` and a seed")
-    path(sub, "--model", "folders of reward models", many=True)
+    path(sub, "--model", "folder of the reward model")
     path(sub, "--train", "train.parquet")
     path(sub, "--rm-bench", "rm_bench.parquet")
-    path(sub, "--output", "parquet files, one a model", many=True)
+    path(sub, "--output", "parquet file")
 
-    sub = verb("answers", verbs.answers, "let policies answer AlpacaEval's instructions")
+    sub = verb("answers", verbs.answers, "let a policy answer AlpacaEval's instructions")
     settings(sub, "`alpaca_eval.generation`")
-    path(sub, "--model", "folders of policies", many=True)
+    path(sub, "--model", "folder of the policy")
     path(sub, "--instructions", "instructions.parquet")
-    path(sub, "--output", "parquet files, one a model", many=True)
+    path(sub, "--output", "parquet file: .../POLICY/seed-N.parquet")
 
     sub = verb("judge", verbs.judge, "let AlpacaEval's judge compare answers with the baseline's")
     settings(sub, "`alpaca_eval.judge` with the section `gold`")
@@ -203,7 +203,11 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(number=number)
         settings(sub, "what the figure shows")
         path(sub, "--runs", "folder runs/PRESET")
-        path(sub, "--output", "figure without its suffix: .png, .pdf and .csv are written")
+        path(
+            sub,
+            "--output",
+            "figure without its suffix: .png, .pdf, .csv and a record",
+        )
 
     sub = verb("claims", verbs.claims, "a verdict on each of the paper's claims")
     settings(sub, "the sections that the tables show")

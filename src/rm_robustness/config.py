@@ -135,7 +135,7 @@ def asks_elsewhere(config: Settings) -> bool:
 
 
 _GRID_ONLY = ("objectives", "seeds_per_job")
-_RUNS_ONLY = ("runs", "seeds", "seeds_per_job")
+_RUNS_ONLY = ("runs", "seeds")
 
 
 def read_settings(text: str) -> Settings:

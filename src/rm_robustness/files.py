@@ -6,12 +6,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+
+if TYPE_CHECKING:  # what only hashes and compares starts without it
+    import pandas as pd
+
+_NOTED: ContextVar[dict[Path, str] | None] = ContextVar("noted", default=None)
 
 
 @contextmanager
@@ -48,10 +52,31 @@ def model_folder(model: str) -> Path:
     return Path(model)
 
 
-def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a parquet file; name the file and what is missing when it is not what it should be."""
+@contextmanager
+def noted() -> Iterator[dict[Path, str]]:
+    """Collect the sha256 of every file that this module's functions read inside the block."""
+    seen: dict[Path, str] = {}
+    token = _NOTED.set(seen)
+    try:
+        yield seen
+    finally:
+        _NOTED.reset(token)
+
+
+def _found(path: Path, kind: str) -> None:
+    """Make sure that a file is there before it is read, and note it."""
     if not path.is_file():
-        raise InputError(path, "no such file", "a parquet file")
+        raise InputError(path, "no such file", kind)
+    seen = _NOTED.get()
+    if seen is not None and path not in seen:
+        seen[path] = sha256(path)
+
+
+def read_frame(path: Path, columns: list[str] | None = None) -> "pd.DataFrame":
+    """Read a parquet file; name the file and what is missing when it is not what it should be."""
+    import pandas as pd
+
+    _found(path, "a parquet file")
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -62,22 +87,23 @@ def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return frame
 
 
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
+def write_frame(frame: "pd.DataFrame", path: Path) -> None:
     """Write a parquet file, whole or not at all; equal frames give equal bytes."""
     with whole(path) as draft:
-        frame.to_parquet(draft, index=False)
+        frame.to_parquet(draft, index=False, compression="zstd", compression_level=9)
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def write_csv(frame: "pd.DataFrame", path: Path) -> None:
     """Write a csv, whole or not at all; an unmeasured number is an empty cell."""
     with whole(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n", float_format="%.10g")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a csv that `write_csv` wrote."""
-    if not path.is_file():
-        raise InputError(path, "no such file", "a csv file")
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a csv with a header, such as `write_csv` wrote."""
+    import pandas as pd
+
+    _found(path, "a csv file")
     return pd.read_csv(path)
 
 
@@ -94,8 +120,7 @@ def write_json(value: Any, path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON, naming file, line and column when it is cut or malformed."""
-    if not path.is_file():
-        raise InputError(path, "no such file", "a JSON file")
+    _found(path, "a JSON file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

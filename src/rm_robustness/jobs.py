@@ -13,7 +13,6 @@ from .config import (
     generating,
     policies,
     reward_model_batches,
-    seed_batches,
 )
 
 
@@ -115,21 +114,18 @@ def _trained(config: Settings, asked: list[Model]) -> list[Job]:
 def _scored(config: Settings) -> list[Job]:
     """Scores of the grid, of RM-Bench, and effective ranks."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
-    together = config["reward_models"]["seeds_per_job"]
     found = [
-        Job("scores", f"scores_{batch[0]}", backbone, "scores", len(batch))
+        Job("scores", "scores", backbone, "scores")
         for backbone in grid["backbones"]
-        for _ in grid["objectives"]
-        for batch in seed_batches(grid["seeds"], together)
+        for _ in product(grid["objectives"], grid["seeds"])
     ]
     for kind, objectives in (
         ("rm_bench_scores", bench["objectives"] if bench else []),
         ("ranks", ranks["objectives"] if ranks else []),
     ):
         found += [
-            Job(kind.replace("_", " "), f"{kind}_{batch[0]}", bench["backbone"], kind, len(batch))
-            for _ in objectives
-            for batch in seed_batches(bench["seeds"], together)
+            Job(kind.replace("_", " "), kind, bench["backbone"], kind)
+            for _ in product(objectives, bench["seeds"] if bench else [])
         ]
     return found
 
@@ -138,9 +134,9 @@ def _policies(config: Settings) -> list[Job]:
     """RLOO and the gold of its looks."""
     rloo = config["rloo"]
     found = [
-        Job("policies", f"policies_{batch[0]}", name, "rloo", len(batch))
-        for name in policies(config)
-        for batch in seed_batches(rloo["seeds"], rloo["seeds_per_job"])
+        Job("policies", "policies", name, "rloo")
+        for name, policy in policies(config).items()
+        for _ in policy["reward_models"]
     ]
     return found + [
         Job("looks", "looks", name, "looks", len(rloo["seeds"])) for name in policies(config)
@@ -153,8 +149,8 @@ def _judged(config: Settings) -> list[Job]:
     if not judged:
         return []
     names = [f"{judged['run']}-{objective}" for objective in ("bt", "bt-bsr")]
-    found = [Job("answers", "answers", name, "answers", len(judged["seeds"])) for name in names]
-    found.append(Job("answers", "answers_sft", "sft", "answers"))
+    names = [name for name in names for _ in judged["seeds"]]
+    found = [Job("answers", "answers", name, "answers") for name in [*names, "sft"]]
     if judged["judge"]:
         found.append(Job("judge", "judge", "", "judge" if judged["judge"]["serve"] else ""))
     return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .alpaca_package import package, quiet
 from .errors import InputError
+from .files import read_csv
 
 Array = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ def length_controlled_wins(annotations: pd.DataFrame, gamed: Path) -> Array:
     leave out that the GLM is fitted. NaN where all differences in length are equal: the GLM has no
     use of them then. Raises `InputError` when `gamed` is that of other instructions.
     """
-    known = pd.read_csv(gamed) if gamed.is_file() else pd.DataFrame()
+    known = read_csv(gamed)
     if missing := [column for column in GAMED if column not in known]:
         raise InputError(gamed, f"columns {list(known)}", f"also the columns {missing}")
     # The package finds an instruction's difficulty by the number of the row it first stands in.

@@ -72,15 +72,15 @@ def curve(hidden: NDArray[Any], sizes: Sequence[int], seed: int) -> pd.DataFrame
 
 
 def measure(
-    model_folders: Sequence[Path],
+    folder: Path,
     train: Path,
     rm_bench: Path,
     sizes: Sequence[int],
     seed: int,
     batch_tokens: int,
-    outputs: Sequence[Path],
+    output: Path,
 ) -> None:
-    """Write the effective ranks of each reward model: columns set (train, rm_bench), n and it.
+    """Write the effective ranks of a reward model: columns set (train, rm_bench), n and it.
 
     `train` and `rm_bench` are parquet files with prompt and response. Sizes above the smaller set's
     number of rows become that number, so both sets are measured at the same ones. Only as many
@@ -91,29 +91,17 @@ def measure(
     frames = {"train": read_frame(train, columns), "rm_bench": read_frame(rm_bench, columns)}
     sizes = [min(size, *map(len, frames.values())) for size in sizes]
     drawn = {name: frame.sample(max(sizes), random_state=seed) for name, frame in frames.items()}
-    for folder, output in zip(model_folders, outputs, strict=True):
-        model, tokenizer = reward_model.load(folder)
-        parts = []
-        for name, frame in drawn.items():
-            hidden = states(model, tokenizer, frame, batch_tokens, f"{folder}: {name}")
-            parts.append(curve(hidden, sizes, seed).assign(set=name))
-        write_frame(pd.concat(parts)[["set", "n", "effective_rank"]], output)
+    model, tokenizer = reward_model.load(folder)
+    parts = []
+    for name, frame in drawn.items():
+        hidden = states(model, tokenizer, frame, batch_tokens, f"{folder}: {name}")
+        parts.append(curve(hidden, sizes, seed).assign(set=name))
+    write_frame(pd.concat(parts)[["set", "n", "effective_rank"]], output)
 
 
 def rank_path(runs: Path, backbone: str, method: str, seed: int) -> Path:
     """Say where one reward model's effective ranks lie under a run folder."""
     return runs / "ranks" / backbone / method / f"seed-{seed}.parquet"
-
-
-def table1_sources(runs: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """List every file that table 1 is computed from."""
-    about = settings["rm_bench"]
-    ranks = [
-        rank_path(runs, about["backbone"], method, seed)
-        for method in settings["ranks"]["objectives"]
-        for seed in about["seeds"]
-    ]
-    return [*ranks, Path(settings["paper_values"])]
 
 
 def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:

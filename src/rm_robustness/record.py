@@ -4,24 +4,30 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .config import Settings
-from .files import sha256
+from .files import noted, read_json, sha256, write_json
 
 PACKAGES = (
     "accelerate", "alpaca_eval", "datasets", "numpy", "openai", "pandas", "pyarrow", "safetensors",
     "scikit-learn", "scipy", "snakemake", "tokenizers", "torch", "transformers", "trl",
 )  # fmt: skip
+CODE = ("src/", "workflow/", "Snakefile")
+Inputs = dict[str, dict[str, str]]
 
 
 def record(
     settings: Settings,
-    inputs: dict[str, Path],
+    inputs: Inputs,
     files: list[Path],
     seed: int | None,
     started: float,
@@ -29,37 +35,90 @@ def record(
 ) -> Settings:
     """What made some files: to be written beside them, last of all.
 
-    Holds the settings, the seed, the git revision and whether the tree was dirty, a hash of this
-    package's code, package versions, sha256 of every input and file, the hardware, and the wall
-    time in seconds since `started` (a time.time()).
+    Holds the command, the settings, the seed, the git revision and whether the tree was dirty, a
+    hash of this package's code, package versions, sha256 of every input when it was read and of
+    every file, the hardware, when it began (`started`, a time.time()) and the wall time in seconds.
     """
+    begun = datetime.fromtimestamp(started, UTC)
     return {
+        "command": command(),
         "settings": settings,
         "seed": seed,
         "git": revision(),
         "code": code(),
         "packages": versions(),
-        "inputs": {
-            name: {"path": str(path), "sha256": sha256(path)} for name, path in inputs.items()
-        },
+        "inputs": inputs,
         "files": {path.name: sha256(path) for path in files},
         "hardware": hardware(),
+        "started": begun.isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
         **facts,
     }
 
 
+@contextmanager
+def recorded(
+    settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
+) -> Iterator[None]:
+    """Write the record of a block that makes `files` of one folder from what it reads and `also`.
+
+    What it reads is noted by `files.noted`. One file's record is its name with `.record.json`
+    beside it, that of several is `record.json`, unless `to` says otherwise.
+    """
+    revision(), code()  # those of now, not of the end
+    started = time.time()
+    before = {path: sha256(path) for path in also}
+    with noted() as read:
+        yield
+    seen = sorted({**read, **before}.items())
+    # What the block made for itself and removed again is no input.
+    inputs = {str(p): {"path": str(p), "sha256": digest} for p, digest in seen if p.exists()}
+    made = record(settings, inputs, files, settings.get("seed"), started)
+    write_json(made, to or beside(files))
+
+
+def beside(files: list[Path]) -> Path:
+    """Where the record of some files of one folder is."""
+    name = f"{files[0].stem}.record.json" if len(files) == 1 else "record.json"
+    return files[0].with_name(name)
+
+
+def records(folder: Path) -> dict[Path, Settings]:
+    """Read every record under a folder, but for what unfinished work holds."""
+    found = sorted(
+        path
+        for pattern in ("record.json", "*.record.json")
+        for path in folder.rglob(pattern)
+        if "work" not in path.relative_to(folder).parts
+    )
+    return {path: read_json(path) for path in found}
+
+
+def command() -> str:
+    """The command line of this process; SETTINGS stands for the record's settings as JSON."""
+    words = ["rm-robustness", *sys.argv[1:]]
+    after = [n + 1 for n, word in enumerate(words) if word == "--settings"]
+    return shlex.join("SETTINGS" if n in after else word for n, word in enumerate(words))
+
+
 @functools.cache
 def revision() -> dict[str, Any]:
-    """The git revision of the working directory and whether anything tracked differs from it."""
+    """The git revision of the working directory, and whether anything differs from it.
+
+    What counts is what is tracked, but for what DVC keeps there, and new files of the code.
+    """
 
     def git(*arguments: str) -> str | None:
         answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return answer.stdout.strip() if answer.returncode == 0 else None
+        return answer.stdout.rstrip() if answer.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    dirty = git("status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit, "dirty": bool(dirty) if dirty is not None else None}
+    status = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!dvcstore") if commit else None
+    if status is None:
+        return {"commit": commit, "dirty": None}
+    lines = status.splitlines()
+    counted = [line for line in lines if line[:2] != "??" or line[3:].startswith(CODE)]
+    return {"commit": commit, "dirty": bool(counted)}
 
 
 @functools.cache

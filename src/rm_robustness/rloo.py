@@ -18,12 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
 from . import chat, training
-from .card import card
 from .config import Settings, Strict
 from .errors import InputError
-from .files import read_frame, sha256, write_frame, write_json, write_text
+from .files import read_frame, write_frame
 from .looks import Looks
-from .record import record
 from .reward_model import load, save
 from .scoring import score_ids
 
@@ -206,12 +204,7 @@ def train(
         "reward_model": reward_model / "model.safetensors",
         "prompts": prompts,
     }
-
-    def identity() -> Settings:
-        hashes = {key: sha256(path) for key, path in inputs.items()}
-        return {"settings": settings, "seed": seed, "name": name, "inputs": hashes}
-
-    if training.finished(work, identity):
+    if training.finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
         return final
     args = RLOOConfig(**arguments(settings, work, seed))
     tokenizer = AutoTokenizer.from_pretrained(policy)
@@ -238,16 +231,9 @@ def train(
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
         write_frame(looks.seen(), draft / "looks.parquet")
-        more = {
-            "policy": name,
-            "prompts": len(kept),
-            "prompts_dropped": dropped,
-            "updates": facts["steps"] // settings["mini_batches"],
-        }
-        made = record(settings, inputs, sorted(draft.iterdir()), seed, started, **facts, **more)
-        write_text(card("policy", made), draft / "README.md")
-        write_json(made, draft / "record.json")
-        draft.replace(final)
+        facts.update(policy=name, prompts=len(kept), prompts_dropped=dropped)
+        facts.update(updates=facts["steps"] // settings["mini_batches"])
+        training.seal(work, "policy", settings, seed, started, **facts)
 
     training.by_first(finish)
     return final

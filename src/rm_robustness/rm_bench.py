@@ -145,17 +145,6 @@ def bench_path(runs: Path) -> Path:
     return runs / "raw" / "rm_bench.parquet"
 
 
-def table2_sources(runs: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """List every file that table 2 is computed from."""
-    about = settings["rm_bench"]
-    scores = [
-        score_path(runs, about["backbone"], method, seed, "rm_bench")
-        for method in about["objectives"]
-        for seed in about["seeds"]
-    ]
-    return [*scores, bench_path(runs), Path(settings["paper_values"])]
-
-
 def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Measure every method's eight accuracies in percent, then the length baseline (SPEC 5).
 

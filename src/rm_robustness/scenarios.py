@@ -58,19 +58,6 @@ def score_path(runs: Path, backbone: str, method: str, seed: int, split: str) ->
     return runs / "scores" / backbone / method / f"seed-{seed}" / f"{split}.parquet"
 
 
-def table5_sources(runs: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """List every file that table 5 is computed from."""
-    scores = [
-        score_path(runs, backbone, method, seed, split)
-        for backbone in settings["backbones"]
-        for method in settings["objectives"]
-        for seed in settings["seeds"]
-        for split in METRICS.values()
-    ]
-    splits = [runs / "splits" / f"{split}.parquet" for split in METRICS.values()]
-    return [*scores, *splits, Path(settings["paper_values"])]
-
-
 def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Measure every backbone x objective x metric, then the length baseline (SPEC 5, figure 4).
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .config import objective_parts
 from .errors import InputError
+from .files import read_csv
 from .statistics import Estimate, holm
 
 Array = NDArray[np.float64]
@@ -60,9 +61,7 @@ def effective_weight(weight: float | None, settings: Mapping[str, Any]) -> float
 
 def read_published(path: Path) -> pd.DataFrame:
     """Read the paper's numbers: a csv with the columns `PUBLISHED`."""
-    if not path.is_file():
-        raise InputError(path, "no such file", "the csv of published values")
-    frame = pd.read_csv(path)
+    frame = read_csv(path)
     if missing := [column for column in PUBLISHED if column not in frame]:
         raise InputError(path, f"columns {list(frame)}", f"also the columns {missing}")
     return frame

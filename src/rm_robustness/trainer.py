@@ -14,12 +14,10 @@ from transformers import AutoTokenizer, TrainerCallback, TrainerControl, Trainer
 from trl import RewardConfig, RewardTrainer
 
 from . import chat, training
-from .card import card
 from .config import Settings
 from .errors import InputError
-from .files import read_frame, sha256, write_frame, write_json, write_text
+from .files import read_frame, write_frame
 from .objectives import OBJECTIVES
-from .record import record
 from .reward_model import initialise, save
 from .scoring import is_sharded, score_ids, whole_weight
 from .splits import pairs
@@ -145,12 +143,7 @@ def train(
         "train": train_split,
         "held_out": held_out_split,
     }
-
-    def identity() -> Settings:
-        hashes = {name: sha256(path) for name, path in inputs.items()}
-        return {"settings": settings, "seed": seed, "inputs": hashes}
-
-    if training.finished(work, identity):
+    if training.finished(work, {"settings": settings, "seed": seed}, inputs):
         return final
     reduction = settings["options"].get("reduction")
     arguments = training.arguments(settings, work, seed)
@@ -181,19 +174,8 @@ def train(
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft, weights)
         looks = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
         write_frame(pd.concat(looks, ignore_index=True), draft / "probes.parquet")
-        made = record(
-            settings,
-            inputs,
-            sorted(draft.iterdir()),
-            seed,
-            started,
-            pairs=len(data.chosen),
-            pairs_dropped=data.dropped,
-            **facts,
-        )
-        write_text(card("reward_model", made), draft / "README.md")
-        write_json(made, draft / "record.json")
-        draft.replace(final)
+        facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
+        training.seal(work, "reward_model", settings, seed, started, **facts)
 
     training.by_first(finish)
     return final

@@ -29,14 +29,15 @@ from transformers import (
     TrainingArguments,
 )
 
+from .card import card
 from .config import Settings
 from .errors import InputError, StoppedError
-from .files import read_json, sha256, whole, write_json
+from .files import read_json, sha256, whole, write_json, write_text
 from .interruption import Attempts, Interruption
 from .launch import on_cpu
 from .lease import alone
 from .progress import Progress
-from .record import code, versions
+from .record import code, record, revision, versions
 
 COMPLETE = "complete"
 PATIENCE = 4 * 3600  # seconds that a process waits for the others: for a look or a big model's save
@@ -194,16 +195,18 @@ def wait() -> None:
         _together().wait_for_everyone()
 
 
-def finished(work: Path, identity: Callable[[], Settings]) -> bool:
+def finished(work: Path, experiment: Settings, inputs: dict[str, Path]) -> bool:
     """Prepare a work folder; tell whether its training was finished before.
 
-    `identity` gives what makes the experiment: settings, hashes of the inputs, seed. A finished
-    one counts when its files are whole and were made by this code with these packages. Raises
-    InputError when the last attempts were killed at one step.
+    `experiment` is what makes it besides the inputs: settings, seed. A finished one counts when
+    its files are whole and were made by this code with these packages. Raises InputError when the
+    last attempts were killed at one step.
     """
 
     def prepare() -> bool:
-        prepare_work(work, identity())
+        code(), revision()  # those of now are recorded, not those of the end
+        hashed = {name: {"path": str(p), "sha256": sha256(p)} for name, p in inputs.items()}
+        prepare_work(work, {**experiment, "inputs": hashed})
         if _intact(work / "final"):
             return True
         shutil.rmtree(work / "final", ignore_errors=True)
@@ -310,6 +313,19 @@ def weights(trainer: Any) -> dict[str, Any] | None:
     if not trainer.is_fsdp_enabled:
         return None
     return dict(trainer.accelerator.get_state_dict(trainer.model))
+
+
+def seal(
+    work: Path, kind: str, settings: Settings, seed: int | None, started: float, **facts: Any
+) -> None:
+    """Write the card and, last, the record of what is in `work/draft`; then it is `work/final`."""
+    draft, readme = work / "draft", work / "draft" / "README.md"
+    inputs = read_json(work / "identity.json")["inputs"]
+    made = record(settings, inputs, sorted(draft.iterdir()), seed, started, **facts)
+    write_text(card(kind, made), readme)
+    made["files"][readme.name] = sha256(readme)
+    write_json(made, draft / "record.json")
+    draft.replace(work / "final")
 
 
 def publish(final: Path, folder: Path) -> bool:

@@ -6,13 +6,15 @@ Heavy libraries are imported inside the verbs, so that `--help` and the small ve
 import argparse
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from . import launch
 from .config import Settings
 from .errors import InputError
+from .record import recorded
+
+WEIGHTS = "model.safetensors"
 
 
 def responses(options: argparse.Namespace) -> None:
@@ -20,7 +22,8 @@ def responses(options: argparse.Namespace) -> None:
     from .files import write_frame
     from .sources import read_responses
 
-    write_frame(read_responses(options.settings, options.output.parent), options.output)
+    with recorded(options.settings, [options.output]):
+        write_frame(read_responses(options.settings, options.output.parent), options.output)
 
 
 def chats(options: argparse.Namespace) -> None:
@@ -28,7 +31,8 @@ def chats(options: argparse.Namespace) -> None:
     from .files import write_frame
     from .sources import read_chats
 
-    write_frame(read_chats(options.settings), options.output)
+    with recorded(options.settings, [options.output]):
+        write_frame(read_chats(options.settings), options.output)
 
 
 def preferences(options: argparse.Namespace) -> None:
@@ -36,7 +40,8 @@ def preferences(options: argparse.Namespace) -> None:
     from .files import write_frame
     from .sources import read_preferences
 
-    write_frame(read_preferences(options.settings), options.output)
+    with recorded(options.settings, [options.output]):
+        write_frame(read_preferences(options.settings), options.output)
 
 
 def rm_bench(options: argparse.Namespace) -> None:
@@ -44,14 +49,17 @@ def rm_bench(options: argparse.Namespace) -> None:
     from .files import write_frame
     from .sources import rm_bench
 
-    write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
+    with recorded(options.settings, [options.output]):
+        write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
 
 
 def instructions(options: argparse.Namespace) -> None:
     """Bring AlpacaEval's instructions, its baseline's answers and what its GLM needs."""
     from .sources.instructions import instructions
 
-    instructions(options.settings, options.output)
+    files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
+    with recorded(options.settings, files):
+        instructions(options.settings, options.output)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -60,9 +68,12 @@ def generate(options: argparse.Namespace) -> None:
     from .generate import generate_to
     from .lease import alone
 
-    prompts = read_frame(options.prompts, ["example_id", "prompt"])
-    prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
-    with alone(options.output):
+    with (
+        alone(options.output),
+        recorded(options.settings, [options.output], _manifest(options.settings["model"])),
+    ):
+        prompts = read_frame(options.prompts, ["example_id", "prompt"])
+        prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
         generate_to(prompts.reset_index(drop=True), options.settings, options.output)
 
 
@@ -74,29 +85,41 @@ def gold(options: argparse.Namespace) -> None:
     from .gold import add_gold
 
     columns = ["example_id", "prompt", "response", "response_model"]
-    frames = [read_frame(path, columns) for path in options.responses]
-    write_frame(add_gold(pd.concat(frames, ignore_index=True), options.settings), options.output)
+    with recorded(options.settings, [options.output], _manifest(options.settings.get("model"))):
+        frames = [read_frame(path, columns) for path in options.responses]
+        labelled = add_gold(pd.concat(frames, ignore_index=True), options.settings)
+        write_frame(labelled, options.output)
 
 
 def split(options: argparse.Namespace) -> None:
     """Build the splits and their manifest."""
     from .files import read_frame, sha256, write_frame, write_json
-    from .splits import build
+    from .splits import SPLITS, build
 
-    frame = read_frame(options.gold, ["example_id", "prompt", "response", "response_model", "gold"])
-    splits, facts = build(frame, options.settings)
-    for name, rows in splits.items():
-        write_frame(rows, options.output / f"{name}.parquet")
-    hashes = {name: sha256(options.output / f"{name}.parquet") for name in splits}
-    manifest = {"settings": options.settings, "source_sha256": sha256(options.gold)}
-    write_json({**manifest, **facts, "sha256": hashes}, options.output / "manifest.json")
+    columns = ["example_id", "prompt", "response", "response_model", "gold"]
+    manifest = options.output / "manifest.json"
+    files = [*(options.output / f"{name}.parquet" for name in SPLITS), manifest]
+    with recorded(options.settings, files):
+        splits, facts = build(read_frame(options.gold, columns), options.settings)
+        for name, rows in splits.items():
+            write_frame(rows, options.output / f"{name}.parquet")
+        hashes = {name: sha256(options.output / f"{name}.parquet") for name in splits}
+        made = {"settings": options.settings, "source_sha256": sha256(options.gold)}
+        write_json({**made, **facts, "sha256": hashes}, manifest)
+
+
+def _manifest(model: str | None) -> list[Path]:
+    """The manifest of a downloaded model; none where another kind answers or labels."""
+    manifest = Path(model or "").parent / "manifest.json"
+    return [manifest] if manifest.is_file() else []
 
 
 def pretrained(options: argparse.Namespace) -> None:
     """Download a pretrained model."""
     from .backbone import fetch
 
-    fetch(options.settings, options.output)
+    with recorded(options.settings, [options.output / "manifest.json"]):
+        fetch(options.settings, options.output)
 
 
 def backbone(options: argparse.Namespace) -> None:
@@ -144,24 +167,17 @@ def adopt(options: argparse.Namespace) -> None:
 
 
 def rloo(options: argparse.Namespace) -> None:
-    """Train a policy with each of its seeds; nothing is published before all are done."""
+    """Train a policy with one seed."""
     from . import rloo
     from .training import held
 
-    if len(options.reward_models) != len(options.seeds):
-        found = f"{len(options.reward_models)} folders"
-        raise InputError("--reward-models", found, f"one for each of {len(options.seeds)} seeds")
     launch.spread("ddp")
-    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
-    finals = {}
-    with held(list(works.values())):
-        for (seed, work), reward_model in zip(works.items(), options.reward_models, strict=True):
-            final = rloo.train(
-                options.policy, reward_model, options.prompts, options.settings, seed, work,
-                options.output.name,
-            )  # fmt: skip
-            finals[final] = options.output / work.name
-        _publish(finals)
+    with held([options.work]):
+        final = rloo.train(
+            options.policy, options.reward_model, options.prompts, options.settings, options.seed,
+            options.work, options.output.parent.name,
+        )  # fmt: skip
+        _publish({final: options.output})
 
 
 def _publish(finals: dict[Path, Path]) -> None:
@@ -178,23 +194,23 @@ def _publish(finals: dict[Path, Path]) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    """Score every split with every model."""
+    """Score splits with a model."""
     from .files import read_frame, write_frame
     from .reward_model import load
     from .scoring import score as score_split
 
-    expected = len(options.model) * len(options.data)
-    if len(options.output) != expected:
-        raise InputError("--output", f"{len(options.output)} files", f"{expected}: models x data")
+    if len(options.output) != len(options.data):
+        found = f"{len(options.output)} files"
+        raise InputError("--output", found, f"one for each of {len(options.data)} of --data")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
-    splits = [read_frame(path, columns) for path in options.data]
-    outputs = iter(options.output)
-    for folder in options.model:
-        model, tokenizer = load(folder)
-        for path, rows in zip(options.data, splits, strict=True):
-            label = f"{'/'.join(folder.parts[-3:])} {path.stem}"
+    settings = {"batch_tokens": options.batch_tokens}
+    with recorded(settings, options.output, [options.model / WEIGHTS]):
+        splits = [read_frame(path, columns) for path in options.data]
+        model, tokenizer = load(options.model)
+        for path, rows, output in zip(options.data, splits, options.output, strict=True):
+            label = f"{'/'.join(options.model.parts[-3:])} {path.stem}"
             frame = score_split(model, tokenizer, rows, options.batch_tokens, label)
-            write_frame(frame, next(outputs))
+            write_frame(frame, output)
 
 
 def ranks(options: argparse.Namespace) -> None:
@@ -202,23 +218,28 @@ def ranks(options: argparse.Namespace) -> None:
     from .ranks import measure
 
     settings = options.settings
-    measure(
-        options.model, options.train, options.rm_bench, settings["rows"], settings["seed"],
-        settings["batch_tokens"], options.output,
-    )  # fmt: skip
+    with recorded(settings, [options.output], [options.model / WEIGHTS]):
+        measure(
+            options.model, options.train, options.rm_bench, settings["rows"], settings["seed"],
+            settings["batch_tokens"], options.output,
+        )  # fmt: skip
 
 
 def answers(options: argparse.Namespace) -> None:
-    """Let policies answer AlpacaEval's instructions."""
+    """Let a policy answer AlpacaEval's instructions."""
     from .files import read_frame
     from .generate import generate_to
     from .lease import alone
 
-    prompts = read_frame(options.instructions, ["example_id", "prompt"])[["example_id", "prompt"]]
-    for model, output in zip(options.model, options.output, strict=True):
-        settings = {**options.settings, "model": str(model), "name": output.parent.name}
-        with alone(output):
-            generate_to(prompts, settings, output)
+    named = {"model": str(options.model), "name": options.output.parent.name}
+    with (
+        alone(options.output),
+        recorded(options.settings, [options.output], [options.model / WEIGHTS]),
+    ):
+        prompts = read_frame(options.instructions, ["example_id", "prompt"])
+        generate_to(
+            prompts[["example_id", "prompt"]], {**options.settings, **named}, options.output
+        )
 
 
 def judge(options: argparse.Namespace) -> None:
@@ -226,7 +247,7 @@ def judge(options: argparse.Namespace) -> None:
     from .alpaca_eval import annotate
     from .lease import alone
 
-    with alone(options.work):
+    with alone(options.work), recorded(options.settings, [options.output]):
         annotate(
             options.instructions, options.answers, options.settings, options.work, options.output
         )
@@ -236,74 +257,73 @@ def table(options: argparse.Namespace) -> None:
     """Write tableN.csv, .md, .html, and tableN.record.json on what they rest on."""
     match options.number:
         case 1:
-            from .ranks import table1, table1_markdown, table1_sources
+            from .ranks import table1, table1_markdown
 
-            _write_result(options, table1, table1_markdown, table1_sources)
+            _write_result(options, table1, table1_markdown)
         case 2:
-            from .rm_bench import table2, table2_markdown, table2_sources
+            from .rm_bench import table2, table2_markdown
 
-            _write_result(options, table2, table2_markdown, table2_sources)
+            _write_result(options, table2, table2_markdown)
         case 3:
-            from .win_rates import table3, table3_markdown, table3_sources
+            from .win_rates import table3, table3_markdown
 
-            _write_result(options, table3, table3_markdown, table3_sources)
+            _write_result(options, table3, table3_markdown)
         case 4:
-            from .rloo_table import table4, table4_markdown, table4_sources
+            from .rloo_table import table4, table4_markdown
 
-            _write_result(options, table4, table4_markdown, table4_sources)
+            _write_result(options, table4, table4_markdown)
         case 5:
-            from .scenarios import table5, table5_markdown, table5_sources
+            from .scenarios import table5, table5_markdown
 
-            _write_result(options, table5, table5_markdown, table5_sources)
+            _write_result(options, table5, table5_markdown)
 
 
 def claims(options: argparse.Namespace) -> None:
     """Write claims.csv, .md, .html, and claims.record.json on what they rest on."""
-    from .claims import claims, claims_sources
+    from .claims import claims
     from .claims_page import claims_markdown
 
-    _write_result(options, claims, claims_markdown, claims_sources)
+    _write_result(options, claims, claims_markdown)
 
 
-def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any, sources: Any) -> None:
+def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any) -> None:
     """Measure, lay out, and write csv, md, html and the record, which comes last."""
-    from .files import write_csv, write_json, write_text
+    from .files import write_csv, write_text
     from .pages import page
-    from .record import record
 
-    started, settings, csv = time.time(), options.settings, options.output
-    inputs = {str(path): path for path in sources(options.runs, settings)}
-    frame = measure(options.runs, settings)
-    text = lay_out(frame, settings["note"])
+    csv = options.output
     files = [csv, csv.with_suffix(".md"), csv.with_suffix(".html")]
-    write_csv(frame, files[0])
-    write_text(text, files[1])
-    write_text(page(text, csv.stem), files[2])
-    made = record(settings, inputs, files, settings["seed"], started)
-    write_json(made, csv.with_suffix(".record.json"))
+    with recorded(options.settings, files, to=csv.with_suffix(".record.json")):
+        frame = measure(options.runs, options.settings)
+        text = lay_out(frame, options.settings["note"])
+        write_csv(frame, files[0])
+        write_text(text, files[1])
+        write_text(page(text, csv.stem), files[2])
 
 
 def figure(options: argparse.Namespace) -> None:
-    """Draw a figure and write it in three formats."""
+    """Draw a figure and write it in three formats, and figureN.record.json."""
     from . import figures, tracking
     from .drawing import save
     from .files import read_csv
 
     runs, settings = options.runs, options.settings
-    match options.number:
-        case 1:
-            drawn = figures.figure1(runs, settings)
-        case 2:
-            drawn = figures.figure2(runs, settings)
-        case 3:
-            drawn = figures.figure3(runs, settings)
-        case 4:
-            drawn = figures.figure4(read_csv(runs / "results" / "table5.csv"))
-        case 5:
-            drawn = tracking.figure5(runs, settings)
-        case 6:
-            drawn = tracking.figure6(runs, settings)
-    save(*drawn, options.output)
+    files = [options.output.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
+    with recorded(settings, files, to=options.output.with_suffix(".record.json")):
+        match options.number:
+            case 1:
+                drawn = figures.figure1(runs, settings)
+            case 2:
+                drawn = figures.figure2(runs, settings)
+            case 3:
+                drawn = figures.figure3(runs, settings)
+            case 4:
+                drawn = figures.figure4(read_csv(runs / "results" / "table5.csv"))
+            case 5:
+                drawn = tracking.figure5(runs, settings)
+            case 6:
+                drawn = tracking.figure6(runs, settings)
+        save(*drawn, options.output)
 
 
 def run_times(options: argparse.Namespace) -> None:

@@ -91,14 +91,6 @@ def files_of(runs: Path, about: Mapping[str, Any]) -> dict[str, list[Path]]:
     }
 
 
-def table3_sources(runs: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """List every file that table 3 is computed from."""
-    about = settings["alpaca_eval"]
-    answers = [path for paths in files_of(runs, about).values() for path in paths]
-    judged = [annotations_path(runs), gamed_path(runs)] if about["judge"] else []
-    return [*answers, *judged, Path(settings["paper_values"])]
-
-
 def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Measure lengths and win rates of SFT and of RLOO with each reward model (SPEC 5, D44).
 

@@ -5,48 +5,27 @@ if JUDGED:
 
     rule answers:
         input:
-            models=lambda wildcards: answering(wildcards.policy),
+            model=lambda wildcards: answering(wildcards.policy, wildcards.seed),
             instructions=f"{RUN}/raw/alpaca_eval/instructions.parquet",
         output:
-            expand(
-                f"{RUN}/alpaca_eval/outputs/{{{{policy}}}}/seed-{{seed}}.parquet",
-                seed=JUDGED["seeds"],
-            ),
+            answers=f"{RUN}/alpaca_eval/outputs/{{policy}}/seed-{{seed}}.parquet",
+            record=f"{RUN}/alpaca_eval/outputs/{{policy}}/seed-{{seed}}.record.json",
         log:
-            f"logs/{config['preset']}/answers/{{policy}}.log",
+            f"logs/{config['preset']}/answers/{{policy}}/seed-{{seed}}.log",
         benchmark:
-            f"{RUN}/benchmarks/answers/{{policy}}.tsv"
+            f"{RUN}/benchmarks/answers/{{policy}}/seed-{{seed}}.tsv"
+        wildcard_constraints:
+            policy="|".join(["sft", *POLICIES]),
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("answers", "policy", len(JUDGED["seeds"])),
+            **on_cluster("answers", "policy"),
         params:
             settings=settings(JUDGED["generation"]),
-            models=lambda wildcards, input: folders(input.models),
-        shell:
-            "rm-robustness answers --settings {params.settings:q} --model {params.models}"
-            " --instructions {input.instructions} --output {output} 2>&1 | tee {log}"
-
-    rule answers_sft:
-        input:
-            model=answering("sft"),
-            instructions=f"{RUN}/raw/alpaca_eval/instructions.parquet",
-        output:
-            f"{RUN}/alpaca_eval/outputs/sft/seed-0.parquet",
-        log:
-            f"logs/{config['preset']}/answers/sft.log",
-        benchmark:
-            f"{RUN}/benchmarks/answers/sft.tsv"
-        conda:
-            "../../environment.yml"
-        resources:
-            **on_cluster("answers", "sft"),
-        params:
-            settings=settings(JUDGED["generation"]),
-            model=lambda wildcards, input: folders(input.model),
+            model=subpath(input.model, parent=True),
         shell:
             "rm-robustness answers --settings {params.settings:q} --model {params.model}"
-            " --instructions {input.instructions} --output {output} 2>&1 | tee {log}"
+            " --instructions {input.instructions} --output {output.answers} 2>&1 | tee {log}"
 
 
 if JUDGED and JUDGED["judge"]:
@@ -56,7 +35,8 @@ if JUDGED and JUDGED["judge"]:
             instructions=f"{RUN}/raw/alpaca_eval/instructions.parquet",
             answers=ANSWERS,
         output:
-            f"{RUN}/alpaca_eval/annotations.parquet",
+            annotations=f"{RUN}/alpaca_eval/annotations.parquet",
+            record=f"{RUN}/alpaca_eval/annotations.record.json",
         log:
             f"logs/{config['preset']}/judge.log",
         benchmark:
@@ -72,4 +52,5 @@ if JUDGED and JUDGED["judge"]:
             work=f"{RUN}/work/alpaca_eval",
         shell:
             "rm-robustness judge --settings {params.settings:q} --instructions {input.instructions}"
-            " --answers {input.answers} --work {params.work} --output {output} 2>&1 | tee {log}"
+            " --answers {input.answers} --work {params.work} --output {output.annotations}"
+            " 2>&1 | tee {log}"

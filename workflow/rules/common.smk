@@ -105,20 +105,21 @@ def gold_settings():
     return here | {"model": f"{RUN}/pretrained/gold/model"}
 
 
-def folders(files):
-    """The folders of some files."""
-    return [os.path.dirname(path) for path in files]
-
-
-def answering(policy):
-    """The models that answer AlpacaEval as a policy: one a seed, and the backbone for `sft`."""
+def answering(policy, seed):
+    """The model that answers AlpacaEval as a policy; the backbone as `sft`."""
     if policy == "sft":
         backbone = RLOO["runs"][JUDGED["run"]]["policy"]
-        return [f"{RUN}/backbones/{backbone}/model.safetensors"]
-    return expand(
-        f"{RUN}/policies/{policy}/seed-{{seed}}/model.safetensors",
-        seed=JUDGED["seeds"],
-    )
+        return f"{RUN}/backbones/{backbone}/model.safetensors"
+    return f"{RUN}/policies/{policy}/seed-{seed}/model.safetensors"
+
+
+def reward_model_behind(policy, seed):
+    """The reward model that a policy is trained against with a seed; refuses an unknown one."""
+    models = POLICIES[policy]["reward_models"]
+    if seed not in models:
+        found, known = f"seed {seed} of {policy}", f"one of rloo.seeds, {list(models)}"
+        refuse(InputError("target", found, known))
+    return f"{RUN}/reward_models/{models[seed]}/model.safetensors"
 
 
 def backbone_inputs(wildcards):
@@ -176,14 +177,6 @@ SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoi
 GOLD_MODEL = [pretrained("gold")] if config["gold"]["kind"] == "model" else []
 POLICIES = configuration.policies(config)
 SEED_BATCHES = configuration.reward_model_batches(config)
-BENCH_BATCHES = (
-    configuration.seed_batches(BENCH["seeds"], config["reward_models"]["seeds_per_job"])
-    if BENCH
-    else []
-)
-POLICY_BATCHES = (
-    configuration.seed_batches(RLOO["seeds"], RLOO["seeds_per_job"]) if RLOO else []
-)
 TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"
 ANSWERS = (
     [

@@ -1,54 +1,44 @@
 # Policies: RLOO from a backbone against a reward model, looked at through training; then gold for
 # what was seen.
 
-for batch in POLICY_BATCHES:
+if RLOO:
 
-    rule:
-        name:
-            f"policies_{batch[0]}"
+    rule policies:
         input:
             policy=lambda wildcards: f"{RUN}/backbones/{POLICIES[wildcards.policy]['policy']}/model.safetensors",
-            reward_models=lambda wildcards, seeds=tuple(batch): [
-                f"{RUN}/reward_models/{POLICIES[wildcards.policy]['reward_models'][seed]}/model.safetensors"
-                for seed in seeds
-            ],
+            reward_model=lambda wildcards: reward_model_behind(
+                wildcards.policy, int(wildcards.seed)
+            ),
             prompts=f"{RUN}/splits/prompt_disjoint.parquet",
         output:
-            expand(
-                f"{RUN}/policies/{{{{policy}}}}/seed-{{seed}}/{{file}}",
-                seed=batch,
-                file=[
-                    "model.safetensors",
-                    "looks.parquet",
-                    "record.json",
-                    "README.md",
-                ],
+            multiext(
+                f"{RUN}/policies/{{policy}}/seed-{{seed}}/",
+                "model.safetensors",
+                "looks.parquet",
+                "record.json",
+                "README.md",
             ),
         log:
-            f"logs/{config['preset']}/policies/{{policy}}/seed-{batch[0]}.log",
+            f"logs/{config['preset']}/policies/{{policy}}/seed-{{seed}}.log",
         benchmark:
-            f"{RUN}/benchmarks/policies/{{policy}}/seed-{batch[0]}.tsv"
+            f"{RUN}/benchmarks/policies/{{policy}}/seed-{{seed}}.tsv"
         priority: 1
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("rloo", "policy", len(batch)),
+            **on_cluster("rloo", "policy"),
         params:
             settings=lambda wildcards: settings(
                 configuration.policy_settings(config, wildcards.policy)
             ),
-            seeds=batch,
             policy=subpath(input.policy, parent=True),
-            reward_models=lambda wildcards, input: folders(input.reward_models),
-            folder=f"{RUN}/policies/{{policy}}",
-            work=f"{RUN}/work/policies/{{policy}}",
+            reward_model=subpath(input.reward_model, parent=True),
+            folder=subpath(output[0], parent=True),
+            work=f"{RUN}/work/policies/{{policy}}/seed-{{seed}}",
         shell:
             "rm-robustness rloo --settings {params.settings:q} --policy {params.policy}"
-            " --reward-models {params.reward_models} --prompts {input.prompts}"
-            " --seeds {params.seeds} --work {params.work} --output {params.folder} 2>&1 | tee {log}"
-
-
-if RLOO:
+            " --reward-model {params.reward_model} --prompts {input.prompts}"
+            " --seed {wildcards.seed} --work {params.work} --output {params.folder} 2>&1 | tee {log}"
 
     rule looks:
         input:
@@ -58,7 +48,8 @@ if RLOO:
                 seed=RLOO["seeds"],
             ),
         output:
-            f"{RUN}/looks/{{policy}}.parquet",
+            gold=f"{RUN}/looks/{{policy}}.parquet",
+            record=f"{RUN}/looks/{{policy}}.record.json",
         log:
             f"logs/{config['preset']}/looks/{{policy}}.log",
         benchmark:
@@ -71,4 +62,4 @@ if RLOO:
             settings=settings(gold_settings()),
         shell:
             "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
-            " --output {output} 2>&1 | tee {log}"
+            " --output {output.gold} 2>&1 | tee {log}"

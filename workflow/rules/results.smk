@@ -67,7 +67,7 @@ SETTINGS["table5"] = SHOWN
 if BENCH:
     INPUTS["table2"] = [
         *bench_files(BENCH_SCORES, *BENCH["objectives"]),
-        *rules.rm_bench.output,
+        rules.rm_bench.output.frame,
         *published,
     ]
     CODE["table2"] = code("rm_bench", "scenarios", "tables", "statistics", "pages")
@@ -106,8 +106,14 @@ if JUDGED:
     )
     SETTINGS["table3"] = {**SHOWN, "alpaca_eval": JUDGED}
 
-made = [f"{RUN}/results/{name}.csv" for name in INPUTS if name.startswith("table")]
-INPUTS["claims"] = sorted({*made, *(path for each in INPUTS.values() for path in each)})
+# The verdicts are reckoned anew from what the tables rest on, but for what tables 1 and 3 say.
+INPUTS["claims"] = [
+    *probes,
+    *scores_of(*GRID["objectives"]),
+    *INPUTS.get("table2", published),
+    *(f"{RUN}/results/{name}.csv" for name in ("table1", "table3") if name in INPUTS),
+    *INPUTS.get("figure5", []),
+]
 CODE["claims"] = code(
     "claims",
     "claims_page",
@@ -185,7 +191,7 @@ for drawn in DRAWN:
                 category=PLACE[drawn],
                 labels={"result": TITLE[drawn]},
             ),
-            more=multiext(f"{RUN}/results/{drawn}", ".pdf", ".csv"),
+            more=multiext(f"{RUN}/results/{drawn}", ".pdf", ".csv", ".record.json"),
         log:
             f"logs/{config['preset']}/{drawn}.log",
         localrule: True
@@ -226,9 +232,9 @@ rule run_times:
 # A table's or figure's files go together, so that no csv stands beside another preset's picture.
 rule publish_table:
     input:
-        multiext(f"{RUN}/results/{{table}}", ".csv", ".md"),
+        multiext(f"{RUN}/results/{{table}}", ".csv", ".md", ".record.json"),
     output:
-        multiext("results/{table}", ".csv", ".md"),
+        multiext("results/{table}", ".csv", ".md", ".record.json"),
     log:
         f"logs/{config['preset']}/publish/{{table}}.log",
     conda:
@@ -239,9 +245,9 @@ rule publish_table:
 
 rule publish_figure:
     input:
-        multiext(f"{RUN}/results/{{figure}}", ".png", ".pdf", ".csv"),
+        multiext(f"{RUN}/results/{{figure}}", ".png", ".pdf", ".csv", ".record.json"),
     output:
-        multiext("results/{figure}", ".png", ".pdf", ".csv"),
+        multiext("results/{figure}", ".png", ".pdf", ".csv", ".record.json"),
     log:
         f"logs/{config['preset']}/publish/{{figure}}.log",
     conda:

@@ -1,102 +1,88 @@
 # Scores of every reward model: the four scenarios, and RM-Bench with the effective ranks. No table
 # or figure about reward models touches a model after this.
 
-for batch in SEED_BATCHES:
+MODEL = (
+    f"{RUN}/reward_models/{{backbone}}/{{objective}}/seed-{{seed}}/model.safetensors"
+)
 
-    rule:
-        name:
-            f"scores_{batch[0]}"
+
+rule scores:
+    input:
+        model=MODEL,
+        splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),
+    output:
+        scores=expand(
+            f"{RUN}/scores/{{{{backbone}}}}/{{{{objective}}}}/seed-{{{{seed}}}}/{{split}}.parquet",
+            split=SCENARIOS,
+        ),
+        record=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/record.json",
+    log:
+        f"logs/{config['preset']}/scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **on_cluster("scores", "backbone"),
+    params:
+        batch_tokens=config["scoring"]["batch_tokens"],
+        model=subpath(input.model, parent=True),
+    shell:
+        "rm-robustness score --model {params.model} --data {input.splits}"
+        " --batch-tokens {params.batch_tokens} --output {output.scores} 2>&1 | tee {log}"
+
+
+if BENCH:
+
+    rule rm_bench_scores:
         input:
-            models=expand(
-                f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/model.safetensors",
-                seed=batch,
-            ),
-            splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),
+            model=MODEL,
+            bench=rules.rm_bench.output.frame,
         output:
-            expand(
-                f"{RUN}/scores/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/{{split}}.parquet",
-                seed=batch,
-                split=SCENARIOS,
-            ),
+            scores=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/rm_bench.parquet",
+            record=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/rm_bench.record.json",
         log:
-            f"logs/{config['preset']}/scores/{{backbone}}/{{objective}}/seed-{batch[0]}.log",
+            f"logs/{config['preset']}/rm_bench_scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
         benchmark:
-            f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
+            f"{RUN}/benchmarks/rm_bench_scores/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("scores", "backbone", len(batch)),
+            **on_cluster("rm_bench_scores", "backbone"),
         params:
             batch_tokens=config["scoring"]["batch_tokens"],
-            models=lambda wildcards, input: folders(input.models),
+            model=subpath(input.model, parent=True),
         shell:
-            "rm-robustness score --model {params.models} --data {input.splits}"
-            " --batch-tokens {params.batch_tokens} --output {output} 2>&1 | tee {log}"
+            "rm-robustness score --model {params.model} --data {input.bench}"
+            " --batch-tokens {params.batch_tokens} --output {output.scores} 2>&1 | tee {log}"
 
 
-for batch in BENCH_BATCHES:
+if config["ranks"]:
 
-    rule:
-        name:
-            f"rm_bench_scores_{batch[0]}"
+    rule ranks:
         input:
-            models=expand(
-                f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/model.safetensors",
-                seed=batch,
-            ),
-            bench=rules.rm_bench.output,
+            model=MODEL,
+            train=f"{RUN}/splits/train.parquet",
+            bench=rules.rm_bench.output.frame,
         output:
-            expand(
-                f"{RUN}/scores/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/rm_bench.parquet",
-                seed=batch,
-            ),
+            ranks=f"{RUN}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.parquet",
+            record=f"{RUN}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.record.json",
         log:
-            f"logs/{config['preset']}/rm_bench_scores/{{backbone}}/{{objective}}/seed-{batch[0]}.log",
+            f"logs/{config['preset']}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.log",
         benchmark:
-            f"{RUN}/benchmarks/rm_bench_scores/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
+            f"{RUN}/benchmarks/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("rm_bench_scores", "backbone", len(batch)),
+            **on_cluster("ranks", "backbone"),
         params:
-            batch_tokens=config["scoring"]["batch_tokens"],
-            models=lambda wildcards, input: folders(input.models),
+            settings=settings(
+                config["scoring"],
+                rows=config["ranks"]["rows"],
+                seed=config["statistics"]["seed"],
+            ),
+            model=subpath(input.model, parent=True),
         shell:
-            "rm-robustness score --model {params.models} --data {input.bench}"
-            " --batch-tokens {params.batch_tokens} --output {output} 2>&1 | tee {log}"
-
-    if config["ranks"]:
-
-        rule:
-            name:
-                f"ranks_{batch[0]}"
-            input:
-                models=expand(
-                    f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/model.safetensors",
-                    seed=batch,
-                ),
-                train=f"{RUN}/splits/train.parquet",
-                bench=rules.rm_bench.output,
-            output:
-                expand(
-                    f"{RUN}/ranks/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}.parquet",
-                    seed=batch,
-                ),
-            log:
-                f"logs/{config['preset']}/ranks/{{backbone}}/{{objective}}/seed-{batch[0]}.log",
-            benchmark:
-                f"{RUN}/benchmarks/ranks/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
-            conda:
-                "../../environment.yml"
-            resources:
-                **on_cluster("ranks", "backbone", len(batch)),
-            params:
-                settings=settings(
-                    config["scoring"],
-                    rows=config["ranks"]["rows"],
-                    seed=config["statistics"]["seed"],
-                ),
-                models=lambda wildcards, input: folders(input.models),
-            shell:
-                "rm-robustness ranks --settings {params.settings:q} --model {params.models}"
-                " --train {input.train} --rm-bench {input.bench} --output {output} 2>&1 | tee {log}"
+            "rm-robustness ranks --settings {params.settings:q} --model {params.model}"
+            " --train {input.train} --rm-bench {input.bench} --output {output.ranks}"
+            " 2>&1 | tee {log}"

@@ -18,7 +18,8 @@ localrules:
 
 rule responses:
     output:
-        f"{RUN}/raw/responses.parquet",
+        frame=f"{RUN}/raw/responses.parquet",
+        record=f"{RUN}/raw/responses.record.json",
     log:
         f"logs/{config['preset']}/responses.log",
     conda:
@@ -26,12 +27,14 @@ rule responses:
     params:
         settings=settings(SOURCE, ASKED),
     shell:
-        "rm-robustness responses --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        "rm-robustness responses --settings {params.settings:q} --output {output.frame}"
+        " 2>&1 | tee {log}"
 
 
 rule chats:
     output:
-        f"{RUN}/raw/chats/{{source}}.parquet",
+        frame=f"{RUN}/raw/chats/{{source}}.parquet",
+        record=f"{RUN}/raw/chats/{{source}}.record.json",
     log:
         f"logs/{config['preset']}/chats/{{source}}.log",
     conda:
@@ -39,12 +42,14 @@ rule chats:
     params:
         settings=lambda wildcards: settings(config["sources"][wildcards.source]),
     shell:
-        "rm-robustness chats --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        "rm-robustness chats --settings {params.settings:q} --output {output.frame}"
+        " 2>&1 | tee {log}"
 
 
 rule preferences:
     output:
-        f"{RUN}/raw/preferences/{{source}}.parquet",
+        frame=f"{RUN}/raw/preferences/{{source}}.parquet",
+        record=f"{RUN}/raw/preferences/{{source}}.record.json",
     log:
         f"logs/{config['preset']}/preferences/{{source}}.log",
     conda:
@@ -52,7 +57,7 @@ rule preferences:
     params:
         settings=lambda wildcards: settings(config["sources"][wildcards.source]),
     shell:
-        "rm-robustness preferences --settings {params.settings:q} --output {output}"
+        "rm-robustness preferences --settings {params.settings:q} --output {output.frame}"
         " 2>&1 | tee {log}"
 
 
@@ -60,7 +65,8 @@ if BENCH:
 
     rule rm_bench:
         output:
-            f"{RUN}/raw/rm_bench.parquet",
+            frame=f"{RUN}/raw/rm_bench.parquet",
+            record=f"{RUN}/raw/rm_bench.record.json",
         log:
             f"logs/{config['preset']}/rm_bench.log",
         conda:
@@ -68,7 +74,7 @@ if BENCH:
         params:
             settings=settings(config["sources"][BENCH["source"]]),
         shell:
-            "rm-robustness rm_bench --settings {params.settings:q} --output {output}"
+            "rm-robustness rm_bench --settings {params.settings:q} --output {output.frame}"
             " 2>&1 | tee {log}"
 
 
@@ -78,6 +84,7 @@ if JUDGED:
         output:
             f"{RUN}/raw/alpaca_eval/instructions.parquet",
             f"{RUN}/raw/alpaca_eval/df_gamed.csv",
+            f"{RUN}/raw/alpaca_eval/record.json",
         log:
             f"logs/{config['preset']}/instructions.log",
         conda:
@@ -93,6 +100,7 @@ if JUDGED:
 rule pretrained:
     output:
         f"{RUN}/pretrained/{{model}}/manifest.json",
+        f"{RUN}/pretrained/{{model}}/manifest.record.json",
     log:
         f"logs/{config['preset']}/pretrained/{{model}}.log",
     conda:

@@ -13,7 +13,8 @@ if GENERATED:
             responses=f"{RUN}/raw/responses.parquet",
             model=[] if ELSEWHERE else pretrained("{response_model}"),
         output:
-            f"{RUN}/raw/generated/{{response_model}}.parquet",
+            frame=f"{RUN}/raw/generated/{{response_model}}.parquet",
+            record=f"{RUN}/raw/generated/{{response_model}}.record.json",
         log:
             f"logs/{config['preset']}/generate/{{response_model}}.log",
         benchmark:
@@ -35,7 +36,7 @@ if GENERATED:
             ),
         shell:
             "rm-robustness generate --settings {params.settings:q} --prompts {input.responses}"
-            " --output {output} 2>&1 | tee {log}"
+            " --output {output.frame} 2>&1 | tee {log}"
 
 
 rule gold:
@@ -46,7 +47,8 @@ rule gold:
             *expand(f"{RUN}/raw/generated/{{model}}.parquet", model=GENERATED),
         ],
     output:
-        f"{RUN}/raw/gold.parquet",
+        frame=f"{RUN}/raw/gold.parquet",
+        record=f"{RUN}/raw/gold.record.json",
     log:
         f"logs/{config['preset']}/gold.log",
     benchmark:
@@ -59,15 +61,16 @@ rule gold:
         settings=settings(gold_settings()),
     shell:
         "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
-        " --output {output} 2>&1 | tee {log}"
+        " --output {output.frame} 2>&1 | tee {log}"
 
 
 rule splits:
     input:
-        rules.gold.output,
+        rules.gold.output.frame,
     output:
         expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
         manifest=f"{RUN}/splits/manifest.json",
+        record=f"{RUN}/splits/record.json",
     log:
         f"logs/{config['preset']}/splits.log",
     conda:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -32,8 +33,9 @@ def responses(settings: Settings, folder: Path) -> pd.DataFrame:
     if settings["kind"] == "local":
         return read(checkout(settings, folder / "checkout"))
     if settings["kind"] == "synthetic":
-        subtle.write(settings["seed"], settings["subtle_prompts"], folder / "rm_bench")
-        return read(folder / "rm_bench")
+        with TemporaryDirectory() as drawn:
+            subtle.write(settings["seed"], settings["subtle_prompts"], Path(drawn))
+            return read(Path(drawn))
     return read(_download(settings["repo"], settings["revision"]))
 
 

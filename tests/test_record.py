@@ -1,0 +1,106 @@
+import base64
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rm_robustness import record
+from rm_robustness.files import read_json, sha256, write_json
+from rm_robustness.record import recorded, records
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with one commit, which is the working directory."""
+    for name in ("config.yaml", "dvc.lock", "src/code.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one\n")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    record.revision.cache_clear()
+    yield tmp_path
+    record.revision.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "dirty"),
+    [
+        ("config.yaml", True),
+        ("src/new.py", True),  # a module that no commit has
+        ("notes.txt", False),
+        ("dvc.lock", False),  # DVC writes it between the stages of one run
+    ],
+)
+def test_a_record_says_whether_a_commit_is_what_ran(repository, name, dirty):
+    (repository / name).write_text("two\n")
+    assert record.revision()["dirty"] is dirty
+    assert len(record.revision()["commit"]) == 40
+
+
+def test_inputs_are_those_that_were_read_with_the_bytes_that_were_read(tmp_path):
+    write_json({"a": 1}, tmp_path / "read.json")
+    write_json({}, tmp_path / "unread.json")
+    (tmp_path / "weights").write_bytes(b"w")
+    before = sha256(tmp_path / "read.json")
+    with recorded({"seed": 7}, [tmp_path / "made.json"], [tmp_path / "weights"]):
+        read_json(tmp_path / "read.json")
+        write_json({"a": 2}, tmp_path / "read.json")  # changed while the job runs
+        write_json({"b": 3}, tmp_path / "made.json")
+    made = read_json(tmp_path / "made.record.json")
+    assert {entry["path"]: entry["sha256"] for entry in made["inputs"].values()} == {
+        str(tmp_path / "read.json"): before,
+        str(tmp_path / "weights"): sha256(tmp_path / "weights"),
+    }
+    assert made["files"] == {"made.json": sha256(tmp_path / "made.json")}
+    assert made["seed"] == 7
+
+
+def test_what_fails_has_no_record(tmp_path):
+    with pytest.raises(RuntimeError), recorded({}, [tmp_path / "made.json"]):
+        write_json({}, tmp_path / "made.json")
+        raise RuntimeError
+    assert not list(tmp_path.glob("*record.json"))
+
+
+def test_the_command_has_a_word_in_the_place_of_its_settings(monkeypatch):
+    words = ["rm-robustness", "gold", "--settings", '{"kind": "column"}', "--output", "a b.parquet"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert record.command() == "rm-robustness gold --settings SETTINGS --output 'a b.parquet'"
+
+
+@pytest.mark.slow
+def test_every_file_of_a_run_is_in_one_record_with_its_hash(finished):
+    run = finished / "runs/cut"
+    found = [
+        (path.with_name(name), digest)
+        for path, made in records(run).items()
+        for name, digest in made["files"].items()
+    ]
+    assert all(sha256(path) == digest for path, digest in found)
+    others = {
+        path
+        for path in run.rglob("*")
+        if path.is_file() and path.relative_to(run).parts[0] not in ("work", "benchmarks")
+    }
+    named = [path for path, _ in found]
+    assert len(set(named)) == len(named)
+    assert others == {*named, *records(run)}
+
+
+@pytest.mark.slow
+def test_every_job_read_what_its_rule_declares_and_nothing_else(finished):
+    known = {
+        base64.urlsafe_b64decode(path.name).decode(): json.loads(path.read_text())
+        for path in (finished / ".snakemake/metadata").iterdir()
+    }
+    checked = 0
+    for path, made in records(finished / "runs/cut").items():
+        job = known[str(path.relative_to(finished))]
+        declared = {name for name in job["input"] if not name.startswith("src/")}
+        read = {each["path"] for each in made["inputs"].values()}
+        assert read == declared, (path, job["rule"])
+        checked += 1
+    assert checked > 50
