@@ -25,12 +25,19 @@ localrules:
     all,
     tables,
     figures,
+    sources,
+    backbones,
+    reward_models,
+    scores,
+    policies,
+    alpaca_eval,
 
 
 rule all:
     default_target: True
     input:
         expand("results/{artifact}", artifact=TABLES + FIGURES),
+        rules.metrics.output,
 
 
 rule tables:
@@ -41,3 +48,37 @@ rule tables:
 rule figures:
     input:
         expand("results/{artifact}", artifact=FIGURES),
+
+
+# The phases, one after another; `splits` is a rule of its own.
+
+
+rule sources:
+    input:
+        RAW,
+
+
+rule backbones:
+    input:
+        expand(f"{RUN}/backbones/{{backbone}}/model.safetensors", backbone=BACKBONES),
+
+
+rule reward_models:
+    input:
+        expand(f"{RUN}/reward_models/{{model}}/model.safetensors", model=REWARD_MODELS),
+
+
+rule scores:
+    input:
+        scores_of(*GRID["objectives"]),
+        [path for name in ("table1", "table2") for path in INPUTS.get(name, [])],
+
+
+rule policies:
+    input:
+        expand(f"{RUN}/looks/{{policy}}.parquet", policy=POLICIES),
+
+
+rule alpaca_eval:
+    input:
+        INPUTS.get("table3", []),

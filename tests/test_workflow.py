@@ -156,8 +156,8 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
     hinge = planned({"objectives": {"bt-hinge": {"margin": 2.0}}})
     assert not any(name.startswith("reward_models") for name in hinge)
     bsr = planned({"objectives": {"bt-bsr": {"weight": 0.01}}})
-    assert bsr["reward_models_0"] == 2 and bsr["scores"] == 4 and bsr["table5"] == 1
-    assert bsr["policies"] == 4 and bsr["rm_bench_scores"] == 2 and "table4" not in bsr
+    assert bsr["reward_models_0"] == 2 and bsr["score"] == 4 and bsr["table5"] == 1
+    assert bsr["rloo"] == 4 and bsr["rm_bench_scores"] == 2 and "table4" not in bsr
     assert "backbone" not in bsr and "splits" not in bsr
     assert planned({"epochs": 2})["reward_models_0"] == 5
 

@@ -214,6 +214,13 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--runs", "folder runs/PRESET")
     path(sub, "--output", "claims.csv; .md, .html and .record.json go beside it")
 
+    sub = verb("metrics", verbs.metrics, "the numbers of all tables as one JSON, for DVC")
+    path(sub, "--tables", "csv files of tables", many=True)
+    path(sub, "--output", "metrics.json")
+
+    sub = verb("history", verbs.history, "keep what Snakemake knows of a run, for `dvc pull`")
+    path(sub, "--runs", "folder runs/PRESET")
+
     sub = verb("run-times", verbs.run_times, "what each phase of a run took")
     path(sub, "--benchmarks", "folder of Snakemake's benchmark files")
     path(sub, "--output", "html page")

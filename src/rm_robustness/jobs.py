@@ -31,11 +31,11 @@ Model = tuple[str, str, int]  # backbone, objective or released name, seed
 
 def jobs(config: Settings) -> list[Job]:
     """All jobs of the target `all`, in the order in which data flow."""
-    asked = _reward_models(config)
+    asked = reward_models(config)
     return [
         *_data(config, asked),
         *_labels(config),
-        *(Job("backbones", "backbone", name, "backbone") for name in _backbones(config, asked)),
+        *(Job("backbones", "backbone", name, "backbone") for name in backbones(config)),
         *_trained(config, asked),
         *_scored(config),
         *_policies(config),
@@ -44,7 +44,7 @@ def jobs(config: Settings) -> list[Job]:
     ]
 
 
-def _reward_models(config: Settings) -> list[Model]:
+def reward_models(config: Settings) -> list[Model]:
     """The reward models that anything asks for."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
     found = [
@@ -60,8 +60,9 @@ def _reward_models(config: Settings) -> list[Model]:
     return list(dict.fromkeys(found))
 
 
-def _backbones(config: Settings, asked: list[Model]) -> list[str]:
+def backbones(config: Settings) -> list[str]:
     """The backbones that a training starts from."""
+    asked = reward_models(config)
     trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
     tuned = [policy["policy"] for policy in policies(config).values()]
     return list(dict.fromkeys([*trained, *tuned]))
@@ -69,11 +70,11 @@ def _backbones(config: Settings, asked: list[Model]) -> list[str]:
 
 def _data(config: Settings, asked: list[Model]) -> list[Job]:
     """Sources and models, fetched where Snakemake runs."""
-    sections, backbones = config["backbones"], _backbones(config, asked)
-    chats = dict.fromkeys(sections[name]["sft"] for name in backbones)
+    sections, started = config["backbones"], backbones(config)
+    chats = dict.fromkeys(sections[name]["sft"] for name in started)
     trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
     pairs = dict.fromkeys(sections[name]["reward_models"]["preferences"] for name in trained)
-    models = [name for name in backbones if sections[name]["init"]["kind"] != "config"]
+    models = [name for name in started if sections[name]["init"]["kind"] != "config"]
     models += dict.fromkeys(name for _, name, _ in asked if name in config["released"])
     models += ["gold"] if config["gold"]["kind"] == "model" else []
     models += generating(config) if not asks_elsewhere(config) else []
@@ -115,7 +116,7 @@ def _scored(config: Settings) -> list[Job]:
     """Scores of the grid, of RM-Bench, and effective ranks."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
     found = [
-        Job("scores", "scores", backbone, "scores")
+        Job("scores", "score", backbone, "scores")
         for backbone in grid["backbones"]
         for _ in product(grid["objectives"], grid["seeds"])
     ]
@@ -134,7 +135,7 @@ def _policies(config: Settings) -> list[Job]:
     """RLOO and the gold of its looks."""
     rloo = config["rloo"]
     found = [
-        Job("policies", "policies", name, "rloo")
+        Job("policies", "rloo", name, "rloo")
         for name, policy in policies(config).items()
         for _ in policy["reward_models"]
     ]
@@ -164,5 +165,11 @@ def _results(config: Settings) -> list[Job]:
     texts += ["table4"] if config["rloo"] else []
     texts += ["table3"] if config["alpaca_eval"] else []
     drawn += ["figure5", "figure6"] if config["rloo"] else []
-    rules = [*texts, *drawn, *["publish_table"] * len(texts), *["publish_figure"] * len(drawn)]
+    rules = [
+        *texts,
+        *drawn,
+        "metrics",
+        *["publish_table"] * len(texts),
+        *["publish_figure"] * len(drawn),
+    ]
     return [Job("results", rule, "") for rule in rules]

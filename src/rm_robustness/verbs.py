@@ -326,6 +326,22 @@ def figure(options: argparse.Namespace) -> None:
         save(*drawn, options.output)
 
 
+def metrics(options: argparse.Namespace) -> None:
+    """Write the numbers of all tables as one JSON file."""
+    from .files import write_json
+    from .numbers import numbers
+
+    with recorded({}, [options.output]):
+        write_json(numbers(options.tables), options.output)
+
+
+def history(options: argparse.Namespace) -> None:
+    """Keep what Snakemake knows of a run beside it."""
+    from .history import pack
+
+    pack(options.runs)
+
+
 def run_times(options: argparse.Namespace) -> None:
     """Write what each phase took, from Snakemake's benchmark files, as a page."""
     from .files import write_text

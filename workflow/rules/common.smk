@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rm_robustness import config as configuration
+from rm_robustness import history, jobs
 from rm_robustness.checks import check
 from rm_robustness.errors import InputError
 
@@ -171,11 +172,17 @@ def code(*modules):
 config = checked(config)
 
 RUN = f"runs/{config['preset']}"
+history.unpack(Path(RUN))
 GRID = config["grid"]
 BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
 SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
 GOLD_MODEL = [pretrained("gold")] if config["gold"]["kind"] == "model" else []
 POLICIES = configuration.policies(config)
+REWARD_MODELS = [
+    f"{backbone}/{objective}/seed-{seed}"
+    for backbone, objective, seed in jobs.reward_models(config)
+]
+BACKBONES = jobs.backbones(config)
 SEED_BATCHES = configuration.reward_model_batches(config)
 TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"
 ANSWERS = (

@@ -3,7 +3,7 @@
 
 if RLOO:
 
-    rule policies:
+    rule rloo:
         input:
             policy=lambda wildcards: f"{RUN}/backbones/{POLICIES[wildcards.policy]['policy']}/model.safetensors",
             reward_model=lambda wildcards: reward_model_behind(

@@ -141,6 +141,7 @@ FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "c
 localrules:
     publish_table,
     publish_figure,
+    metrics,
     run_times,
 
 
@@ -205,6 +206,25 @@ for drawn in DRAWN:
         shell:
             "rm-robustness {params.verb} --settings {params.settings:q} --runs {params.runs}"
             " --output {params.stem} 2>&1 | tee {log}"
+
+
+# The tables' numbers once more, for `dvc metrics`.
+rule metrics:
+    input:
+        tables=expand(
+            f"{RUN}/results/{{table}}.csv",
+            table=sorted({"table1", "table2", "table3", "table5"} & set(TEXTS)),
+        ),
+        code=code("numbers"),
+    output:
+        json=f"{RUN}/results/metrics.json",
+        record=f"{RUN}/results/metrics.record.json",
+    log:
+        f"logs/{config['preset']}/metrics.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "rm-robustness metrics --tables {input.tables} --output {output.json} 2>&1 | tee {log}"
 
 
 # For the report alone: what it says differs between runs.

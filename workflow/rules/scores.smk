@@ -6,7 +6,7 @@ MODEL = (
 )
 
 
-rule scores:
+rule score:
     input:
         model=MODEL,
         splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),

@@ -111,3 +111,24 @@ rule pretrained:
     shell:
         "rm-robustness pretrained --settings {params.settings:q} --output {params.folder}"
         " 2>&1 | tee {log}"
+
+
+RAW = [
+    rules.responses.output.frame,
+    *expand(
+        rules.chats.output.frame,
+        source=sorted({config["backbones"][b]["sft"] for b in BACKBONES} - {None}),
+    ),
+    *expand(
+        rules.preferences.output.frame,
+        source=sorted(
+            {
+                config["backbones"][model.split("/")[0]]["reward_models"]["preferences"]
+                for model in REWARD_MODELS
+            }
+            - {None}
+        ),
+    ),
+    *([rules.rm_bench.output.frame] if BENCH else []),
+    *(rules.instructions.output if JUDGED else []),
+]

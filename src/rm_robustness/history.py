@@ -1,0 +1,63 @@
+"""What Snakemake knows of how files were made, kept beside the files so that it travels with them.
+
+Snakemake keeps it in `.snakemake/metadata`, a file for each output, which it overwrites in place:
+neither git nor a linked cache of DVC can hold it. Without it, files that `dvc pull` brought would
+all be made again.
+"""
+
+import gzip
+import json
+from base64 import urlsafe_b64decode
+from pathlib import Path
+
+from .files import sha256, whole, write_text
+
+METADATA = Path(".snakemake/metadata")
+
+
+def kept(run: Path) -> Path:
+    """Where the history of a run folder is kept."""
+    return run / "snakemake.json.gz"
+
+
+def pack(run: Path) -> Path:
+    """Write the history of every output of a run, and of its copies in results/, with its sha256.
+
+    Equal histories give equal bytes.
+    """
+    found = {}
+    for path in sorted(METADATA.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            name = path.relative_to(METADATA)
+            output = Path(_output(name))
+            if output.is_file() and (run in output.parents or output.parts[0] == "results"):
+                found[str(name)] = {"sha256": sha256(output), "text": path.read_text()}
+    with whole(kept(run)) as draft:
+        draft.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))
+    return kept(run)
+
+
+def unpack(run: Path) -> None:
+    """Tell Snakemake of files that came with their history; do nothing where none is kept.
+
+    A file that is younger than what Snakemake knows of it did not come from Snakemake: if its
+    bytes are those of the history, that is what Snakemake is told. Anything else is left alone.
+    """
+    if not kept(run).is_file():
+        return
+    for name, entry in json.loads(gzip.decompress(kept(run).read_bytes())).items():
+        output, known = Path(_output(Path(name))), METADATA / name
+        if not output.is_file() or (known.is_file() and _age(known) >= _age(output)):
+            continue
+        if sha256(output) == entry["sha256"]:
+            write_text(entry["text"], known)
+
+
+def _age(path: Path) -> float:
+    """When a file came to where it is; of a link, when the link did."""
+    return path.lstat().st_mtime
+
+
+def _output(name: Path) -> str:
+    """The output that a metadata file is about: its name is the path in base64, cut where long."""
+    return urlsafe_b64decode("".join(part.removeprefix("@") for part in name.parts)).decode()
