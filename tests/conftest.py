@@ -128,3 +128,11 @@ def finished(tmp_path_factory: Any) -> Path:
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: Any) -> Any:
+    """A small repository whose models are released through DVC."""
+    from released import release
+
+    return release(tmp_path_factory.mktemp("released") / "repository")

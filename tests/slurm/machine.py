@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
@@ -19,17 +19,22 @@ def install() -> str | None:
     """Bring Slurm's Debian packages onto this machine; the reason in one line where that fails."""
     if os.geteuid() != 0:
         return "a Slurm cluster for tests needs root"
-    if all(Path("/usr/sbin", name).exists() for name in ("munged", "slurmctld", "slurmd")):
+    return packages("a Slurm cluster for tests", PACKAGES, ("munged", "slurmctld", "slurmd"))
+
+
+def packages(purpose: str, names: Iterable[str], daemons: Iterable[str]) -> str | None:
+    """Install Debian packages where their daemons are absent; the reason where that fails."""
+    if all(Path("/usr/sbin", name).exists() for name in daemons):
         return None
-    if not shutil.which("apt-get"):
-        return f"the packages {' '.join(PACKAGES)} are absent and there is no apt-get"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return f"{purpose} needs the packages {' '.join(names)}, or root and apt-get"
     policy = Path("/usr/sbin/policy-rc.d")  # 101: an installed package must not start its service
     ours = not policy.exists()
     if ours:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", *names]):
             done = subprocess.run(
                 ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *words],
                 env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
