@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk):
     settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     source, asked = settings["sources"]["world"], settings["responses"]
     asked = {k: v for k, v in asked.items() if k not in ("source", "generate")}
-    text = json.dumps({**source, **asked, "prompts": 3000})
+    text = json.dumps({**source, **asked, "prompts": 6000})
     line = refused(
         verb("responses", "--settings", text, "--output", small_disk / "responses.parquet")
     )

@@ -42,14 +42,17 @@ def unpack(run: Path) -> None:
 
     A file that is younger than what Snakemake knows of it did not come from Snakemake: if its
     bytes are those of the history, that is what Snakemake is told. Anything else is left alone.
+    Of files that are absent (a remote need not hold all) it is told how they were made.
     """
     if not kept(run).is_file():
         return
+    # Snakemake takes metadata without this folder for those of an older version.
+    METADATA.with_name("incomplete").mkdir(parents=True, exist_ok=True)
     for name, entry in json.loads(gzip.decompress(kept(run).read_bytes())).items():
         output, known = Path(_output(Path(name))), METADATA / name
-        if not output.is_file() or (known.is_file() and _age(known) >= _age(output)):
+        if known.is_file() and not (output.is_file() and _age(output) > _age(known)):
             continue
-        if sha256(output) == entry["sha256"]:
+        if not output.is_file() or sha256(output) == entry["sha256"]:
             write_text(entry["text"], known)
 
 
