@@ -234,6 +234,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--gpus-per-node", type=int, default=8)
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
+    sub = verb("crate", verbs.crate, "describe a finished run as an RO-Crate, for other tools")
+    sub.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")],
+                     help="those that the run was started with")  # fmt: skip
+    sub.add_argument("--output", type=Path, default=Path("ro-crate-metadata.json"))
+
     sub = verb("evaluate", verbs.evaluate, "how robust is my reward model? all scenarios, RM-Bench")
     sub.add_argument("model", metavar="MODEL", help="folder, or model of the Hugging Face hub")
     sub.add_argument("--preset", default="demo", help="whose data are used, runs/PRESET")

@@ -357,6 +357,13 @@ def plan(options: argparse.Namespace) -> None:
     plan.run(options)
 
 
+def crate(options: argparse.Namespace) -> None:
+    """Write the RO-Crate of a finished run."""
+    from . import crate
+
+    crate.run(options)
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Print how robust somebody's reward model is, beside the reference rows."""
     from . import evaluate
