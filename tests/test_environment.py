@@ -15,7 +15,9 @@ def pins(lines: list[str]) -> dict[str, str]:
     """Exact pins by name; a line that pins nothing exactly is an error."""
     found = {}
     for line in lines:
-        match = re.fullmatch(r"([A-Za-z0-9_.-]+)==([A-Za-z0-9_.!+-]+)", line.strip())
+        match = re.fullmatch(
+            r"([A-Za-z0-9_.-]+)(?:\[[a-z,\d]+\])?==([A-Za-z0-9_.!+-]+)", line.strip()
+        )
         assert match, f"not an exact pin: {line}"
         assert canonical(match[1]) not in found, f"pinned twice: {line}"
         found[canonical(match[1])] = match[2]
