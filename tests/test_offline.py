@@ -3,24 +3,17 @@
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
-import urllib.parse
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hub import COMMIT, MAIN, Hub, run, serve
 from test_config import dry_run, preset
 from transformers import AutoTokenizer
 
 from rm_robustness import cli, verbs
 from rm_robustness.files import hashes, read_json
 from rm_robustness.reward_model import initialise
-
-COMMIT = "c" * 40
-
 
 # --- the rules ---
 
@@ -100,50 +93,6 @@ def test_a_verb_is_offline_unless_it_downloads_or_is_told_otherwise(monkeypatch,
     assert run_inside(monkeypatch, "split", *split)["HF_HUB_OFFLINE"] == "0"
 
 
-class Hub(ThreadingHTTPServer):
-    """The Hugging Face hub with one repository, some/model, whose files are in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
-        self.asked: list[str] = []
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_GET(self) -> None:
-        path = urllib.parse.urlparse(self.path).path
-        self.server.asked.append(path)
-        kind, _, name = path.rpartition("/")
-        if path.startswith("/api/models/some/model/tree/"):
-            tree = [
-                {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
-                for name, data in self.server.files.items()
-            ]
-            self.reply(200, json.dumps(tree).encode())
-        elif path.startswith("/api/models/some/model"):
-            self.reply(200, json.dumps({"id": "some/model", "sha": COMMIT}).encode())
-        elif kind.startswith("/some/model/resolve/") and name in self.server.files:
-            self.reply(200, self.server.files[name])
-        else:
-            self.reply(404, b"")
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def reply(self, status: int, data: bytes) -> None:
-        self.send_response(status)
-        self.send_header("ETag", f'"{len(data)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def hub(llama, tmp_path_factory) -> Iterator[Hub]:
     """A hub whose repository has a tiny reward model and, beside it, what must stay there."""
@@ -152,28 +101,8 @@ def hub(llama, tmp_path_factory) -> Iterator[Hub]:
     AutoTokenizer.from_pretrained(llama).save_pretrained(folder)
     for name in ("tokenizer.model", "merges.txt", "modeling.py", "weights.bin", "weights.pth"):
         (folder / name).write_text(name)
-    with Hub(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serve({"some/model": folder}) as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-MAIN = "from rm_robustness.cli import main; main()"
-
-
-def run(
-    hub: Hub, folder: Path, *arguments: object, program: str = MAIN
-) -> subprocess.CompletedProcess[str]:
-    """Run a verb in `folder`, on a machine that knows this hub and no other."""
-    own = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(folder / "home")}
-    kept = {k: v for k, v in os.environ.items() if "OFFLINE" not in k and "proxy" not in k.lower()}
-    hub.asked.clear()
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], cwd=folder, env=kept | own,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -185,7 +114,7 @@ def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub
     model = tmp_path / "pretrained/model"
     left = {"modeling.py", "weights.bin", "weights.pth"}
     assert {path.name: path.read_bytes() for path in model.iterdir()} == {
-        name: data for name, data in hub.files.items() if name not in left
+        name: data for name, data in hub.files("some/model").items() if name not in left
     }
     assert {"chat_template.jinja", "tokenizer.model", "model.safetensors"} <= hashes(model).keys()
     manifest = read_json(model.parent / "manifest.json")
@@ -223,13 +152,3 @@ def test_a_person_s_evaluation_takes_a_model_of_the_hub(hub, splits, tmp_path):
     done = run(hub, tmp_path, "evaluate", "some/model", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
     assert hub.asked
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("repo", ["some/other", "no/such/name"])
-def test_a_model_that_cannot_be_had_is_one_line_and_leaves_nothing(hub, tmp_path, repo):
-    origin = json.dumps({"kind": "hub", "repo": repo, "revision": COMMIT})
-    done = run(hub, tmp_path, "pretrained", "--settings", origin, "--output", "pretrained")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"error: {repo} at {COMMIT}: found no model to be had" in done.stderr
-    assert not list((tmp_path / "pretrained").iterdir())

