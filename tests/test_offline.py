@@ -59,15 +59,16 @@ def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):
 
 def test_models_that_answer_are_downloaded_unless_a_server_has_them(tmp_path):
     answering = set(preset("paper")["responses"]["generate"]["models"])
+    theirs = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"
     _, others, models = plan(tmp_path / "here", "config/paper.yaml")
     assert "generate" in others
-    assert {"gold", "skywork", "Qwen2.5-3B", *answering} <= models
+    assert {"gold", theirs, "Qwen2.5-3B", *answering} <= models
     there = {"options": {"serve": False, "base_url": "http://there/v1"}}
     (tmp_path / "there.yaml").write_text(json.dumps({"responses": {"generate": there}}))
     files = ("config/paper.yaml", str(tmp_path / "there.yaml"))
     local, _, models = plan(tmp_path / "there", *files)
     assert "generate" in local
-    assert {"gold", "skywork", "Qwen2.5-3B"} <= models and not models & answering
+    assert {"gold", theirs, "Qwen2.5-3B"} <= models and not models & answering
 
 
 # --- the verbs ---

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from rm_robustness import footprint, plan
 from rm_robustness.checks import check
 from rm_robustness.errors import InputError
 from rm_robustness.jobs import jobs
 from rm_robustness.needs import Cluster, needs
+from rm_robustness.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent
 H100 = Cluster(80, 8, 989)
+RELEASED = [f"config/{name}.yaml" for name in ("paper", "paper-released")]
 MANY = [f"config/{name}.yaml" for name in ("small", "small-sample")]
 
 
@@ -38,15 +41,46 @@ def in_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+def fetched(*names: str) -> dict[str, Any]:
+    """Artifacts that come from a hub."""
+    entry = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
+    scores = {"chat": None}
+    return {name: entry | (scores if name.startswith("reward_models") else {}) for name in names}
+
+
+# The models of the grid's llama, the other backbone, one run's policies, and the splits.
+DEMO = fetched(
+    *(
+        f"reward_models/llama/{objective}/seed-{seed}"
+        for objective in preset("demo")["grid"]["objectives"]
+        for seed in preset("demo")["grid"]["seeds"]
+    ),
+    "backbones/qwen2",
+    *(f"policies/large-{name}/seed-{seed}" for name in ("bt", "bt-bsr") for seed in range(3)),
+    *(f"splits/{name}" for name in SPLITS),
+)
+PAPER = {name: {"revision": "c" * 40} for name in preset("paper-released")["artifacts"]}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "files",
-    [["config/demo.yaml"], ["config/small.yaml"], MANY, ["config/paper.yaml"]],
-    ids=["demo", "small", "small-sample", "paper"],
+    ("files", "artifacts", "absent"),
+    [
+        (["config/demo.yaml"], {}, {"released"}),
+        (["config/small.yaml"], {}, {"released"}),
+        (MANY, {}, {"released"}),
+        (["config/paper.yaml"], {}, set()),
+        (RELEASED, PAPER, {"responses", "generate", "gold"}),
+        (["config/demo.yaml"], DEMO, {"responses", "gold"}),
+    ],
+    ids=["demo", "small", "small-sample", "paper", "paper-released", "demo-released"],
 )
-def test_the_jobs_are_those_that_snakemake_makes(files, tmp_path):
+def test_the_jobs_are_those_that_snakemake_makes(files, artifacts, absent, tmp_path):
     for name in ("config", "workflow", "data", "profiles", "src", "Snakefile"):
         (tmp_path / name).symlink_to(ROOT / name)
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(yaml.safe_dump({"artifacts": artifacts}))
+    files = [*files, str(changes)]
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", *files]
     done = subprocess.run(
         [*command, "--", "all"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -54,11 +88,28 @@ def test_the_jobs_are_those_that_snakemake_makes(files, tmp_path):
     assert done.returncode == 0, done.stderr
     made = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
     expected = Counter(job.rule for job in jobs(plan.read_config([Path(f) for f in files])))
-    # Released models have one rule; here they keep their own names.
-    released = sum(expected.pop(name, 0) for name in preset("paper")["released"])
-    expected |= Counter({"released": released}) if released else Counter()
     counted = {rule: int(count) for rule, count in made.items() if rule not in ("all", "total")}
     assert counted == dict(expected)
+    assert not absent & counted.keys()
+
+
+def test_what_is_fetched_is_planned_as_a_download_and_trained_nowhere():
+    config = preset("paper")
+    update_config(config, preset("paper-released"))
+    update_config(config, {"artifacts": PAPER | fetched("backbones/Llama-3.2-1B")})
+    check(config, plan.SCHEMA)
+    before = Counter(job[:3] for job in jobs(preset("paper")))
+    gone = before - Counter(job[:3] for job in jobs(config))
+    large = ("reward models", "reward_models_90", "Llama-3.1-8B-Instruct")
+    assert gone[large] == 1
+    assert gone["backbones", "backbone", "Llama-3.2-1B"] == 1
+    assert {name for phase, rule, name in gone if phase == "responses"} == {
+        *preset("paper")["responses"]["generate"]["models"]
+    }
+    sizes = plan.downloads(config)
+    assert sizes["models"]["backbones/Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
+    assert "Llama-3.2-1B" not in sizes["models"] and "ultrafeedback" not in sizes["data"]
+    assert 0.1 < sizes["data"]["splits/response_disjoint"] < 1
 
 
 def test_models_below_50_million_parameters_run_on_a_cpu():
@@ -155,7 +206,9 @@ def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
     )
     assert row["disk_bytes"] == 20 * 4 * (1_235_814_400 + 2048)
     assert whole["downloads_gb"]["models"]["Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
-    assert {"skywork"} <= whole["downloads_gb"]["models"].keys() & whole["downloads_gb"]["data"]
+    assert "skywork" in whole["downloads_gb"]["data"]
+    theirs = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"
+    assert whole["downloads_gb"]["models"][theirs] == pytest.approx(15, abs=0.1)
 
 
 def test_later_files_change_earlier_ones(capsys):

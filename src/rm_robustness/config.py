@@ -54,7 +54,7 @@ def known_reward_model(config: Settings, name: str, where: str) -> None:
     """Refuse a reward model `backbone/objective` that cannot be trained or fetched here."""
     backbone, _, objective = name.partition("/")
     known_backbone(config, backbone, where)
-    if objective not in config["released"]:
+    if not any(artifact.startswith(f"reward_models/{name}/") for artifact in config["artifacts"]):
         known_objective(config, objective, where)
 
 

@@ -7,6 +7,7 @@ The rules decide what is run; this counts it for `plan`, and tests/test_plan.py 
 from itertools import product
 from typing import NamedTuple
 
+from .artifacts import backbone_of, released, rule
 from .config import (
     Settings,
     asks_elsewhere,
@@ -26,17 +27,16 @@ class Job(NamedTuple):
     seeds: int = 1
 
 
-Model = tuple[str, str, int]  # backbone, objective or released name, seed
+Model = tuple[str, str, int]  # backbone, objective or another's name, seed
 
 
 def jobs(config: Settings) -> list[Job]:
     """All jobs of the target `all`, in the order in which data flow."""
-    asked = reward_models(config)
     return [
-        *_data(config, asked),
+        *_data(config),
         *_labels(config),
-        *(Job("backbones", "backbone", name, "backbone") for name in backbones(config)),
-        *_trained(config, asked),
+        *_backbones(config),
+        *_trained(config),
         *_scored(config),
         *_policies(config),
         *_judged(config),
@@ -53,32 +53,71 @@ def reward_models(config: Settings) -> list[Model]:
     if bench:
         names = [*bench["objectives"], *(ranks["objectives"] if ranks else [])]
         found += product([bench["backbone"]], names, bench["seeds"])
-    for policy in policies(config).values():
-        for model in policy["reward_models"].values():
-            backbone, objective, seed = model.split("/")
-            found.append((backbone, objective, int(seed.removeprefix("seed-"))))
+    for name, policy in policies(config).items():
+        for seed, model in policy["reward_models"].items():
+            if f"policies/{name}/seed-{seed}" not in released(config):
+                backbone, objective, own = model.split("/")
+                found.append((backbone, objective, int(own.removeprefix("seed-"))))
     return list(dict.fromkeys(found))
 
 
+def folder(model: Model) -> str:
+    """Where a reward model is, under runs/PRESET."""
+    return "reward_models/{}/{}/seed-{}".format(*model)
+
+
 def backbones(config: Settings) -> list[str]:
-    """The backbones that a training starts from."""
-    asked = reward_models(config)
-    trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
-    tuned = [policy["policy"] for policy in policies(config).values()]
+    """The backbones that a training starts from, or that AlpacaEval asks as `sft`."""
+    fetched, judged = released(config), config["alpaca_eval"]
+    trained = [model[0] for model in reward_models(config) if folder(model) not in fetched]
+    tuned = [
+        policy["policy"]
+        for name, policy in policies(config).items()
+        if any(f"policies/{name}/seed-{seed}" not in fetched for seed in policy["reward_models"])
+    ]
+    tuned += [config["rloo"]["runs"][judged["run"]]["policy"]] if judged else []
     return list(dict.fromkeys([*trained, *tuned]))
 
 
-def _data(config: Settings, asked: list[Model]) -> list[Job]:
+def _needed(config: Settings) -> list[str]:
+    """The models that are there in the end, by their folders."""
+    asked = [folder(model) for model in reward_models(config)]
+    asked += [
+        f"policies/{name}/seed-{seed}"
+        for name, policy in policies(config).items()
+        for seed in policy["reward_models"]
+    ]
+    return [*(f"backbones/{name}" for name in backbones(config)), *asked]
+
+
+def _made(config: Settings, kind: str) -> list[str]:
+    """The models of a kind that are trained here."""
+    fetched = released(config)
+    return [name for name in _needed(config) if name.startswith(kind) and name not in fetched]
+
+
+def _fetched(config: Settings, kind: str) -> list[Job]:
+    """Models of a kind that are fetched: each is brought into the form of ours."""
+    return [
+        Job("released", rule(config, name), name, "released")
+        for name in _needed(config)
+        if name.startswith(kind) and name in released(config)
+    ]
+
+
+def _data(config: Settings) -> list[Job]:
     """Sources and models, fetched where Snakemake runs."""
-    sections, started = config["backbones"], backbones(config)
+    sections, splits = config["backbones"], released(config, "splits/")
+    started = [name.partition("/")[2] for name in _made(config, "backbones/")]
+    trained = [backbone_of(config, name) for name in _made(config, "reward_models/")]
     chats = dict.fromkeys(sections[name]["sft"] for name in started)
-    trained = [backbone for backbone, objective, _ in asked if objective not in config["released"]]
     pairs = dict.fromkeys(sections[name]["reward_models"]["preferences"] for name in trained)
     models = [name for name in started if sections[name]["init"]["kind"] != "config"]
-    models += dict.fromkeys(name for _, name, _ in asked if name in config["released"])
-    models += ["gold"] if config["gold"]["kind"] == "model" else []
-    models += generating(config) if not asks_elsewhere(config) else []
-    found = [("responses", config["responses"]["source"])]
+    models += [*splits, *(name for name in _needed(config) if name in released(config))]
+    judges = config["gold"]["kind"] == "model" and (config["rloo"] or not splits)
+    models += ["gold"] if judges else []
+    models += generating(config) if not splits and not asks_elsewhere(config) else []
+    found = [("responses", config["responses"]["source"])] if not splits else []
     found += [("chats", name) for name in chats if name]
     found += [("preferences", name) for name in pairs if name]
     found += [("rm_bench", config["rm_bench"]["source"])] if config["rm_bench"] else []
@@ -89,27 +128,33 @@ def _data(config: Settings, asked: list[Model]) -> list[Job]:
 
 def _labels(config: Settings) -> list[Job]:
     """Responses, their gold and the splits."""
+    found = [Job("splits", "splits", "", "")]
+    if released(config, "splits/"):
+        return found
     kind = "" if asks_elsewhere(config) else "generate"
-    return [
-        *(Job("responses", "generate", name, kind) for name in generating(config)),
-        Job("gold", "gold", "", "gold"),
-        Job("splits", "splits", "", ""),
-    ]
+    asked = [Job("responses", "generate", name, kind) for name in generating(config)]
+    return [*asked, Job("gold", "gold", "", "gold"), *found]
 
 
-def _trained(config: Settings, asked: list[Model]) -> list[Job]:
+def _backbones(config: Settings) -> list[Job]:
+    """Backbones: initialised and tuned, or fetched."""
+    names = [name.partition("/")[2] for name in _made(config, "backbones/")]
+    made = [Job("backbones", "backbone", name, "backbone") for name in names]
+    return [*made, *_fetched(config, "backbones/")]
+
+
+def _trained(config: Settings) -> list[Job]:
     """A training for every backbone, objective and batch of seeds of which one is asked for."""
-    batches = reward_model_batches(config)
+    batches, fetched = reward_model_batches(config), released(config)
     found: dict[tuple[str, str, int], Job] = {}
-    for backbone, objective, seed in asked:
-        if objective in config["released"]:
-            found[backbone, objective, seed] = Job("released", objective, backbone, "released")
-            continue
-        batch = next(batch for batch in batches if seed in batch)
-        found[backbone, objective, batch[0]] = Job(
-            "reward models", f"reward_models_{batch[0]}", backbone, "reward_model", len(batch)
-        )
-    return sorted(found.values(), key=lambda job: job.phase != "reward models")
+    for model in reward_models(config):
+        if folder(model) not in fetched:
+            backbone, objective, seed = model
+            batch = next(batch for batch in batches if seed in batch)
+            found[backbone, objective, batch[0]] = Job(
+                "reward models", f"reward_models_{batch[0]}", backbone, "reward_model", len(batch)
+            )
+    return [*found.values(), *_fetched(config, "reward_models/")]
 
 
 def _scored(config: Settings) -> list[Job]:
@@ -134,11 +179,9 @@ def _scored(config: Settings) -> list[Job]:
 def _policies(config: Settings) -> list[Job]:
     """RLOO and the gold of its looks."""
     rloo = config["rloo"]
-    found = [
-        Job("policies", "rloo", name, "rloo")
-        for name, policy in policies(config).items()
-        for _ in policy["reward_models"]
-    ]
+    names = [name.split("/")[1] for name in _made(config, "policies/")]
+    found = [Job("policies", "rloo", name, "rloo") for name in names]
+    found += _fetched(config, "policies/")
     return found + [
         Job("looks", "looks", name, "looks", len(rloo["seeds"])) for name in policies(config)
     ]

@@ -69,7 +69,8 @@ def _explain_unknown(error: Any, key: str) -> InputError:
         if name not in known and not any(p.search(str(name)) for p in patterns)
     )  # fmt: skip
     if patterns:
-        return InputError(key, f"the name '{unknown}'", "letters, digits, '_', '.' and '-' alone")
+        plain = "letters, digits, '_', '.' and '-' alone"
+        return InputError(key, f"the name '{unknown}'", error.schema.get("description", plain))
     kind = error.instance.get("kind")
     of = f"a key of kind '{kind}'" if isinstance(kind, str) else "a key of config/README.md"
     fix = nearest(str(unknown), known) if known else "this section is empty"
@@ -84,6 +85,8 @@ def _expected(error: Any) -> str:
         return " or ".join(_TYPES[name] for name in names)
     if error.validator == "pattern" and value == "^[0-9a-f]{40}$":
         return "a commit of 40 hex digits" + " or null" * ("null" in str(error.schema.get("type")))
+    if error.validator == "pattern" and value == "^[0-9a-f]{64}$":
+        return "a sha256 of 64 hex digits"
     words = {
         "minimum": f"{value} or more",
         "maximum": f"{value} or less",

@@ -13,6 +13,7 @@ from .errors import InputError
 from .footprint import parameters, shape_of
 from .jobs import Job, jobs
 from .needs import HEADROOM, Cluster, Needs, needs
+from .work import released_size, split_bytes
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 GPUS = {  # GB, and dense bfloat16 TFLOPS as the maker gives them
@@ -110,9 +111,11 @@ def _stored(config: Settings, job: Job) -> tuple[float, float]:
         case "backbone":
             size = parameters(shape_of(config, job.name))
             return 4 * size, size if backbones[job.name]["sft"] else 0
-        case "reward_model" | "released":
+        case "reward_model":
             size = parameters(shape_of(config, job.name), reward=True)
-            return 4 * size, size if job.kind == "reward_model" else 0
+            return 4 * size, size
+        case "released":
+            return 4 * released_size(config, job.name), 0
         case "rloo":
             run = job.name.partition("-")[0]
             size = parameters(shape_of(config, rloo["runs"][run]["policy"]))
@@ -128,14 +131,14 @@ def downloads(config: Settings) -> dict[str, dict[str, float]]:
         for job in wanted
         if job.phase == "downloads" and job.rule != "pretrained"
     }
-    backbone_of = {job.rule: job.name for job in wanted if job.kind == "released"}
     found = {}
     for name in (job.name for job in wanted if job.rule == "pretrained"):
         if name in config["sizes"]["models"]:
             found[name] = 2 * config["sizes"]["models"][name]
-        elif name in config["released"]:
-            shape = shape_of(config, backbone_of[name])
-            found[name] = 2e-9 * parameters(shape, reward=True)
+        elif name.startswith("splits/"):
+            data[name] = 1e-9 * split_bytes(config, name.removeprefix("splits/"))
+        elif name in config["artifacts"]:
+            found[name] = 2e-9 * released_size(config, name)
         else:
             width = 1 if config["backbones"][name]["init"]["kind"] == "wheel" else 2
             found[name] = width * 1e-9 * parameters(shape_of(config, name))

@@ -158,14 +158,29 @@ def train(options: argparse.Namespace) -> None:
 
 
 def adopt(options: argparse.Namespace) -> None:
-    """Take a reward model that others trained into the form that ours have."""
-    from .backbone import adopt
+    """Take a model that others trained into the form that ours have."""
     from .lease import alone
+    from .released import adopt
     from .training import publish
 
     with alone(options.work):
         publish(adopt(options.settings, options.pretrained, options.work), options.output)
         _forget(options.work)
+
+
+def adopt_splits(options: argparse.Namespace) -> None:
+    """Take splits that others built into the form that ours have."""
+    from .files import sha256, write_frame, write_json
+    from .sources.released import splits
+
+    manifest = options.output / "manifest.json"
+    files = [*(options.output / f"{p.parent.name}.parquet" for p in options.pretrained), manifest]
+    with recorded({}, files):
+        frames, facts = splits(options.pretrained)
+        for name, rows in frames.items():
+            write_frame(rows, options.output / f"{name}.parquet")
+        sums = {name: sha256(options.output / f"{name}.parquet") for name in frames}
+        write_json({**facts, "sha256": sums}, manifest)
 
 
 def rloo(options: argparse.Namespace) -> None:

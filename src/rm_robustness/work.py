@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .artifacts import backbone_of
 from .config import Settings, policies
 from .footprint import (
     Parts,
@@ -25,6 +26,7 @@ GENERATION = 8.0  # generating a token takes as long as so many tokens read by t
 FLOAT32 = 10.0  # the same for float32 without tensor cores: its peak is 1/15, but better used
 DECODING = 1e-3  # seconds a layer and token of transformers' own generation, whatever the batch
 GOLD_STATES = 60000  # numbers a token that a layer of an 8B model holds at its widest place
+TEXT = 4.0  # bytes of a token, as text
 TOKEN_BYTES = 40  # of one token in a Python list
 
 
@@ -51,7 +53,7 @@ def work_of(config: Settings, kind: str, name: str, gpu_memory: float) -> Work:
         case "scores" | "rm_bench_scores" | "ranks":
             return _scores(config, name, kind)
         case "released":
-            return _copy(5 * parameters(shape_of(config, name), reward=True))
+            return _copy(5 * released_size(config, name))
         case "rloo":
             return _rloo(config, gpu_memory, name)
         case "generate":
@@ -68,6 +70,12 @@ def work_of(config: Settings, kind: str, name: str, gpu_memory: float) -> Work:
 def _copy(load: float) -> Work:
     """A job that computes next to nothing, on a CPU."""
     return Work(0, 0.0, lambda _: {}, load)
+
+
+def released_size(config: Settings, name: str) -> float:
+    """Parameters of a model that is fetched, by its folder under runs/PRESET."""
+    shape = shape_of(config, backbone_of(config, name))
+    return parameters(shape, reward=name.startswith("reward_models/"))
 
 
 def _counts(batches: int) -> tuple[int, ...]:
@@ -98,6 +106,15 @@ def prompts_of(config: Settings) -> dict[str, int]:
     valid = min(splits["valid_prompts"] or everything, everything - train)
     cap = splits["evaluation_prompts"] or everything
     return {"train": train, "valid": min(valid, cap), "evaluated": min(train, cap)}
+
+
+def split_bytes(config: Settings, split: str) -> float:
+    """Bytes of the text of a split that is fetched."""
+    prompts, wanted = prompts_of(config), config["responses"]["responses_per_prompt"]
+    side = "valid" if split in ("prompt_disjoint", "mutual_disjoint") else "evaluated"
+    responses = 2 if split in ("train", "in_domain") else wanted
+    prompt, response = tokens_of(config, config["responses"]["source"])
+    return TEXT * prompts["train" if split == "train" else side] * (prompt + responses * response)
 
 
 def _backbone(config: Settings, name: str) -> Work:

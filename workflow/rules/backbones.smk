@@ -12,6 +12,8 @@ rule backbone:
         f"logs/{config['preset']}/backbones/{{backbone}}.log",
     benchmark:
         f"{RUN}/benchmarks/backbones/{{backbone}}.tsv"
+    wildcard_constraints:
+        backbone=made("backbones/"),
     conda:
         "../../environment.yml"
     resources:

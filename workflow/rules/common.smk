@@ -3,9 +3,11 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
+from rm_robustness import artifacts
 from rm_robustness import config as configuration
 from rm_robustness import history, jobs
 from rm_robustness.checks import check
@@ -84,9 +86,11 @@ def pairs_of(wildcards):
 
 
 def origin_of(model):
-    """Where a model that is downloaded comes from: the gold's, one that answers, any other."""
+    """Where what is downloaded comes from: an artifact, the gold, a model that answers, any."""
+    if model in config["artifacts"]:
+        return artifacts.origin(config, model)
     answering = config["responses"]["generate"] or {"models": {}}
-    others = {"gold": config["gold"], **answering["models"], **config["released"]}
+    others = {"gold": config["gold"], **answering["models"]}
     found = others.get(model, {})
     if "repo" in found:
         return {"kind": "hub", "repo": found["repo"], "revision": found["revision"]}
@@ -164,6 +168,12 @@ def bench_files(pattern, *objectives):
     )
 
 
+def made(kind, names="[^/]+"):
+    """What a wildcard after a kind's folder may be for it to be made here and not fetched."""
+    fetched = [name.removeprefix(kind) for name in artifacts.released(config, kind)]
+    return "".join(f"(?!{re.escape(name)}/)" for name in fetched) + f"(?:{names})"
+
+
 def code(*modules):
     """Modules whose edit changes a cheap result; a training is not redone for an edit of code."""
     return [f"src/rm_robustness/{module}.py" for module in modules]
@@ -184,7 +194,12 @@ REWARD_MODELS = [
 ]
 BACKBONES = jobs.backbones(config)
 SEED_BATCHES = configuration.reward_model_batches(config)
-TRAINED = "".join(f"(?!{name}/)" for name in config["released"]) + "[^/]+"
+# What is fetched: the models of each rule that adopts some, and whether the splits are.
+RELEASED = {}
+for name in artifacts.released(config):
+    if not name.startswith("splits/"):
+        RELEASED.setdefault(artifacts.rule(config, name), []).append(name)
+SPLITS_RELEASED = artifacts.released(config, "splits/")
 ANSWERS = (
     [
         f"{RUN}/alpaca_eval/outputs/sft/seed-0.parquet",
@@ -203,7 +218,6 @@ wildcard_constraints:
     backbone="[^/]+",
     objective="[^/]+",
     source="[^/]+",
-    model="[^/]+",
     policy="|".join(POLICIES) or "none",
     table=r"table\d|claims",
     figure=r"figure\d",

@@ -22,6 +22,8 @@ if RLOO:
             f"logs/{config['preset']}/policies/{{policy}}/seed-{{seed}}.log",
         benchmark:
             f"{RUN}/benchmarks/policies/{{policy}}/seed-{{seed}}.tsv"
+        wildcard_constraints:
+            policy=made("policies/", "|".join(POLICIES)),
         priority: 1
         conda:
             "../../environment.yml"

@@ -26,7 +26,7 @@ for batch in SEED_BATCHES:
         benchmark:
             f"{RUN}/benchmarks/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
         wildcard_constraints:
-            objective=TRAINED,
+            backbone=made("reward_models/"),
         # The longest jobs first, so that no core idles at the end.
         priority: 2
         conda:
@@ -42,29 +42,4 @@ for batch in SEED_BATCHES:
         shell:
             "rm-robustness train --settings {params.settings:q} --backbone {params.backbone}"
             " --train {input.train} --held-out {input.held_out} --seeds {params.seeds}"
-            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
-
-
-if config["released"]:
-
-    rule released:
-        input:
-            f"{RUN}/pretrained/{{released}}/manifest.json",
-        output:
-            f"{RUN}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}/model.safetensors",
-            f"{RUN}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}/record.json",
-        log:
-            f"logs/{config['preset']}/reward_models/{{backbone}}/{{released}}/seed-{{seed}}.log",
-        wildcard_constraints:
-            released="|".join(config["released"]),
-        conda:
-            "../../environment.yml"
-        resources:
-            **on_cluster("released", "backbone"),
-        params:
-            settings=lambda wildcards: settings(config["released"][wildcards.released]),
-            folder=subpath(output[0], parent=True),
-            work=f"{RUN}/work/reward_models/{{backbone}}/{{released}}",
-        shell:
-            "rm-robustness adopt --settings {params.settings:q} --pretrained {input}"
             " --work {params.work} --output {params.folder} 2>&1 | tee {log}"

@@ -103,6 +103,8 @@ rule pretrained:
         f"{RUN}/pretrained/{{model}}/manifest.record.json",
     log:
         f"logs/{config['preset']}/pretrained/{{model}}.log",
+    wildcard_constraints:
+        model=".+",
     conda:
         "../../environment.yml"
     params:
@@ -114,21 +116,8 @@ rule pretrained:
 
 
 RAW = [
-    rules.responses.output.frame,
-    *expand(
-        rules.chats.output.frame,
-        source=sorted({config["backbones"][b]["sft"] for b in BACKBONES} - {None}),
-    ),
-    *expand(
-        rules.preferences.output.frame,
-        source=sorted(
-            {
-                config["backbones"][model.split("/")[0]]["reward_models"]["preferences"]
-                for model in REWARD_MODELS
-            }
-            - {None}
-        ),
-    ),
-    *([rules.rm_bench.output.frame] if BENCH else []),
-    *(rules.instructions.output if JUDGED else []),
+    path
+    for job in jobs.jobs(config)
+    if job.phase == "downloads" and job.rule != "pretrained"
+    for path in expand(getattr(rules, job.rule).output, source=job.name)
 ]

@@ -64,20 +64,22 @@ rule gold:
         " --output {output.frame} 2>&1 | tee {log}"
 
 
-rule splits:
-    input:
-        rules.gold.output.frame,
-    output:
-        expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
-        manifest=f"{RUN}/splits/manifest.json",
-        record=f"{RUN}/splits/record.json",
-    log:
-        f"logs/{config['preset']}/splits.log",
-    conda:
-        "../../environment.yml"
-    params:
-        settings=settings(ASKED, config["splits"]),
-        folder=subpath(output.manifest, parent=True),
-    shell:
-        "rm-robustness splits --settings {params.settings:q} --gold {input}"
-        " --output {params.folder} 2>&1 | tee {log}"
+if not SPLITS_RELEASED:
+
+    rule splits:
+        input:
+            rules.gold.output.frame,
+        output:
+            expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
+            manifest=f"{RUN}/splits/manifest.json",
+            record=f"{RUN}/splits/record.json",
+        log:
+            f"logs/{config['preset']}/splits.log",
+        conda:
+            "../../environment.yml"
+        params:
+            settings=settings(ASKED, config["splits"]),
+            folder=subpath(output.manifest, parent=True),
+        shell:
+            "rm-robustness splits --settings {params.settings:q} --gold {input}"
+            " --output {params.folder} 2>&1 | tee {log}"

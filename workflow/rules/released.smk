@@ -1,0 +1,56 @@
+# What is fetched instead of made (section `artifacts`), in the form of ours: models, in one rule for
+# those that come with the same files of their training, and splits.
+
+for name, released in RELEASED.items():
+
+    rule:
+        name:
+            name
+        input:
+            f"{RUN}/pretrained/{{released}}/manifest.json",
+        output:
+            expand(
+                f"{RUN}/{{{{released}}}}/{{file}}",
+                file=[
+                    "model.safetensors",
+                    "record.json",
+                    *artifacts.looked_at(config, released[0]),
+                ],
+            ),
+        log:
+            f"logs/{config['preset']}/{{released}}.log",
+        wildcard_constraints:
+            released="|".join(map(re.escape, released)),
+        conda:
+            "../../environment.yml"
+        resources:
+            **on_cluster("released", "released"),
+        params:
+            settings=lambda wildcards: settings(
+                artifacts.adoption(config, wildcards.released)
+            ),
+            folder=subpath(output[0], parent=True),
+            work=f"{RUN}/work/{{released}}",
+        shell:
+            "rm-robustness adopt --settings {params.settings:q} --pretrained {input}"
+            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+
+
+if SPLITS_RELEASED:
+
+    rule splits:
+        input:
+            expand(f"{RUN}/pretrained/{{split}}/manifest.json", split=SPLITS_RELEASED),
+        output:
+            expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
+            manifest=f"{RUN}/splits/manifest.json",
+            record=f"{RUN}/splits/record.json",
+        log:
+            f"logs/{config['preset']}/splits.log",
+        conda:
+            "../../environment.yml"
+        params:
+            folder=subpath(output.manifest, parent=True),
+        shell:
+            "rm-robustness adopt_splits --pretrained {input} --output {params.folder}"
+            " 2>&1 | tee {log}"
