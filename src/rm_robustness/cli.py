@@ -243,6 +243,19 @@ def parser() -> argparse.ArgumentParser:
                      help="those that the run was started with")  # fmt: skip
     sub.add_argument("--output", type=Path, default=Path("ro-crate-metadata.json"))
 
+    sub = verb("trace", verbs.trace, "where does this number come from? the chain behind a file")
+    sub.add_argument("path", type=Path, help="a file under results/ or runs/")
+    sub.add_argument("--row", nargs="+", default=[], metavar="KEY=VALUE", help="rows of its csv")
+    sub.add_argument("--commands", action="store_true", help="also the command of each job")
+    sub.add_argument("--json", action="store_true", help="print everything, as JSON")
+    sub.add_argument("--configfile", type=Path, nargs="+", default=[],
+                     help="as Snakemake's; config/PRESET.yaml if not given")  # fmt: skip
+
+    sub = verb("verify", verbs.verify, "hash everything again and name what is wrong")
+    sub.add_argument("paths", type=Path, nargs="*", help="files or folders; all if none is given")
+    sub.add_argument("--configfile", type=Path, nargs="+", default=[],
+                     help="as Snakemake's; config/PRESET.yaml if not given")  # fmt: skip
+
     sub = verb("evaluate", verbs.evaluate, "how robust is my reward model? all scenarios, RM-Bench")
     sub.add_argument("model", metavar="MODEL", help="folder, or model of the Hugging Face hub")
     sub.add_argument("--preset", default="demo", help="whose data are used, runs/PRESET")

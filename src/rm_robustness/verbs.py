@@ -381,6 +381,20 @@ def crate(options: argparse.Namespace) -> None:
     crate.run(options)
 
 
+def trace(options: argparse.Namespace) -> None:
+    """Print where a file or a row of a table comes from."""
+    from . import trace
+
+    trace.run(options)
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Print whether every file is what its record and DVC say."""
+    from . import verify
+
+    verify.run(options)
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Print how robust somebody's reward model is, beside the reference rows."""
     from . import evaluate
