@@ -58,15 +58,18 @@ class Audit:
         """Judge some files and then some records, whose inputs may be among the files."""
         if not self.lock.stages:
             self._unproven("dvc.lock", "there is none: the records alone vouch for the files")
+        elif file_at("HEAD", "dvc.lock") != Path("dvc.lock").read_bytes():
+            self._differs("dvc.lock", "not the one that is committed")
         for out in self.lock.unlisted:
             self._unproven(out, "dvc.lock has but the sum of it here; `dvc pull` brings the rest")
         for path in files:
             self._file(path)
-        # results/ has copies of records that are judged in their own place.
-        own = [record for record in records if not self.chain.original(record)]
+        # A record that is wrong itself says nothing; one in results/ is judged in its own place.
+        wrong = {finding.path for finding in self.findings if finding.kind == "wrong"}
+        own = [r for r in records if r not in wrong and not self.chain.original(r)]
         for record in own:
             self._place(record)
-        wrong = {finding.path for finding in self.findings if finding.kind == "wrong"}
+        wrong |= {finding.path for finding in self.findings if finding.kind == "wrong"}
         for record in own:
             self._inputs(record, wrong)
             self._commit(record)
@@ -233,9 +236,9 @@ class Audit:
 
     def make(self, path: str) -> str:
         """The command that makes a file again, whatever Snakemake thinks of it."""
-        configs = self.configs.files(preset_of(path))
-        named = f"--configfile {shlex.join(map(str, configs))} " if configs else ""
-        return f"snakemake --force {named}-- {shlex.quote(self.chain.maker.get(path, path))}"
+        configs = shlex.join(map(str, self.configs.files(preset_of(path))))
+        target = shlex.quote(self.chain.maker.get(path, path))
+        return f"snakemake --force --configfile {configs or 'FILES_OF_ITS_PRESET'} -- {target}"
 
     @cached_property
     def twins(self) -> dict[str, str]:

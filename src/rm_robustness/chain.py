@@ -51,6 +51,10 @@ class Chain:
         """What a record's files were made from, and the sha256 that it had."""
         return {each["path"]: each["sha256"] for each in self.records[record]["inputs"].values()}
 
+    def began(self, path: str) -> str:
+        """When the job of a file or record began, in ISO 8601; "" where nothing says so."""
+        return str(self.records.get(self.maker.get(path, path), {}).get("started", ""))
+
     def original(self, path: str) -> str | None:
         """The file under runs/ that results/NAME is a copy of: of several presets, the same one.
 
@@ -69,13 +73,14 @@ class Chain:
         return None
 
     def behind(self, path: str, keep: Callable[[str, str], bool]) -> Iterator[str]:
-        """Yield the records that a file rests on, its own first, each once.
+        """Yield the records that a file or a record rests on, its own first, each once.
 
         `keep(record, input)` says whether an input of a record belongs to the question.
         """
         seen, waiting = set(), [path]
         while waiting:
-            record = self.maker.get(waiting.pop(0))
+            at = waiting.pop(0)
+            record = at if at in self.records else self.maker.get(at)
             if record and record not in seen:
                 seen.add(record)
                 yield record

@@ -1,7 +1,7 @@
 """The settings that a configuration gives the job of a record, to compare with those recorded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,27 @@ class Configs:
     """Where presets are configured: in the `named` files, or in config/PRESET.yaml."""
 
     named: list[Path]
+    known: dict[str | None, Settings | None] = field(default_factory=dict)
 
     def files(self, preset: str | None) -> list[Path]:
-        """The config files of a preset, for `--configfile`; none where nothing is known of it."""
-        found = self.named or [Path(f"config/{preset}.yaml")]
-        return found if all(path.is_file() for path in found) else []
+        """The config files of a preset, for `--configfile`; none where they are not known."""
+        return (self.named or [Path(f"config/{preset}.yaml")]) if self.of(preset) else []
 
     def of(self, preset: str | None) -> Settings | None:
         """A preset's configuration, later files over earlier ones; None where it is not here."""
+        if preset not in self.known:
+            self.known[preset] = self._read(preset)
+        return self.known[preset]
+
+    def _read(self, preset: str | None) -> Settings | None:
         from snakemake.utils import update_config  # type: ignore[import-untyped]
 
         config: Settings = {}
-        for path in self.files(preset):
-            update_config(config, read_mapping(path, "a config file"))
-        return config if preset and config.get("preset") == preset else None
+        for path in self.named or [Path(f"config/{preset}.yaml")]:
+            if path.is_file():
+                update_config(config, read_mapping(path, "a config file"))
+        # A file that only changes another is no configuration.
+        return config if config.get("preset") == preset and "grid" in config else None
 
 
 def differences(recorded: Settings, config: Settings, record: str) -> str | None:

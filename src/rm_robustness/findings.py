@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 TITLES = {
     "wrong": "WRONG",
-    "differs": "Differs from what is here now",
+    "differs": "Worth knowing",
     "unproven": "Cannot be proven",
 }
 
@@ -13,7 +13,8 @@ TITLES = {
 class Finding(NamedTuple):
     """One thing to know about a file.
 
-    `kind`: bytes or records are `wrong`, something `differs` from today, or is `unproven`.
+    `kind`: bytes or records are `wrong`, something `differs` from today or from what is usual, or
+    it is `unproven`.
     """
 
     kind: str

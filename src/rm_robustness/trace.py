@@ -16,7 +16,7 @@ from .config import Settings, nearest
 from .configured import Configs
 from .errors import InputError
 from .findings import TITLES, brief
-from .tree import Tree, rule
+from .tree import Tree, commands, rule
 
 BUDGET = 400e6  # bytes that are hashed, some seconds; `rm-robustness verify` hashes all
 Row = dict[str, str]
@@ -44,9 +44,11 @@ def run(options: argparse.Namespace) -> None:
     source = chain.original(start) or start
     question = _question(chain, source, options.row)
     records = list(chain.behind(source, question.keep))
-    files = dict.fromkeys([start, source])
+    files = dict.fromkeys([start, source, chain.maker.get(start, start)])
     for record in records:
-        files |= dict.fromkeys(chain.listed(record)) | {record: None}
+        inputs = [path for path in chain.inputs(record) if question.keep(record, path)]
+        files |= dict.fromkeys([*chain.listed(record), record])
+        files |= dict.fromkeys(path for path in inputs if path in chain.files)
     audit = Audit(chain, dvc_lock.read(), Sums(BUDGET), Configs(options.configfile))
     audit.run(files, records)
     tell = _as_json if options.json else _as_text
@@ -72,13 +74,14 @@ def _question(chain: Chain, path: str, pairs: list[str]) -> Question:
     if not table.is_file():
         raise InputError(path, "no csv beside it", "--row with a table, a figure or the claims")
     with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or [])
     wanted = dict(pair.partition("=")[::2] for pair in pairs)
     chosen = rows
     for key, value in wanted.items():
         known = list(dict.fromkeys(row.get(key, "") for row in chosen))
-        if key not in rows[0]:
-            raise InputError("--row", f"'{key}'", f"a column of {table}", nearest(key, [*rows[0]]))
+        if key not in columns:
+            raise InputError("--row", f"'{key}'", f"a column of {table}", nearest(key, columns))
         chosen = [row for row in chosen if row[key] == value]
         if not chosen:
             raise InputError("--row", f"{key}={value}", f"a row of {table}", nearest(value, known))
@@ -103,13 +106,15 @@ def _as_text(
     options: argparse.Namespace,
 ) -> str:  # fmt: skip
     marked = {finding.path for finding in audit.findings if finding.kind == "wrong"}
-    tree = Tree(chain, records, question.keep, marked, options.commands)
+    tree = Tree(chain, records, question.keep, marked)
     lines = [" ".join([start, *options.row]), ""]
     if question.rows:
         lines += [*map(number, question.rows), *_narrowed(chain, question), ""]
     if start != question.path:
         lines += [f"{start} is a copy of"]
     lines += [*tree.draw(question.path), ""]
+    if options.commands:
+        lines += ["Commands, from the raw data on:", *commands(chain, records), ""]
     if records:
         lines += [f"{len(records)} jobs, with, unless they say otherwise:", *tree.shared(), ""]
     if not any(finding.kind == "wrong" for finding in audit.findings):
@@ -120,7 +125,7 @@ def _as_text(
 def number(row: Row) -> str:
     """A row as a person reads it: what it is of, its value with interval and seeds, the paper's."""
     told = {key: cell for key, cell in row.items() if cell}
-    if "value" not in told or "ci_low" not in told:
+    if not {"metric", "value", "ci_low"} <= told.keys():
         return ", ".join(f"{key} {cell}" for key, cell in told.items())
     names = [told.get(key, "") for key in ("backbone", "run", "method", "metric", "n")]
     text = f"{' '.join(filter(None, names))}: {told['value']} {_interval(row, 'ci')}"

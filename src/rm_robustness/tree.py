@@ -36,7 +36,6 @@ class Tree:
     records: list[str]
     keep: Callable[[str, str], bool]
     marked: set[str]
-    commands: bool
     drawn: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -60,17 +59,20 @@ class Tree:
 
     def _files(self, paths: list[str], digests: dict[str, str], lead: str, rest: str) -> list[str]:
         """Some files of one kind of job, and below them that job."""
+        found = paths[0] if paths[0] in self.chain.records else self.chain.maker.get(paths[0])
         mark = " (!)" if self.marked & {*paths, *map(self.chain.maker.get, paths)} else ""
-        sums = " ".join(digests[path][:8] for path in paths if path in digests)
-        sums = sums if len(paths) <= 4 else f"{len(paths)} files"
-        found = _seedless(self.chain.maker.get(paths[0], ""))
+        line = f"{lead}{braces(paths)}  {' '.join(d[:8] for d in digests.values())}{mark}"
+        if len(line) > WIDTH and len(paths) > 1:
+            line = f"{lead}{braces(paths)}  {len(paths)} files{mark}"
         if not found:
-            where = "no record" if paths[0].startswith(FOLDERS) else "of the repository"
-            return [f"{lead}{braces(paths)}  {sums}{mark}, {where}"]
-        if found in self.drawn:
-            return [f"{lead}{braces(paths)}  {sums}{mark}, as above"]
-        self.drawn.add(found)
-        return [f"{lead}{braces(paths)}  {sums}{mark}", *self._job(self.alike[found], rest)]
+            return [
+                f"{line}, {'no record' if paths[0].startswith(FOLDERS) else 'of the repository'}"
+            ]
+        kind = _seedless(found)
+        if kind in self.drawn:
+            return [f"{line}, as above"]
+        self.drawn.add(kind)
+        return [line, *self._job(self.alike[kind], rest)]
 
     def _job(self, records: list[str], rest: str) -> list[str]:
         """A job, or jobs that differ only by their seed, and what they were made from."""
@@ -111,8 +113,6 @@ class Tree:
         for name, usual in self.common.items():
             for value in dict.fromkeys(self.facts[r].get(name, "?") for r in records):
                 lines += [f"{name} {value}"] if value != usual else []
-        if self.commands:
-            lines += [f"$ {_command(each)}" for each in found]
         return lines
 
 
@@ -173,6 +173,12 @@ def _settings(settings: Settings) -> str:
         inner = settings.get(part) or {}
         told += [(f"{part}.{name}", inner[name]) for name in TOLD if name in inner]
     return ", ".join(f"{name} {value}" for name, value in told)
+
+
+def commands(chain: Chain, records: list[str]) -> list[str]:
+    """The command of each job, from raw data on, to be pasted."""
+    found = sorted(reversed(records), key=chain.began)
+    return list(dict.fromkeys(_command(chain.records[record]) for record in found))
 
 
 def _command(record: Settings) -> str:

@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
         for file in sorted(lock.files.keys() - files)
         if _under(file, paths)
     ]
+    # What was made first is repaired first.
+    findings.sort(key=lambda finding: chain.began(finding.path))
     wrong = [finding for finding in findings if finding.kind == "wrong"]
     print("\n".join([*brief(findings, "differs", "unproven"), "", *full(findings)]).strip())
     total = f"{len(files)} files, {size / 1e6:.1f} MB"
