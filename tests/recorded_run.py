@@ -124,7 +124,7 @@ def track(root: Path) -> Path:
     sources = ["src/rm_robustness/scoring.py"]
     stages = {
         name: {
-            "cmd": "snakemake all",
+            "cmd": f"snakemake -- {name}",
             "deps": sources,
             "params": [{"config/demo.yaml": None}],
             "outs": [{f"runs/demo/{out}": {"persist": True}} for out in outs],

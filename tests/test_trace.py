@@ -13,6 +13,7 @@ from recorded_run import make_run
 from test_verify import RECORD, SPLIT, TABLE, WEIGHTS, edit, edit_with_its_record, flip
 
 from rm_robustness import chain, cli, commits, record
+from rm_robustness.history import METADATA
 from rm_robustness.tree import braces
 
 
@@ -163,10 +164,9 @@ def test_paths_that_differ_in_parts_are_written_as_one():
 def test_notes_on_long_paths_are_found_where_snakemake_puts_them(run):
     path = f"runs/demo/{'x' * 150}/{'y' * 150}.parquet"
     coded = urlsafe_b64encode(path.encode()).decode()
-    note = chain.METADATA / f"@{coded[:254]}" / coded[254:]
+    note = METADATA / f"@{coded[:254]}" / coded[254:]
     note.parent.mkdir()
     note.write_text('{"rule": "far", "shellcmd": null}')
-    found = chain.note_of(path)
-    assert found is not None
-    assert found.rule == "far"
-    assert path in chain.made_by_snakemake()
+    notes = chain.Notes()
+    assert notes.of(path)["rule"] == "far"
+    assert path in notes.outputs()

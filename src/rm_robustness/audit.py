@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from .chain import Chain, made_by_snakemake, note_of, preset_of
+from .chain import Chain, preset_of, rule
 from .commits import code_at, file_at, known
 from .configured import Configs, compared, differences
-from .dvc_lock import Lock
+from .dvc_lock import Lock, Stage
 from .findings import Finding
 from .record import code, versions
 
@@ -184,10 +184,9 @@ class Audit:
                 self._unproven(record, f"stage {stage.name} of dvc.lock lacks its settings")
             elif found:
                 text = f"other settings in stage {stage.name} of dvc.lock: {found}"
-                repair = f"snakemake all && dvc commit --force {stage.name}"
+                repair = f"dvc repro --force --single-item {stage.name} && dvc repro"
                 self._wrong(record, text, repair)
-        note = note_of(record)
-        found = compared(own, note.settings) if note else ""
+        found = compared(own, self.chain.notes.settings(record))
         if found:
             text = f"not the settings that Snakemake ran it with: {found}"
             self._wrong(record, text, self.repair(record))
@@ -222,7 +221,7 @@ class Audit:
                 if any(each["dirty"] for each in revisions):
                     self._unproven(path, f"{text}; some were made from a dirty tree")
                 else:
-                    repair = f"snakemake --forceall && dvc commit --force {stage.name}"
+                    repair = self._rerun(stage, own)
                     self._wrong(path, text, repair, f"md5 {sums.pop()}", f"md5 {md5}")
 
     def repair(self, path: str) -> str:
@@ -240,6 +239,12 @@ class Audit:
         target = shlex.quote(self.chain.maker.get(path, path))
         return f"snakemake --force --configfile {configs or 'FILES_OF_ITS_PRESET'} -- {target}"
 
+    def _rerun(self, stage: Stage, records: list[str]) -> str:
+        """The commands that run the jobs of a stage again, for sources that changed."""
+        rules = " ".join(sorted({rule(self.chain, record) for record in records}))
+        command = stage.command.replace(" -- ", f" --forcerun {rules} -- ")
+        return f"{command} && dvc repro --force --single-item {stage.name} && dvc repro"
+
     @cached_property
     def twins(self) -> dict[str, str]:
         """A file of each sha256 that a record has."""
@@ -249,7 +254,7 @@ class Audit:
     @cached_property
     def expected(self) -> set[str]:
         """All files that DVC or Snakemake knows."""
-        return made_by_snakemake() | set(self.lock.files)
+        return self.chain.notes.outputs() | set(self.lock.files)
 
     def _wrong(
         self, path: str, text: str, repair: str, expected: str = "", found: str = ""

@@ -79,7 +79,7 @@ def configured(config: Settings, record: str) -> Settings:
         case ["backbones", backbone, _]:
             return backbone_settings(config, backbone)
         case ["reward_models", backbone, objective, *_]:
-            released: Settings = config["released"]
+            released: Settings = config.get("released", {})
             if objective in released:
                 return dict(released[objective])
             return reward_model_settings(config, backbone, objective)
@@ -94,8 +94,8 @@ def configured(config: Settings, record: str) -> Settings:
         case ["ranks", *_]:
             return {**config["scoring"], "rows": config["ranks"]["rows"]}
         case ["results", _]:
-            shown = config["grid"] | config["statistics"]
-            shown |= {key: config[key] for key in ("rm_bench", "ranks", "rloo", "alpaca_eval")}
-            shown["bsr"] = config["reward_models"]["objectives"]["bt-bsr"]
+            shown = {**config["grid"], **config["statistics"]}
+            for section in ("rm_bench", "ranks", "rloo", "alpaca_eval", "note"):
+                shown[section] = config[section]
             return {key: value for key, value in shown.items() if key != "backbones"}
     return {}

@@ -14,6 +14,7 @@ class Stage(NamedTuple):
     """A stage of dvc.lock: its outs, the settings and the sources that it was recorded with."""
 
     name: str
+    command: str  # the first, where there are several
     outs: list[str]
     params: Settings
     deps: dict[str, str]  # path and md5 of single files
@@ -62,7 +63,8 @@ def read() -> Lock:
         deps = {each["path"]: each["md5"] for each in found.get("deps", [])}
         single = {file: md5 for file, md5 in deps.items() if not md5.endswith(".dir")}
         outs = {each["path"]: each["md5"] for each in found.get("outs", [])}
-        lock.stages.append(Stage(name, list(outs), merged, single))
+        command = found["cmd"] if isinstance(found["cmd"], str) else found["cmd"][0]
+        lock.stages.append(Stage(name, command, list(outs), merged, single))
         for out, md5 in outs.items():
             _list(lock, out, md5)
     return lock

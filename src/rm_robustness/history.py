@@ -29,7 +29,7 @@ def pack(run: Path) -> Path:
     for path in sorted(METADATA.rglob("*")):
         if path.is_file() and not path.is_symlink():
             name = path.relative_to(METADATA)
-            output = Path(_output(name))
+            output = Path(output_of(name))
             if output.is_file() and (run in output.parents or output.parts[0] == "results"):
                 found[str(name)] = {"sha256": sha256(output), "text": path.read_text()}
     with whole(kept(run)) as draft:
@@ -49,7 +49,7 @@ def unpack(run: Path) -> None:
     # Snakemake takes metadata without this folder for those of an older version.
     METADATA.with_name("incomplete").mkdir(parents=True, exist_ok=True)
     for name, entry in json.loads(gzip.decompress(kept(run).read_bytes())).items():
-        output, known = Path(_output(Path(name))), METADATA / name
+        output, known = Path(output_of(Path(name))), METADATA / name
         if known.is_file() and not (output.is_file() and _age(output) > _age(known)):
             continue
         if not output.is_file() or sha256(output) == entry["sha256"]:
@@ -61,6 +61,6 @@ def _age(path: Path) -> float:
     return path.lstat().st_mtime
 
 
-def _output(name: Path) -> str:
+def output_of(name: Path) -> str:
     """The output that a metadata file is about: its name is the path in base64, cut where long."""
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in name.parts)).decode()

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from . import chain as chains
 from . import dvc_lock
 from .audit import Audit, Sums
-from .chain import Chain
+from .chain import Chain, rule
 from .config import Settings, nearest
 from .configured import Configs
 from .errors import InputError
 from .findings import TITLES, brief
-from .tree import Tree, commands, rule
+from .tree import Tree, commands
 
 BUDGET = 400e6  # bytes that are hashed, some seconds; `rm-robustness verify` hashes all
 Row = dict[str, str]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from json import dumps
 from pathlib import PurePath
 
-from .chain import FOLDERS, Chain, note_of
+from .chain import FOLDERS, Chain, rule
 from .config import Settings
 
 WIDTH = 100
@@ -114,13 +114,6 @@ class Tree:
             for value in dict.fromkeys(self.facts[r].get(name, "?") for r in records):
                 lines += [f"{name} {value}"] if value != usual else []
         return lines
-
-
-def rule(chain: Chain, record: str) -> str:
-    """The rule of a job, or the verb of its command where Snakemake has no note of it here."""
-    noted = next(filter(None, map(note_of, [record, *chain.listed(record)])), None)
-    words = shlex.split(chain.records[record].get("command", ""))
-    return noted.rule if noted else (words[1] if words else "an unknown rule")
 
 
 def braces(paths: Iterable[str]) -> str:
