@@ -158,6 +158,7 @@ def test_paths_that_differ_in_parts_are_written_as_one():
         "a/seed-{0,1}/{x,y}.p"
     )
     assert braces([f"a/seed-{n}/x" for n in (2, 0, 1)]) == "a/seed-{0..2}/x"
+    assert braces(["a/seed-0.record.json", "a/seed-1.record.json"]) == "a/seed-{0,1}.record.json"
     assert braces(["a/x", "b/y"]) == "a/x, b/y"
 
 

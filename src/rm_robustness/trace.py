@@ -109,14 +109,14 @@ def _as_text(
     tree = Tree(chain, records, question.keep, marked)
     lines = [" ".join([start, *options.row]), ""]
     if question.rows:
-        lines += [*map(number, question.rows), *_narrowed(chain, question), ""]
+        lines += [*map(number, question.rows), *_narrowed(chain, question, records), ""]
     if start != question.path:
         lines += [f"{start} is a copy of"]
     lines += [*tree.draw(question.path), ""]
     if options.commands:
         lines += ["Commands, from the raw data on:", *commands(chain, records), ""]
     if records:
-        lines += [f"{len(records)} jobs, with, unless they say otherwise:", *tree.shared(), ""]
+        lines += [f"Jobs: {len(records)}. Of each, unless it says otherwise:", *tree.shared(), ""]
     if not any(finding.kind == "wrong" for finding in audit.findings):
         lines += ["Nothing is wrong with these files and records."]
     return "\n".join([*lines, *brief(audit.findings, *TITLES)])
@@ -129,7 +129,8 @@ def number(row: Row) -> str:
         return ", ".join(f"{key} {cell}" for key, cell in told.items())
     names = [told.get(key, "") for key in ("backbone", "run", "method", "metric", "n")]
     text = f"{' '.join(filter(None, names))}: {told['value']} {_interval(row, 'ci')}"
-    text += f", 95% over {told.get('n_seeds')} seeds, {told.get('n_prompts', 'all')} prompts"
+    over = [f"{told[f'n_{name}']} {name}" for name in ("seeds", "prompts") if f"n_{name}" in told]
+    text += f", 95%{' over ' * bool(over)}{', '.join(over)}"
     if "difference" in told:
         text += f"; from the reference {_short(told['difference'])} {_interval(row, 'difference')}"
     paper = f"{told['paper']} ({told.get('paper_model')})" if "paper" in told else "no such number"
@@ -144,16 +145,15 @@ def _short(cell: str) -> str:
     return f"{float(cell):.4g}" if cell else "-"
 
 
-def _narrowed(chain: Chain, question: Question) -> list[str]:
+def _narrowed(chain: Chain, question: Question, records: list[str]) -> list[str]:
     """Say how far the chain is that of the rows alone."""
-    record = chain.maker.get(question.path, "")
-    inputs = chain.inputs(record) if record else {}
-    kept = [path for path in inputs if question.keep(record, path)]
+    inputs = [(r, path) for r in records if "/results/" in r for path in chain.inputs(r)]
+    kept = [path for record, path in inputs if question.keep(record, path)]
     seeds = sorted({int(seed) for path in kept for seed in re.findall(r"/seed-(\d+)", path)})
     lines = [f"seeds {', '.join(map(str, seeds))}"] if seeds else []
     if len(kept) == len(inputs):
         return [*lines, "The chain is that of the whole file: its inputs name no single row."]
-    lines += [f"Behind it are {len(kept)} of the file's {len(inputs)} inputs."]
+    lines += [f"Of {len(inputs)} inputs of the file, {len(kept)} are behind this."]
     if any(row.get("p_holm") for row in question.rows):
         lines += ["Holm's correction counts the comparisons of the other rows too."]
     return lines

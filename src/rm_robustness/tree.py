@@ -128,12 +128,13 @@ def braces(paths: Iterable[str]) -> str:
 def _brace(names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
-    seeds = sorted(int(name[5:]) for name in names if re.fullmatch(r"seed-\d+", name))
-    if len(seeds) == len(names):
-        run = seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 2
-        return (
-            f"seed-{{{seeds[0]}..{seeds[-1]}}}" if run else f"seed-{{{','.join(map(str, seeds))}}}"
-        )
+    seeds = sorted(int(found[1]) for name in names if (found := re.match(r"seed-(\d+)", name)))
+    ends = {re.sub(r"^seed-\d+", "", name) for name in names}
+    if len(seeds) == len(names) and len(ends) == 1:
+        several = ",".join(map(str, seeds))
+        if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+            several = f"{seeds[0]}..{seeds[-1]}"
+        return f"seed-{{{several}}}{ends.pop()}"
     suffixes = {PurePath(name).suffix for name in names}
     end = suffixes.pop() if len(suffixes) == 1 else ""
     return f"{{{','.join(name.removesuffix(end) for name in names)}}}{end}"
