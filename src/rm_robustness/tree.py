@@ -65,9 +65,8 @@ class Tree:
         if len(line) > WIDTH and len(paths) > 1:
             line = f"{lead}{braces(paths)}  {len(paths)} files{mark}"
         if not found:
-            return [
-                f"{line}, {'no record' if paths[0].startswith(FOLDERS) else 'of the repository'}"
-            ]
+            where = "no record" if paths[0].startswith(FOLDERS) else "of the repository"
+            return [f"{line}, {where}"]
         kind = _seedless(found)
         if kind in self.drawn:
             return [f"{line}, as above"]
@@ -100,14 +99,10 @@ class Tree:
         """What a reader asks about jobs: rule, time, seeds, settings, and what is not common."""
         found = [self.chain.records[record] for record in records]
         times = [each["wall_seconds"] for each in found]
-        parts = [
-            f"by {', '.join(sorted({rule(self.chain, record) for record in records}))}",
-            *sorted(
-                {each["started"][:16].replace("T", " ") for each in found if "started" in each}
-            )[:1],
-            f"{min(times):g} to {max(times):g} s each" if len(found) > 1 else f"{times[0]:g} s",
-        ]
-        lines = [", ".join(parts)]
+        rules = sorted({rule(self.chain, record) for record in records})
+        began = min(each.get("started", "")[:16].replace("T", " ") for each in found)
+        took = f"{min(times):g} to {max(times):g} s each" if len(found) > 1 else f"{times[0]:g} s"
+        lines = [", ".join(filter(None, [f"by {', '.join(rules)}", began, took]))]
         told = [_settings(each["settings"]) for each in found]
         lines += [t for t in dict.fromkeys(told) if t]
         for name, usual in self.common.items():
@@ -120,7 +115,7 @@ def braces(paths: Iterable[str]) -> str:
     """Write paths that differ in some of their parts as one: a/seed-{0..3}/{x,y}.parquet."""
     split = [path.split("/") for path in paths]
     columns = [list(dict.fromkeys(column)) for column in zip(*split, strict=False)]
-    if math.prod(map(len, columns)) != len(split):
+    if len(set(map(len, split))) > 1 or math.prod(map(len, columns)) != len(split):
         return ", ".join("/".join(parts) for parts in split)
     return "/".join(map(_brace, columns))
 
