@@ -1,6 +1,7 @@
 """What disagrees with the records of a run, and what nothing here proves."""
 
 import hashlib
+import itertools
 import math
 import os
 import shlex
@@ -135,7 +136,10 @@ class Audit:
         if "--output" not in words:
             return
         after = words[words.index("--output") + 1 :]
-        outputs = after[: next((n for n, w in enumerate(after) if w.startswith("--")), len(after))]
+        named = itertools.takewhile(lambda word: not word.startswith("--"), after)
+        outputs = [os.path.normpath(each) for each in named]
+        if any(map(os.path.isabs, outputs)):
+            return  # of another place, perhaps of another machine
         stems = {str(PurePath(each).with_suffix("")) for each in outputs}
         starts = tuple(f"{each}{end}" for each in {*outputs, *stems} for end in "/.")
         for file in self.chain.listed(record):
