@@ -6,7 +6,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: reproduce report env test test-quick test-faults lint lock clean
+.PHONY: reproduce report release env test test-quick test-faults lint lock clean
 
 reproduce: env
 	source $(BIN)/activate && snakemake all
@@ -14,6 +14,10 @@ reproduce: env
 # One page with every table, figure, verdict and run time.
 report: env
 	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
+
+# The demo, recorded with DVC and put into dvcstore/; refused where a record would not be true.
+release: env
+	source $(BIN)/activate && rm-robustness release --runs runs/demo
 
 env: $(ENV)/ready
 

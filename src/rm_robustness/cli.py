@@ -225,6 +225,9 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("history", verbs.history, "keep what Snakemake knows of a run, for `dvc pull`")
     path(sub, "--runs", "folder runs/PRESET")
 
+    sub = verb("release", verbs.release, "check a run, record it with DVC, push it to dvcstore/")
+    path(sub, "--runs", "folder runs/PRESET")
+
     sub = verb("run-times", verbs.run_times, "what each phase of a run took")
     path(sub, "--benchmarks", "folder of Snakemake's benchmark files")
     path(sub, "--output", "html page")

@@ -359,6 +359,13 @@ def history(options: argparse.Namespace) -> None:
     pack(options.runs)
 
 
+def release(options: argparse.Namespace) -> None:
+    """Record a finished run with DVC and push it."""
+    from . import release
+
+    release.run(options)
+
+
 def run_times(options: argparse.Namespace) -> None:
     """Write what each phase took, from Snakemake's benchmark files, as a page."""
     from .files import write_text

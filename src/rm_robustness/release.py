@@ -1,0 +1,103 @@
+"""Release a finished run: check it, record it with DVC, and put it into the repository's store."""
+
+import argparse
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+
+from . import verify
+from .errors import InputError
+from .history import pack
+from .record import records, revision
+
+STORE = Path("dvcstore")
+LIMIT = 32_000_000  # bytes: every clone of the repository carries them
+FIX = "git commit, or git stash, what differs"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make what is missing of a run, then record and push it: what the verb `release` does.
+
+    Raises InputError, and leaves dvc.lock as it was, when the tree is dirty, when a record or
+    dvc.lock says what is not so, when Snakemake has something left to do, when a job ran in a
+    dirty tree, or when the store would be larger than `LIMIT`.
+    """
+    if revision()["dirty"] is not False:
+        raise InputError("git status", "a dirty tree, or none", "that of a commit", FIX)
+    if Path("dvc.lock").is_file() and options.runs.is_dir():
+        _verify(options)  # a lock that was recorded without a run would be made true in silence
+    config = ["--configfile", f"config/{options.runs.name}.yaml", "--", "all"]
+    _run("snakemake", *config)
+    if "Nothing to be done" not in _run("snakemake", "--dry-run", *config, quiet=True):
+        raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
+    _refuse_dirty(options.runs)
+    pack(options.runs)
+    before = Path("dvc.lock").read_bytes() if Path("dvc.lock").is_file() else None
+    try:
+        _run("dvc", "commit", "--force")
+        _verify(options)
+        _run("dvc", "push", "--remote", "released")
+        size = prune(STORE, Path("dvc.lock"))
+        if size > LIMIT:
+            found, expected = f"{size / 1e6:.1f} MB", f"{LIMIT / 1e6:.0f} MB or less"
+            raise InputError(STORE, found, expected, "leave more out, in .dvcignore")
+    except BaseException:
+        if before is None:
+            Path("dvc.lock").unlink(missing_ok=True)
+        else:
+            Path("dvc.lock").write_bytes(before)
+        raise
+    print(
+        f"released: {STORE} holds {size / 1e6:.1f} MB; now: git add dvc.lock {STORE} && git commit"
+    )
+
+
+def prune(store: Path, lock: Path) -> int:
+    """Remove what dvc.lock does not name from a store; return the bytes that are left.
+
+    Raises InputError when the store lacks an object.
+    """
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
+    wanted = {out["md5"] for stage in stages for out in stage["outs"]}
+    for name in [name for name in wanted if name.endswith(".dir")]:
+        wanted |= {entry["md5"] for entry in json.loads(_object(store, name).read_text())}
+    for path in sorted(store.rglob("*")):
+        if path.is_file() and path.parent.name + path.name not in wanted:
+            path.unlink()
+    return sum(_object(store, name).stat().st_size for name in wanted)
+
+
+def _object(store: Path, name: str) -> Path:
+    path = store / "files" / "md5" / name[:2] / name[2:]
+    if not path.is_file():
+        raise InputError(path, "no such file", "an object that dvc.lock names", "dvc push")
+    return path
+
+
+def _refuse_dirty(runs: Path) -> None:
+    """What ran in a dirty tree has a commit that is not what ran."""
+    found = [path for path, made in records(runs).items() if made["git"]["dirty"] is not False]
+    if found:
+        fix = f"make them again: rm {found[0].parent}/* and the others, snakemake all"
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise InputError(f"{found[0]}{more}", "made in a dirty tree", "made at a commit", fix)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    config = Path(f"config/{options.runs.name}.yaml")
+    verify.run(Namespace(paths=[str(options.runs), "results"], configfile=[config]))
+
+
+def _run(*command: str, quiet: bool = False) -> str:
+    """Run a command in this folder and return what it printed; end as it does where it fails."""
+    print(f"$ {' '.join(command)}", flush=True)
+    taken = subprocess.PIPE if quiet else None
+    done = subprocess.run(command, stdout=taken, stderr=taken, text=True, check=False)
+    if done.returncode:
+        print((done.stdout or "") + (done.stderr or ""), file=sys.stderr)
+        sys.exit(done.returncode)
+    return (done.stdout or "") + (done.stderr or "")
