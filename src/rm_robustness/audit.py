@@ -15,6 +15,7 @@ from .commits import code_at, file_at, known
 from .configured import Configs, compared, differences
 from .dvc_lock import Lock, Stage
 from .findings import Finding
+from .history import kept
 from .record import code, versions
 
 
@@ -97,16 +98,18 @@ class Audit:
             twin = self.twins.get(sha256)
             text = f"not the bytes in {record}" + (f", but those of {twin}" if twin else "")
             return self._wrong(path, text, self.repair(path), expected, sha256)
-        kept = self.lock.files.get(path)
-        if kept and md5 != kept:
+        locked = self.lock.files.get(path)
+        if locked and md5 != locked:
             if original:
                 return self._differs(path, f"of {original}, which is not what dvc.lock has there")
             text = "not the bytes in dvc.lock"
             text += ", though those in its record: both were made or edited since" * bool(expected)
-            return self._wrong(path, text, self.repair(path), f"md5 {kept}", f"md5 {md5}")
+            return self._wrong(path, text, self.repair(path), f"md5 {locked}", f"md5 {md5}")
+        if Path(path) == kept(Path(path).parent):
+            return None  # Snakemake's history is a record of its own kind
         if not record and path not in self.chain.records:
             return self._without_record(path)
-        if self.lock.stages and not kept and not original:
+        if self.lock.stages and not locked and not original:
             self._unproven(path, "not in dvc.lock: its record alone vouches for it")
         return None
 
@@ -234,8 +237,8 @@ class Audit:
             return self.make(path)
         if self.lock.holds(path):
             return f"rm -f {shlex.quote(path)} && dvc checkout {shlex.quote(path)}"
-        kept = os.path.relpath(self.lock.object(self.lock.files[path]))
-        return f"rm -f {shlex.join([path, kept])} && dvc pull {shlex.quote(path)}"
+        cached = os.path.relpath(self.lock.object(self.lock.files[path]))
+        return f"rm -f {shlex.join([path, cached])} && dvc pull {shlex.quote(path)}"
 
     def make(self, path: str) -> str:
         """The command that makes a file again, whatever Snakemake thinks of it."""

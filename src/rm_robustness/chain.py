@@ -147,8 +147,7 @@ def _walk(folder: str) -> Iterator[str]:
             names[:] = [name for name in names if name not in PASSING]
         names.sort()
         for name in sorted(files):
-            # Neither drafts and Snakemake's time stamps, nor the history of all files.
-            if not name.startswith(".") and kept(Path(place)) != Path(place, name):
+            if not name.startswith("."):  # drafts, and Snakemake's time stamps
                 yield f"{place}/{name}"
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from json import dumps
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from .chain import FOLDERS, Chain, rule
 from .config import Settings
@@ -64,6 +64,8 @@ class Tree:
         line = f"{lead}{braces(paths)}  {' '.join(d[:8] for d in digests.values())}{mark}"
         if len(line) > WIDTH and len(paths) > 1:
             line = f"{lead}{braces(paths)}  {len(paths)} files{mark}"
+        if not all(Path(path).is_file() for path in paths):
+            line += ", not all here" if len(paths) > 1 else ", not here"
         if not found:
             where = "no record" if paths[0].startswith(FOLDERS) else "of the repository"
             return [f"{line}, {where}"]
