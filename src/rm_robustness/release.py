@@ -9,7 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from . import verify
+from . import chain as chains
+from . import dvc_lock, verify
+from .config import Settings, read_mapping
+from .configured import differences
 from .errors import InputError
 from .history import pack
 from .record import records, revision
@@ -28,9 +31,10 @@ def run(options: argparse.Namespace) -> None:
     """
     if revision()["dirty"] is not False:
         raise InputError("git status", "a dirty tree, or none", "that of a commit", FIX)
-    if Path("dvc.lock").is_file() and options.runs.is_dir():
-        _verify(options)  # a lock that was recorded without a run would be made true in silence
-    config = ["--configfile", f"config/{options.runs.name}.yaml", "--", "all"]
+    file = Path(f"config/{options.runs.name}.yaml")
+    if options.runs.is_dir():
+        _refuse_false_lock(read_mapping(file, "a config file"))
+    config = ["--configfile", str(file), "--", "all"]
     _run("snakemake", *config)
     if "Nothing to be done" not in _run("snakemake", "--dry-run", *config, quiet=True):
         raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
@@ -39,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     before = Path("dvc.lock").read_bytes() if Path("dvc.lock").is_file() else None
     try:
         _run("dvc", "commit", "--force")
-        _verify(options)
+        verify.run(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
         _run("dvc", "push", "--remote", "released")
         size = prune(STORE, Path("dvc.lock"))
         if size > LIMIT:
@@ -78,18 +82,30 @@ def _object(store: Path, name: str) -> Path:
     return path
 
 
+def _refuse_false_lock(config: Settings) -> None:
+    """A lock that has today's settings for what ran with others was recorded without a run.
+
+    The run that comes now would make it true, and nobody would know.
+    """
+    chain, lock = chains.read(), dvc_lock.read()
+    for path, made in chain.records.items():
+        stage = lock.stage(path)
+        others = differences(made["settings"], stage.params, path) if stage else ""
+        if stage and others and others == differences(made["settings"], config, path):
+            where = f"dvc.lock, stage {stage.name}"
+            fix = "bring back the dvc.lock of the last release"
+            raise InputError(where, f"settings without a run: {path} has {others}", "a run's", fix)
+
+
 def _refuse_dirty(runs: Path) -> None:
-    """What ran in a dirty tree has a commit that is not what ran."""
+    """What ran in a dirty tree, or outside of git, has no commit that says what ran."""
     found = [path for path, made in records(runs).items() if made["git"]["dirty"] is not False]
     if found:
         fix = f"make them again: rm {found[0].parent}/* and the others, snakemake all"
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise InputError(f"{found[0]}{more}", "made in a dirty tree", "made at a commit", fix)
-
-
-def _verify(options: argparse.Namespace) -> None:
-    config = Path(f"config/{options.runs.name}.yaml")
-    verify.run(Namespace(paths=[str(options.runs), "results"], configfile=[config]))
+        raise InputError(
+            f"{found[0]}{more}", "made in a dirty tree or none", "made at a commit", fix
+        )
 
 
 def _run(*command: str, quiet: bool = False) -> str:
