@@ -8,6 +8,9 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Snakemake's plugin asks Slurm as it is imported: one that is installed and not running takes nine
+# seconds to say so. Tests of Slurm name their own.
+os.environ.setdefault("SLURM_CONF", "/dev/null")
 
 # A shared machine stalls now and then; a slow example is no failure.
 settings.register_profile("steady", deadline=None)

@@ -39,11 +39,13 @@ CUT = {
 }
 
 
-def clone(folder: Path) -> Path:
-    """The files that git tracks or would track, as a fresh clone has them."""
+def clone(folder: Path, released: bool = False) -> Path:
+    """The files that git tracks or would track, as a fresh clone has them; `released` ones too."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
+        if name.startswith(("dvcstore/", "dvc.lock")) and not released:
+            continue
         if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)

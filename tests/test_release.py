@@ -29,7 +29,7 @@ def repository(folder: Path) -> Clone:
     """A clone of this repository as it stands, committed or not."""
     made = Clone(folder)
     folder.mkdir()
-    clone(folder)
+    clone(folder, released=True)
     (folder / "cut.yaml").unlink()
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         made.git(*words)
@@ -112,15 +112,35 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
     assert {name: (copy / name).read_bytes() for name in kept} == kept
 
 
-def test_an_edit_of_a_learning_rate_plans_exactly_what_it_touches(copy):
+@pytest.mark.parametrize(
+    ("before", "after", "touched"),
+    [
+        (
+            "reward_models: {learning_rate: 1.0e-3",
+            "reward_models: {learning_rate: 2.0e-3",
+            {
+                "reward_models_0": 12, "score": 40, "rm_bench_scores": 16, "ranks": 8, "rloo": 12,
+                "looks": 4, "answers": 6, "judge": 1, "table1": 1, "table2": 1, "table3": 1,
+                "table5": 1, "figure1": 1, "figure2": 1, "figure3": 1, "figure4": 1, "figure5": 1,
+                "figure6": 1, "claims": 1, "metrics": 1, "publish_table": 5, "publish_figure": 6,
+            },
+        ),
+        (
+            "bt-hinge: {margin: 1.0}",
+            "bt-hinge: {margin: 2.0}",
+            {
+                "reward_models_0": 2, "score": 8, "table5": 1, "figure4": 1, "claims": 1,
+                "metrics": 1, "publish_table": 2, "publish_figure": 1,
+            },
+        ),
+        ("preset: demo\n", "preset: demo  # a comment\n", {}),
+    ],
+)  # fmt: skip
+def test_an_edit_plans_exactly_what_it_touches(copy, before, after, touched):
     config = copy / "config/demo.yaml"
-    text = config.read_text()
-    run = text[text.index("    standard:") : text.index("    large:")]
-    config.write_text(text.replace(run, run.replace("5.0e-4", "4.0e-4")))
-    assert planned(copy) == {
-        "rloo": 6, "looks": 2, "figure5": 1, "table4": 1, "claims": 1,
-        "publish_figure": 1, "publish_table": 2,
-    }  # fmt: skip
+    assert config.read_text().count(before) == 1
+    config.write_text(config.read_text().replace(before, after))
+    assert planned(copy) == touched
 
 
 def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(copy):
@@ -136,7 +156,7 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
     assert verified.returncode == 1
     assert f"{MODEL}/model.safetensors" in verified.stdout
     traced = rm_robustness(copy, "trace", "results/table2.csv")
-    assert f"{MODEL}/model.safetensors" in traced.stdout.split("wrong", 1)[1]
+    assert f"{MODEL}/model.safetensors" in traced.stdout.split("WRONG:", 1)[1]
 
 
 def test_what_was_pulled_is_verified_and_traced(pulled):

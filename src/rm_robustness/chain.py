@@ -16,7 +16,7 @@ from pathlib import Path
 from .config import Settings
 from .errors import InputError
 from .files import read_json
-from .history import METADATA, kept, output_of
+from .history import METADATA, kept, output_of, unpack
 
 KEYS = {"code", "files", "git", "hardware", "inputs", "packages", "settings", "wall_seconds"}
 FOLDERS = ("runs/", "results/")
@@ -121,7 +121,9 @@ class Chain:
 
 
 def read() -> Chain:
-    """Read the files and records of the working directory; neither hashes nor judges anything."""
+    """Read the files and records of the working directory; judges nothing."""
+    for run in Path("runs").glob("*"):
+        unpack(run)  # of a file that DVC has brought since, Snakemake knows what was before
     chain = Chain([file for folder in FOLDERS for file in _walk(folder.rstrip("/"))])
     for file in chain.files:
         if not file.endswith(("/record.json", ".record.json")):

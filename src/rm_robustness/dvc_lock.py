@@ -56,7 +56,8 @@ def read() -> Lock:
         return Lock([], {}, [], Path())
     from dvc.repo import Repo
 
-    lock = Lock([], {}, [], Path(Repo(".").cache.local.path))
+    repository = Repo(".", config={"core": {"no_scm": True}})  # what git says is not asked
+    lock = Lock([], {}, [], Path(repository.cache.local.path))
     for name, found in read_mapping(path, "what DVC wrote")["stages"].items():
         params = [values for file, values in found.get("params", {}).items()]
         merged = {key: value for values in params for key, value in values.items()}
