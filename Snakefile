@@ -51,7 +51,8 @@ rule figures:
         expand("results/{artifact}", artifact=FIGURES),
 
 
-# The phases, one after another; `splits` is a rule of its own.
+# The phases, one after another; `splits` is a rule of its own. A model's record stands for it: of
+# some seeds a release has no weights.
 
 
 rule sources:
@@ -61,12 +62,12 @@ rule sources:
 
 rule backbones:
     input:
-        expand(f"{RUN}/backbones/{{backbone}}/model.safetensors", backbone=BACKBONES),
+        expand(f"{RUN}/backbones/{{backbone}}/record.json", backbone=BACKBONES),
 
 
 rule reward_models:
     input:
-        expand(f"{RUN}/reward_models/{{model}}/model.safetensors", model=REWARD_MODELS),
+        expand(f"{RUN}/reward_models/{{model}}/record.json", model=REWARD_MODELS),
 
 
 rule scores:

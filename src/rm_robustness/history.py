@@ -40,20 +40,24 @@ def pack(run: Path) -> Path:
 def unpack(run: Path) -> None:
     """Tell Snakemake of files that came with their history; do nothing where none is kept.
 
-    A file that is younger than what Snakemake knows of it did not come from Snakemake: if its
-    bytes are those of the history, that is what Snakemake is told. Anything else is left alone.
-    Of files that are absent (a remote need not hold all) it is told how they were made.
+    What it knows already is younger than the file and the history. If not, one of them was brought
+    since, and where the file has the bytes of the history, that is what Snakemake is told. Of
+    files that are absent (a remote need not hold all) it is told how they were made.
     """
     if not kept(run).is_file():
         return
     # Snakemake takes metadata without this folder for those of an older version.
     METADATA.with_name("incomplete").mkdir(parents=True, exist_ok=True)
+    brought = _age(kept(run))
     for name, entry in json.loads(gzip.decompress(kept(run).read_bytes())).items():
         output, known = Path(output_of(Path(name))), METADATA / name
-        if known.is_file() and not (output.is_file() and _age(output) > _age(known)):
+        here = output.is_file()
+        if known.is_file() and _age(known) >= max(brought, _age(output) if here else 0.0):
             continue
-        if not output.is_file() or sha256(output) == entry["sha256"]:
+        if not here or sha256(output) == entry["sha256"]:
             write_text(entry["text"], known)
+        elif known.is_file():
+            known.touch()  # looked at: not again before something else is brought
 
 
 def _age(path: Path) -> float:
