@@ -14,7 +14,7 @@ from cut_demo import clone, snakemake
 from released import Clone
 
 from rm_robustness.record import records
-from rm_robustness.release import LIMIT, prune
+from rm_robustness.release import LIMIT, named
 
 MODEL = "runs/demo/reward_models/llama/bt/seed-0"
 pytestmark = [
@@ -74,11 +74,10 @@ def rm_robustness(folder: Path, *words: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-def test_the_release_is_small_and_has_nothing_but_what_is_named(tmp_path):
-    store = Path(shutil.copytree(ROOT / "dvcstore", tmp_path / "dvcstore"))
-    files = sorted(path for path in store.rglob("*") if path.is_file())
-    assert prune(store, ROOT / "dvc.lock") <= LIMIT
-    assert sorted(path for path in store.rglob("*") if path.is_file()) == files
+def test_the_release_is_small_and_has_nothing_but_what_is_named():
+    files = {path for path in (ROOT / "dvcstore").rglob("*") if path.is_file()}
+    assert files == named(ROOT / "dvcstore", ROOT / "dvc.lock")
+    assert sum(path.stat().st_size for path in files) <= 32_000_000 == LIMIT
 
 
 def test_after_a_pull_nothing_is_to_be_done(pulled):

@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
         _run("dvc", "commit", "--force")
         verify.run(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
         _run("dvc", "push", "--remote", "released")
-        size = prune(STORE, Path("dvc.lock"))
+        objects = named(STORE, Path("dvc.lock"))
+        size = sum(path.stat().st_size for path in objects)
         if size > LIMIT:
             found, expected = f"{size / 1e6:.1f} MB", f"{LIMIT / 1e6:.0f} MB or less"
             raise InputError(STORE, found, expected, "leave more out, in .dvcignore")
@@ -55,24 +56,20 @@ def run(options: argparse.Namespace) -> None:
         else:
             Path("dvc.lock").write_bytes(before)
         raise
+    for path in [path for path in STORE.rglob("*") if path.is_file() and path not in objects]:
+        path.unlink()  # of an earlier release
     print(
         f"released: {STORE} holds {size / 1e6:.1f} MB; now: git add dvc.lock {STORE} && git commit"
     )
 
 
-def prune(store: Path, lock: Path) -> int:
-    """Remove what dvc.lock does not name from a store; return the bytes that are left.
-
-    Raises InputError when the store lacks an object.
-    """
+def named(store: Path, lock: Path) -> set[Path]:
+    """The objects of a store that dvc.lock names; raises InputError when the store lacks one."""
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
-    wanted = {out["md5"] for stage in stages for out in stage["outs"]}
-    for name in [name for name in wanted if name.endswith(".dir")]:
-        wanted |= {entry["md5"] for entry in json.loads(_object(store, name).read_text())}
-    for path in sorted(store.rglob("*")):
-        if path.is_file() and path.parent.name + path.name not in wanted:
-            path.unlink()
-    return sum(_object(store, name).stat().st_size for name in wanted)
+    objects = {_object(store, out["md5"]) for stage in stages for out in stage["outs"]}
+    for path in [path for path in objects if path.suffix == ".dir"]:
+        objects |= {_object(store, entry["md5"]) for entry in json.loads(path.read_text())}
+    return objects
 
 
 def _object(store: Path, name: str) -> Path:
