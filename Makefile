@@ -31,11 +31,14 @@ $(ENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+# Two workers: more of the time is waiting than work, and each may start a Snakemake of two cores.
+TEST := python -m pytest --numprocesses 2 --dist worksteal
+
 test: env
-	source $(BIN)/activate && python -m pytest -m "not faults"
+	source $(BIN)/activate && $(TEST) -m "not faults"
 
 test-quick: env
-	source $(BIN)/activate && python -m pytest -m "not slow"
+	source $(BIN)/activate && $(TEST) -m "not slow"
 
 # A Slurm that fails in every way; it is installed (apt, as root) where it is absent.
 test-faults: env

@@ -1,9 +1,11 @@
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -122,15 +124,20 @@ def training_settings(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: Any) -> Path:
-    """A clone in which the cut demo ran to its end on two cores."""
-    from cut_demo import clone, snakemake
+    """A clone in which the cut demo ran to its end on two cores; each pytest worker has a copy."""
+    from cut_demo import DEMO, clone, snakemake
 
-    folder = clone(tmp_path_factory.mktemp("finished"))
-    answer = snakemake(
-        folder, "--cores", "2", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all"
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return Path(folder)
+    root = tmp_path_factory.getbasetemp()
+    run = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cut-demo"
+    with FileLock(f"{run}.lock"):
+        if not run.is_dir():
+            folder = clone(tmp_path_factory.mktemp("cut-demo"))
+            answer = snakemake(folder, "--cores", "2", *DEMO, "--", "all")
+            assert answer.returncode == 0, answer.stderr[-3000:]
+            folder.rename(run)
+    copy = tmp_path_factory.mktemp("finished") / "run"
+    subprocess.run(["cp", "-a", run, copy], check=True)  # hard links stay hard links
+    return Path(copy)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from conftest import ROOT
 
+DEMO = ("--configfile", "config/demo.yaml", "cut.yaml")
 CUT = {
     "preset": "cut",
     "grid": {"objectives": ["bt", "bt-bsr"], "seeds": [0, 1]},

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import CHAT
-from cut_demo import clone, snakemake
+from cut_demo import DEMO, clone, snakemake
 from hub import COMMIT, environment, serve
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -187,10 +187,7 @@ def test_published_splits_and_a_model_become_scores_and_nothing_is_trained(
         for key, value in environment(hub, tmp_path).items():
             monkeypatch.setenv(key, value)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        answer = snakemake(
-            folder, "--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml",
-            "released.yaml", "--", target,
-        )  # fmt: skip
+        answer = snakemake(folder, "--cores", "1", *DEMO, "released.yaml", "--", target)
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert not (run / "raw").exists() and not (run / "backbones").exists()
     scores = pd.read_parquet(folder / target)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cut_demo import DEMO
 from recorded_run import UNRELEASED, make_run, shell, track
 
 from rm_robustness import cli, dvc_lock
@@ -221,10 +222,9 @@ def test_a_finished_run_is_traced_and_repaired_through_snakemake(finished, tmp_p
     """Real records and real jobs: what each printed command makes is what was there."""
     monkeypatch.chdir(shutil.copytree(finished, tmp_path / "run", symlinks=True))
     program = [sys.executable, "-m", "rm_robustness"]
-    configs = ["--configfile", "config/demo.yaml", "cut.yaml"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        words = [*program, *arguments, *configs]
+        words = [*program, *arguments, *DEMO]
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
     good = run("verify")

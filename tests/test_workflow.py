@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, training_settings
-from cut_demo import clone, command, csvs, snakemake
+from cut_demo import DEMO, clone, command, csvs, snakemake
 
 SCENARIOS = ("in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 
@@ -87,7 +87,7 @@ def test_scores_have_a_row_a_response_and_the_contract_s_columns(finished):
 
 @pytest.mark.slow
 def test_nothing_is_left_to_do_and_what_is_left_of_work_takes_no_space(finished):
-    answer = snakemake(finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "--", "all")
+    answer = snakemake(finished, "-n", *DEMO, "--", "all")
     assert "Nothing to be done" in answer.stderr + answer.stdout
     files = [path for path in (finished / "runs/cut/work").rglob("*") if path.is_file()]
     assert {path.parent.name for path in files if path.name != "identity.json"} == {"final"}
@@ -103,10 +103,7 @@ def test_nothing_is_left_to_do_and_what_is_left_of_work_takes_no_space(finished)
             ["reward_models/qwen2", "scores/qwen2", "results"],
             "work/reward_models/qwen2/*/seed-1/checkpoint-*/complete",
         ),
-        (
-            ["policies", "looks", "alpaca_eval", "results"],
-            "work/policies/*/seed-0/checkpoint-*/complete",
-        ),
+        (["policies/large-bt", "results"], "work/policies/*/seed-0/checkpoint-*/complete"),
         (["alpaca_eval/annotations.parquet", "results"], "work/alpaca_eval/answers.jsonl"),
     ],
 )
@@ -120,7 +117,7 @@ def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, se
     shutil.rmtree(folder / "results")
     for path in [folder / "runs/cut" / name for name in (*lost, "work")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    arguments = ["--cores", "1", "--configfile", "config/demo.yaml", "cut.yaml"]
+    arguments = ["--cores", "1", *DEMO]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
         command(*arguments, "--", "all"), cwd=folder, env=os.environ | {"PATH": path},
@@ -145,10 +142,7 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
 
     def planned(changes):
         (finished / "edit.yaml").write_text(yaml.safe_dump({"reward_models": changes}))
-        answer = snakemake(
-            finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "edit.yaml",
-            "--", "all",
-        )  # fmt: skip
+        answer = snakemake(finished, "-n", *DEMO, "edit.yaml", "--", "all")
         assert answer.returncode == 0, answer.stderr
         lines = (answer.stdout + answer.stderr).splitlines()
         return {p[0]: int(p[1]) for p in map(str.split, lines) if len(p) == 2 and p[1].isdigit()}
@@ -165,10 +159,7 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
 @pytest.mark.slow
 def test_another_preset_does_not_take_this_one_s_results_for_its_own(finished):
     (finished / "other.yaml").write_text(yaml.safe_dump({"preset": "other"}))
-    answer = snakemake(
-        finished, "-n", "--configfile", "config/demo.yaml", "cut.yaml", "other.yaml", "--",
-        "results/table5.csv",
-    )  # fmt: skip
+    answer = snakemake(finished, "-n", *DEMO, "other.yaml", "--", "results/table5.csv")
     assert "runs/other/results/table5.csv" in answer.stdout + answer.stderr
 
 

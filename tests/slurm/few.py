@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cut_demo import command
+from cut_demo import DEMO, command
 
 from .cluster import Cluster
 
@@ -24,7 +24,7 @@ FEW = {
     "rloo": None,
     "alpaca_eval": None,
 }
-CONFIG = ("--configfile", "config/demo.yaml", "cut.yaml", "few.yaml")
+CONFIG = (*DEMO, "few.yaml")
 # Looks come 4, 18 and 42 seconds after a job began: an attempt here takes some 14.
 IMPATIENT = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "10")
 TARGET = "results/table5.csv"

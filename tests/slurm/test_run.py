@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cut_demo import clone, command, csvs, snakemake
+from cut_demo import DEMO, clone, command, csvs, snakemake
 
 from .cluster import Cluster
 from .few import CONFIG, FEW, IMPATIENT, MODEL, RULE, TARGET, Run, prepare
 
 pytestmark = pytest.mark.slow
-DEMO = ("--configfile", "config/demo.yaml", "cut.yaml")
 
 
 def test_the_demo_on_the_cluster_gives_the_tables_of_a_local_run(finished, cluster, tmp_path):
