@@ -12,23 +12,35 @@ from .cluster import Cluster
 from .few import CONFIG, FEW, IMPATIENT, MODEL, RULE, TARGET, Run, prepare
 
 pytestmark = pytest.mark.slow
+# Of each rule a few jobs: there each of them starts Snakemake twice more.
+RUNS = {name: {"reward_model_seeds": [0]} for name in ("standard", "large")}
+ONE_SEED = {
+    "grid": {"backbones": ["llama"], "seeds": [0]},
+    "rm_bench": {"objectives": ["bt", "bt-bsr"], "seeds": [0]},
+    "rloo": {"runs": RUNS, "seeds": [0]},
+    "alpaca_eval": {"seeds": [0]},
+}
+ONE = (*DEMO, "one_seed.yaml")
 
 
 def test_the_demo_on_the_cluster_gives_the_tables_of_a_local_run(finished, cluster, tmp_path):
     """And to either of them there is nothing to do in the folder of the other."""
-    run = Run(clone(tmp_path), cluster)
-    words = command("--profile", "slurm", *DEMO, *IMPATIENT, "--", "all")
+    run = Run(clone(tmp_path / "cluster"), cluster)
+    local = shutil.copytree(finished, tmp_path / "local", symlinks=True)
+    for folder in (run.folder, local):
+        (folder / "one_seed.yaml").write_text(yaml.safe_dump(ONE_SEED))
+    answer = snakemake(local, "--cores", "2", *ONE, "--", "all")
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    words = command("--profile", "slurm", *ONE, *IMPATIENT, "--", "all")
     answer = subprocess.run(
         words, cwd=run.folder, env=run.env, capture_output=True, text=True, check=False, timeout=800
     )
     assert answer.returncode == 0, answer.stderr[-4000:]
     assert len(csvs(run.folder)) == 12
-    assert csvs(run.folder) == csvs(finished)
+    assert csvs(run.folder) == csvs(local)
     done = "Nothing to be done"
-    assert done in snakemake(run.folder, "-n", *DEMO, "--", "all").stdout
-    shutil.copytree(finished, tmp_path / "local", symlinks=True)
-    there = snakemake(tmp_path / "local", "--profile", "slurm", "-n", *DEMO, "--", "all")
-    assert done in there.stdout
+    assert done in snakemake(run.folder, "-n", *ONE, "--", "all").stdout
+    assert done in snakemake(local, "--profile", "slurm", "-n", *ONE, "--", "all").stdout
 
 
 @pytest.mark.parametrize(
