@@ -295,14 +295,14 @@ def test_the_launcher_hands_sigterm_on_and_waits_for_the_trainers(tmp_path):
     """torch's own would send SIGKILL 30 seconds later; here its patience is 1 second."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
         "def save(*_):\n"
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "    time.sleep(4)\n"
-        "    print('saved', flush=True)\n"
+        "    os.write(1, b'saved\\n')\n"
         "    sys.exit(75)\n"
         "signal.signal(signal.SIGTERM, save)\n"
-        "print('ready', flush=True)\n"
+        "os.write(1, b'ready\\n')\n"  # a line in one write: two processes share the pipe
         "time.sleep(60)\n"
     )
     process = subprocess.Popen(
