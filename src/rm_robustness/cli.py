@@ -38,8 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         options.verb(options)
+        _leave()
         print(f"{top.prog}: done, {time.process_time():.1f} s of CPU", file=sys.stderr)
     except InputError as error:
+        _leave()
         sys.exit(_refuse(str(error)))
     except StoppedError as stop:
         print(f"{top.prog}: stopped: {stop}; the same command goes on", file=sys.stderr)
@@ -55,6 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise StoppedError(signal.Signals(number).name)
+
+
+def _leave() -> None:
+    """Leave the other processes of a training that all have come to the same end.
+
+    A thread of theirs that still tidies up while Python ends would abort it (SIGABRT).
+    """
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _unwritable(error: Exception) -> str | None:
