@@ -29,8 +29,12 @@ CHAT = {"template": TEMPLATE, "eos": "<|end|>", "pad": "<|endoftext|>"}
 @pytest.fixture(scope="session")
 def world() -> pd.DataFrame:
     """A little of the synthetic world with its gold."""
-    from rm_robustness.gold import add_gold
-    from rm_robustness.sources.synthetic import TRAIN_RESPONDERS, VALID_RESPONDERS, responses
+    from rm_robustness.data.gold import add_gold
+    from rm_robustness.data.synthetic.responses import (
+        TRAIN_RESPONDERS,
+        VALID_RESPONDERS,
+        responses,
+    )
 
     frame = responses(
         seed=0, prompts=120, train_models=list(TRAIN_RESPONDERS[:6]),
@@ -42,7 +46,7 @@ def world() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def split_settings() -> dict[str, Any]:
-    from rm_robustness.sources.synthetic import TRAIN_RESPONDERS, VALID_RESPONDERS
+    from rm_robustness.data.synthetic.responses import TRAIN_RESPONDERS, VALID_RESPONDERS
 
     return {
         "seed": 11,
@@ -62,8 +66,8 @@ def split_settings() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def splits(world: pd.DataFrame, split_settings: dict[str, Any], tmp_path_factory: Any) -> Path:
     """A folder with the five splits of the little world."""
+    from rm_robustness.data.splits import build
     from rm_robustness.files import write_frame
-    from rm_robustness.splits import build
 
     folder = tmp_path_factory.mktemp("splits")
     for name, frame in build(world, split_settings)[0].items():
@@ -84,9 +88,9 @@ def llama(world: pd.DataFrame, tmp_path_factory: Any) -> Path:
 
 
 def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
-    from rm_robustness import chat
-    from rm_robustness.backbone import from_config
-    from rm_robustness.reward_model import save
+    from rm_robustness.models import chat
+    from rm_robustness.models.reward_model import save
+    from rm_robustness.training.sft_trainer import from_config
 
     init = {
         "architecture": architecture, "vocabulary": 900, "hidden_size": 32,

@@ -14,11 +14,11 @@ from trl import RewardConfig
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import training_settings
 
-from rm_robustness import training
 from rm_robustness.files import read_frame
+from rm_robustness.models.reward_model import initialise
 from rm_robustness.objectives import OBJECTIVES
-from rm_robustness.reward_model import initialise
-from rm_robustness.trainer import ObjectiveTrainer, Pairs
+from rm_robustness.training import loop as training
+from rm_robustness.training.reward_trainer import ObjectiveTrainer, Pairs
 
 OPTIONS = {"bt-bsr": {"weight": 10.0}, "global": {"weight": 10.0, "reduction": "global"}}
 

@@ -158,7 +158,7 @@ def serve(repositories: dict[str, Path]) -> Iterator[Hub]:
             thread.join()
 
 
-MAIN = "from rm_robustness.cli import main; main()"
+MAIN = "from rm_robustness.cli.main import main; main()"
 
 
 def environment(hub: Hub, folder: Path) -> dict[str, str]:

@@ -16,10 +16,10 @@ from unittest.mock import patch
 import yaml
 from conftest import ROOT
 
-from rm_robustness import record
-from rm_robustness.config import backbone_settings, reward_model_settings
-from rm_robustness.configured import configured
+from rm_robustness.experiment.config import backbone_settings, reward_model_settings
+from rm_robustness.experiment.settings import configured
 from rm_robustness.files import sha256, write_json
+from rm_robustness.provenance import record
 
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 OBJECTIVES, SEEDS = ("bt", "bt-bsr"), (0, 1)
@@ -121,7 +121,7 @@ def _make() -> None:
 
 def track(root: Path) -> Path:
     """Put a run into DVC, with a remote in the repository, and commit."""
-    sources = ["src/rm_robustness/scoring.py"]
+    sources = ["src/rm_robustness/models/scoring.py"]
     stages = {
         name: {
             "cmd": f"snakemake -- {name}",

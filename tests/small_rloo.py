@@ -9,9 +9,10 @@ import torch
 from conftest import make_backbone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rm_robustness import chat, rloo
 from rm_robustness.files import read_frame, write_frame
-from rm_robustness.reward_model import initialise, save
+from rm_robustness.models import chat
+from rm_robustness.models.reward_model import initialise, save
+from rm_robustness.training import rloo_trainer as rloo
 
 TURNS = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}"

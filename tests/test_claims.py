@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rm_robustness import claims as module
-from rm_robustness.claims import Claim, claims, overall, rule, verdict
-from rm_robustness.claims_page import claims_markdown
-from rm_robustness.evidence import ABOVE_0, BELOW_0, NEAR_1, Part
-from rm_robustness.run_folder import NOTHING
+from rm_robustness.results import claims as module
+from rm_robustness.results.claim_evidence import ABOVE_0, BELOW_0, NEAR_1, Part
+from rm_robustness.results.claims import Claim, claims, overall, rule, verdict
+from rm_robustness.results.claims_page import claims_markdown
+from rm_robustness.results.measurements import NOTHING
 from rm_robustness.statistics import Estimate
 
 ROOT = Path(__file__).parents[1]

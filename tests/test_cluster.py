@@ -11,8 +11,8 @@ from conftest import ROOT
 from cut_demo import snakemake
 from snakemake.resources import Resources
 
-from rm_robustness import cluster
-from rm_robustness.cluster import Request
+from rm_robustness.cluster import slurm as cluster
+from rm_robustness.cluster.slurm import Request
 from rm_robustness.errors import InputError
 
 PROFILE = (ROOT / cluster.PROFILE).read_text(encoding="utf-8")

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from rm_robustness import generate
-from rm_robustness.checks import check
-from rm_robustness.config import (
+from rm_robustness.errors import InputError
+from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.config import (
     backbone_settings,
     known_objective,
     policies,
@@ -24,7 +24,7 @@ from rm_robustness.config import (
     read_settings,
     reward_model_settings,
 )
-from rm_robustness.errors import InputError
+from rm_robustness.models import generate
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

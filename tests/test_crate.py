@@ -8,9 +8,9 @@ import yaml
 from conftest import ROOT
 from rocrate import vocabs
 
-from rm_robustness import cli
+from rm_robustness.cli import main as cli
 from rm_robustness.files import read_json, sha256, write_json
-from rm_robustness.record import record
+from rm_robustness.provenance.record import record
 
 WEIGHTS = "runs/toy/reward_models/llama/bt-bsr@1e-2/seed-0/model.safetensors"
 STARTED = "2026-01-02T23:59:00+00:00"

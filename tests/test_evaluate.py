@@ -9,14 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rm_robustness import chat, rm_bench, scenarios
+from rm_robustness.data.rm_bench import DOMAINS, KINDS, STYLES
 from rm_robustness.errors import InputError
-from rm_robustness.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
+from rm_robustness.evaluation import rm_bench, scenarios
+from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
 from rm_robustness.files import read_frame, write_csv, write_frame
 from rm_robustness.metrics import kendall_tau_per_prompt
-from rm_robustness.reward_model import initialise, load, save
-from rm_robustness.scoring import score
-from rm_robustness.sources.rm_bench import DOMAINS, KINDS, STYLES
+from rm_robustness.models import chat
+from rm_robustness.models.reward_model import initialise, load, save
+from rm_robustness.models.scoring import score
 
 ESTIMATE = ["value", "ci_low", "ci_high", "n_prompts", "n_undefined", "n_ties"]
 

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rm_robustness import evidence
-from rm_robustness.claims import claims
-from rm_robustness.claims_page import claims_markdown
 from rm_robustness.errors import InputError
+from rm_robustness.evaluation.effective_rank import rank_path, table1
+from rm_robustness.evaluation.rm_bench import table2
+from rm_robustness.evaluation.scenarios import METRICS, score_path, table5
 from rm_robustness.files import write_csv
-from rm_robustness.ranks import rank_path, table1
-from rm_robustness.rm_bench import table2
-from rm_robustness.run_folder import Run
-from rm_robustness.scenarios import METRICS, score_path, table5
-from rm_robustness.tables import read_published
+from rm_robustness.results import claim_evidence as evidence
+from rm_robustness.results.claims import claims
+from rm_robustness.results.claims_page import claims_markdown
+from rm_robustness.results.measurements import Run
+from rm_robustness.results.tables import read_published
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "paper" / "published_values.csv"
 SEEDS = [0, 1, 2]

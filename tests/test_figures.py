@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rm_robustness import drawing, figures
 from rm_robustness.errors import InputError
-from rm_robustness.scenarios import METRICS, score_path
+from rm_robustness.evaluation.scenarios import METRICS, score_path
+from rm_robustness.results import figures_reward_models as figures
+from rm_robustness.results import plot_style as drawing
 
 BACKBONES, SEEDS, STEPS, PAIRS = ["tiny-a", "tiny-b"], [3, 5], [0, 10, 20], 12
 SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS, "resamples": 100, "seed": 0}

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl.trainer import utils as trl_utils
 
-from rm_robustness import footprint
-from rm_robustness.footprint import (
+from rm_robustness.cluster import model_cost as footprint
+from rm_robustness.cluster.model_cost import (
     Shape,
     forward_flops,
     inference_memory,

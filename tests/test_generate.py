@@ -9,8 +9,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rm_robustness.errors import InputError
-from rm_robustness.generate import Gumbel, complete, generate, generate_to, prompt_seed, sample
-from rm_robustness.journal import Answer, Journal
+from rm_robustness.models.answer_log import Answer, Journal
+from rm_robustness.models.generate import (
+    Gumbel,
+    complete,
+    generate,
+    generate_to,
+    prompt_seed,
+    sample,
+)
 
 PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
 
@@ -145,7 +152,7 @@ def test_answers_of_another_model_in_the_same_folder_are_not_mixed_in(
     output, model = tmp_path / "out.parquet", tmp_path / "model"
     shutil.copytree(folder, model)
     with monkeypatch.context() as patch:
-        patch.setattr("rm_robustness.generate.write_frame", lambda *_: 1 / 0)
+        patch.setattr("rm_robustness.models.generate.write_frame", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             generate_to(frame_of(PROMPTS), here(model), output)
     template = model / "chat_template.jinja"

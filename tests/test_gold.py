@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
+from rm_robustness.data.gold import add_gold, preference_logit
+from rm_robustness.data.synthetic import responses as synthetic
 from rm_robustness.errors import InputError
-from rm_robustness.gold import add_gold, preference_logit
-from rm_robustness.sources import synthetic
 
 LOGIT = {"kind": "column", "column": "preference", "transform": "logit", "clip": 1e-8}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rm_robustness.history import METADATA, kept, pack, unpack
+from rm_robustness.provenance.snakemake_metadata import METADATA, kept, pack, unpack
 
 RUN = Path("runs/demo")
 MODEL, TABLE, OTHER = RUN / "models/model", Path("results/table.csv"), Path("runs/small/model")

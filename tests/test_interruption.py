@@ -14,11 +14,13 @@ from conftest import training_settings
 from small_rloo import make_policy, rloo_settings
 from transformers import TrainerCallback
 
-from rm_robustness import rloo, trainer, training
 from rm_robustness.errors import InputError, StoppedError
 from rm_robustness.files import read_json, sha256, write_json
-from rm_robustness.interruption import Attempts
-from rm_robustness.reward_model import initialise, save
+from rm_robustness.models.reward_model import initialise, save
+from rm_robustness.training import loop as training
+from rm_robustness.training import reward_trainer as trainer
+from rm_robustness.training import rloo_trainer as rloo
+from rm_robustness.training.preemption import Attempts
 
 
 class Send(TrainerCallback):

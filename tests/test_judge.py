@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rm_robustness import judge
-from rm_robustness.alpaca_package import package
-from rm_robustness.asker import request
+from rm_robustness.data.synthetic.tasks import gold
 from rm_robustness.errors import InputError
-from rm_robustness.sources.tasks import gold
+from rm_robustness.evaluation.alpaca_eval import judge_server as judge
+from rm_robustness.evaluation.alpaca_eval.judge_client import request
+from rm_robustness.evaluation.alpaca_eval.package import package
 
 PROGRAMMATIC = {"kind": "programmatic"}
 INSTRUCTION = "add two to each number : one five ten ."

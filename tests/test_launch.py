@@ -16,9 +16,11 @@ from conftest import CHAT, ROOT, training_settings
 from safetensors.torch import load_file
 from small_rloo import make_policy, make_prompts, make_reward_model, rloo_settings
 
-from rm_robustness import launch, rloo, training
+from rm_robustness.cluster import launch
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_frame, read_json, sha256, write_frame
+from rm_robustness.training import loop as training
+from rm_robustness.training import rloo_trainer as rloo
 
 ON_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 MODEL, LOOKS = "model.safetensors", "looks.parquet"
@@ -76,7 +78,7 @@ def test_a_process_that_was_launched_launches_nothing(given):
 
 def test_a_process_a_gpu_of_one_node(given):
     command = given(**CPU, CUDA_VISIBLE_DEVICES="4,5,6", SLURM_JOB_ID="7", SLURM_JOB_NUM_NODES="1")
-    assert "-m rm_robustness.launch --config_file" in command
+    assert "-m rm_robustness.cluster.launch --config_file" in command
     assert "--num_processes 3 --num_machines 1 --main_process_port 0" in command
     assert command.endswith("--module rm_robustness train --seeds 1")
     assert "fsdp2.yaml" in command and "ddp.yaml" in given(
@@ -161,7 +163,7 @@ def command(config: str | None, *words: Any) -> list[str]:
     if config is None:
         return [sys.executable, *program]
     return [
-        *(sys.executable, "-m", "rm_robustness.launch"),
+        *(sys.executable, "-m", "rm_robustness.cluster.launch"),
         *("--config_file", str(ROOT / f"config/accelerate/{config}.yaml")),
         *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0", *program),
     ]
@@ -272,7 +274,8 @@ def test_a_mistake_that_one_process_finds_ends_all_at_once(tmp_path):
     program.write_text(
         "import atexit\n"
         "import torch\n"
-        "from rm_robustness import cli, training, verbs\n"
+        "from rm_robustness.cli import commands as verbs, main as cli\n"
+        "from rm_robustness.training import loop as training\n"
         "from rm_robustness.errors import InputError\n"
         "def prepare():\n"
         "    raise InputError('work', 'a mistake', 'none')\n"

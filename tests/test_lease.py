@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rm_robustness import lease
+from rm_robustness.cluster import lease
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from rm_robustness import lease
+from rm_robustness.cluster import lease
 with lease.alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -91,7 +91,7 @@ def touch(path: Path, seconds: float) -> None:
 
 
 def test_a_holder_whose_lease_was_taken_over_ends(tmp_path: Path) -> None:
-    code = f"from rm_robustness import lease; lease.BEAT = 0.2\n{HOLD}"
+    code = f"from rm_robustness.cluster import lease; lease.BEAT = 0.2\n{HOLD}"
     command = [sys.executable, "-c", code, str(tmp_path / "seed-0"), "60"]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stderr is not None

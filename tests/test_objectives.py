@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rm_robustness.errors import InputError
-from rm_robustness.objectives import (
-    OBJECTIVES,
-    bsr,
-    bt,
-    bt_bsr,
-    bt_dr,
-    bt_hinge,
-    bt_norm,
-)
+from rm_robustness.objectives import OBJECTIVES, bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm
 
 reward = st.floats(-20, 20, width=32)
 batches = st.lists(st.tuples(reward, reward), min_size=1, max_size=8).map(

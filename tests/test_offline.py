@@ -11,9 +11,10 @@ from hub import COMMIT, MAIN, Hub, run, serve
 from test_config import dry_run, preset
 from transformers import AutoTokenizer
 
-from rm_robustness import cli, verbs
+from rm_robustness.cli import commands as verbs
+from rm_robustness.cli import main as cli
 from rm_robustness.files import hashes, read_json
-from rm_robustness.reward_model import initialise
+from rm_robustness.models.reward_model import initialise
 
 # --- the rules ---
 
@@ -131,7 +132,7 @@ def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub
 def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, verb, reaches):
     """As when it looks up a base model that a file of the model names."""
     program = f"""if True:
-        from rm_robustness import cli, verbs
+        from rm_robustness.cli import commands as verbs
 
         def look_up(_):
             from transformers import AutoConfig

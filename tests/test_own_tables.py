@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rm_robustness.own_tables import own_tables
-from rm_robustness.tables import read_published
+from rm_robustness.results.paper_claims import own_tables
+from rm_robustness.results.tables import read_published
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "paper" / "published_values.csv"
 

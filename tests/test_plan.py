@@ -14,12 +14,13 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from rm_robustness import footprint, plan
-from rm_robustness.checks import check
+from rm_robustness.cluster import model_cost as footprint
+from rm_robustness.cluster import plan
+from rm_robustness.cluster.resources import Cluster, needs
+from rm_robustness.data.splits import SPLITS
 from rm_robustness.errors import InputError
-from rm_robustness.jobs import jobs
-from rm_robustness.needs import Cluster, needs
-from rm_robustness.splits import SPLITS
+from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.jobs import jobs
 
 ROOT = Path(__file__).parent.parent
 H100 = Cluster(80, 8, 989)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from rm_robustness.data.rm_bench import responses
 from rm_robustness.errors import InputError
-from rm_robustness.ranks import (
+from rm_robustness.evaluation.effective_rank import (
     curve,
     measure,
     rank_path,
@@ -16,9 +17,8 @@ from rm_robustness.ranks import (
     table1,
     table1_markdown,
 )
-from rm_robustness.reward_model import initialise, save
-from rm_robustness.scoring import score
-from rm_robustness.sources.rm_bench import responses
+from rm_robustness.models.reward_model import initialise, save
+from rm_robustness.models.scoring import score
 
 # --- curves ---
 
@@ -84,7 +84,7 @@ def models(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_states_are_what_the_scorer_reads(models, world_files):
-    from rm_robustness.reward_model import load
+    from rm_robustness.models.reward_model import load
 
     model, tokenizer = load(models[0])
     frame = pd.read_parquet(world_files[1])[:7]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from rm_robustness import record
 from rm_robustness.files import read_json, sha256, write_json
-from rm_robustness.record import recorded, records
+from rm_robustness.provenance import record
+from rm_robustness.provenance.record import recorded, records
 
 
 @pytest.fixture

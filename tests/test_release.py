@@ -13,8 +13,8 @@ from conftest import ROOT
 from cut_demo import clone, snakemake
 from released import Clone
 
-from rm_robustness.record import records
-from rm_robustness.release import LIMIT, named
+from rm_robustness.provenance.record import records
+from rm_robustness.provenance.release import LIMIT, named
 
 MODEL = "runs/demo/reward_models/llama/bt/seed-0"
 pytestmark = [
@@ -182,7 +182,7 @@ def test_linked_files_are_up_to_date_too(source, tmp_path):
 
 
 def test_one_model_comes_by_its_path(source, tmp_path):
-    from rm_robustness.reward_model import load
+    from rm_robustness.models.reward_model import load
 
     alone = Clone(tmp_path / "clone", source)
     alone.dvc("pull", MODEL, **NOWHERE)

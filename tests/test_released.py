@@ -12,14 +12,14 @@ from cut_demo import DEMO, clone, snakemake
 from hub import COMMIT, environment, serve
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rm_robustness import chat
+from rm_robustness.data.released_splits import split
+from rm_robustness.data.splits import COLUMNS, SPLITS
 from rm_robustness.errors import InputError
 from rm_robustness.files import hashes, read_json, write_json
-from rm_robustness.released import adopt
-from rm_robustness.reward_model import initialise, load
-from rm_robustness.scoring import score_ids
-from rm_robustness.sources.released import split
-from rm_robustness.splits import COLUMNS, SPLITS
+from rm_robustness.models import chat
+from rm_robustness.models.adopt import adopt
+from rm_robustness.models.reward_model import initialise, load
+from rm_robustness.models.scoring import score_ids
 
 
 def downloaded(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rm_robustness.errors import InputError
-from rm_robustness.reward_model import initialise, load, save
+from rm_robustness.models.reward_model import initialise, load, save
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ from small_rloo import (
 from transformers import AutoModelForCausalLM
 from trl import RLOOConfig
 
-from rm_robustness import chat, rloo
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_frame, read_json, sha256
-from rm_robustness.reward_model import load
-from rm_robustness.scoring import score, score_ids
+from rm_robustness.models import chat
+from rm_robustness.models.reward_model import load
+from rm_robustness.models.scoring import score, score_ids
+from rm_robustness.training import rloo_trainer as rloo
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 
@@ -35,7 +36,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 import torch
-from rm_robustness.rloo import train
+from rm_robustness.training.rloo_trainer import train
 torch.set_num_threads(1)
 policy, reward_model, prompts, work, settings = sys.argv[1:]
 train(Path(policy), Path(reward_model), Path(prompts), json.loads(settings), 0, Path(work), "test")

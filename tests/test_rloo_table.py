@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from conftest import ROOT
 
-from rm_robustness.rloo_table import table4, table4_markdown
+from rm_robustness.results.table4_rloo import table4, table4_markdown
 
 
 def config(preset: str) -> dict[str, Any]:

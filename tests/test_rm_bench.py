@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rm_robustness.data.rm_bench import DOMAINS, KINDS, STYLES, read, responses
+from rm_robustness.data.synthetic import rm_bench as subtle
+from rm_robustness.data.synthetic.tasks import NOUNS, NUMBERS, gold, parse
 from rm_robustness.errors import InputError
-from rm_robustness.rm_bench import (
+from rm_robustness.evaluation.rm_bench import (
     FILES,
     METRICS,
     accuracies,
@@ -25,10 +28,7 @@ from rm_robustness.rm_bench import (
     table2,
     table2_markdown,
 )
-from rm_robustness.scenarios import score_path
-from rm_robustness.sources import subtle
-from rm_robustness.sources.rm_bench import DOMAINS, KINDS, STYLES, read, responses
-from rm_robustness.sources.tasks import NOUNS, NUMBERS, gold, parse
+from rm_robustness.evaluation.scenarios import score_path
 from rm_robustness.statistics import seed_mean
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "rm_bench"
@@ -203,7 +203,7 @@ def test_own_set_does_not_tell_right_from_wrong_by_style_or_length(own):
 def test_own_set_is_short_enough_for_the_demos_models(own, llama):
     from transformers import AutoTokenizer
 
-    from rm_robustness.chat import pair_ids
+    from rm_robustness.models.chat import pair_ids
 
     ids = pair_ids(AutoTokenizer.from_pretrained(llama), list(own["prompt"]), list(own["response"]))
     assert max(map(len, ids)) < 100

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from rm_robustness import chat
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_frame, sha256
-from rm_robustness.reward_model import initialise, load, save
-from rm_robustness.scoring import score, score_ids
+from rm_robustness.models import chat
+from rm_robustness.models.reward_model import initialise, load, save
+from rm_robustness.models.scoring import score, score_ids
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_training_and_the_scorer_read_the_same_reward(scorer, splits):
     """trl's collator pads and the classifier pools by pad token: same rewards as ours."""
     from trl.trainer.reward_trainer import DataCollatorForPreference
 
-    from rm_robustness.trainer import Pairs
+    from rm_robustness.training.reward_trainer import Pairs
 
     model, tokenizer = scorer
     data = Pairs(tokenizer, read_frame(splits / "train.parquet"), 96, 6)
@@ -135,7 +135,7 @@ def test_a_response_that_alone_exceeds_the_length_is_refused_not_cut(scorer, row
 
 
 def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, splits, tmp_path):
-    from rm_robustness.cli import main
+    from rm_robustness.cli.main import main
 
     data = [splits / f"{name}.parquet" for name in ("in_domain", "mutual_disjoint")]
     outputs = [tmp_path / f"{n}.parquet" for n in range(2)]
@@ -154,7 +154,7 @@ def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, sp
 
 
 def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_path, capsys):
-    from rm_robustness.cli import main
+    from rm_robustness.cli.main import main
 
     with pytest.raises(SystemExit) as end:
         main(
@@ -166,7 +166,7 @@ def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_pat
 
 
 def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):
-    from rm_robustness.cli import main
+    from rm_robustness.cli.main import main
     from rm_robustness.files import write_frame
 
     write_frame(pd.DataFrame({"prompt": ["a"]}), tmp_path / "data.parquet")

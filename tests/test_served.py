@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from rm_robustness.errors import InputError
-from rm_robustness.generate import generate, generate_to, prompt_seed
+from rm_robustness.models.generate import generate, generate_to, prompt_seed
 
 PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
 
@@ -303,7 +303,7 @@ def test_a_missing_program_and_a_taken_port_are_errors(stand_in, serving, server
 
 def test_the_server_ends_when_this_process_is_told_to_end(stand_in, serving):
     settings = {**serving, "serve_arguments": ["--slow"]}
-    code = f"from rm_robustness.generate import generate; generate(['a'], {settings!r})"
+    code = f"from rm_robustness.models.generate import generate; generate(['a'], {settings!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (stand_in.exists() and stand_in.read_text().endswith("]")):

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rm_robustness.data import hub_datasets as hub
+from rm_robustness.data.alpaca_eval import ANNOTATIONS, responses
+from rm_robustness.data.git_checkout import checkout
+from rm_robustness.data.splits import pairs
 from rm_robustness.errors import InputError
-from rm_robustness.sources import hub
-from rm_robustness.sources.alpaca_eval import ANNOTATIONS, responses
-from rm_robustness.sources.checkout import checkout
-from rm_robustness.splits import pairs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

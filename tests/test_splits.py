@@ -6,8 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
+from rm_robustness.data.splits import SPLITS, build, check_leakage, counts, normalise, pairs
 from rm_robustness.errors import InputError
-from rm_robustness.splits import SPLITS, build, check_leakage, counts, normalise, pairs
 
 
 def frame(prompts=6, train=("a", "b", "c", "d"), valid=("v", "w", "x", "y")):
@@ -82,7 +82,7 @@ def test_splits_do_not_depend_on_row_order(world, split_settings):
 def test_splits_do_not_depend_on_the_hash_seed():
     program = (
         "import hashlib, sys; sys.path.insert(0, 'tests')\n"
-        "from test_splits import frame, settings; from rm_robustness.splits import build\n"
+        "from test_splits import frame, settings; from rm_robustness.data.splits import build\n"
         "splits, _ = build(frame(30), settings(train_prompts=20))\n"
         "text = ''.join(split.to_csv() for split in splits.values())\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
@@ -225,7 +225,7 @@ def test_leakage_is_refused(name):
 
 
 def test_the_verb_writes_the_manifest_with_hashes(tmp_path):
-    from rm_robustness.cli import main
+    from rm_robustness.cli.main import main
     from rm_robustness.files import sha256, write_frame
 
     write_frame(frame(), tmp_path / "gold.parquet")

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from rm_robustness.errors import InputError
-from rm_robustness.sources.responders import TRAIN_STYLE, VALID_STYLE, Style
-from rm_robustness.sources.synthetic import (
+from rm_robustness.data.synthetic.responders import TRAIN_STYLE, VALID_STYLE, Style
+from rm_robustness.data.synthetic.responses import (
     CHAT_RESPONDERS,
     TRAIN_RESPONDERS,
     VALID_RESPONDERS,
@@ -20,7 +19,8 @@ from rm_robustness.sources.synthetic import (
     gold,
     responses,
 )
-from rm_robustness.sources.tasks import CATEGORY, NOUNS, NUMBERS, TEMPLATES, parse
+from rm_robustness.data.synthetic.tasks import CATEGORY, NOUNS, NUMBERS, TEMPLATES, parse
+from rm_robustness.errors import InputError
 
 # For every kind of task: a prompt, the right answer, and answers from good to bad, each of which
 # must have strictly less gold than the one before it.
@@ -174,7 +174,7 @@ def test_the_frame_has_the_columns_rows_and_models_asked_for():
 
 def test_the_frame_is_the_same_in_a_process_with_another_hash_seed():
     code = (
-        "import hashlib;from rm_robustness.sources.synthetic import *;"
+        "import hashlib;from rm_robustness.data.synthetic.responses import *;"
         "f=responses(0,300,list(TRAIN_RESPONDERS),list(VALID_RESPONDERS),0.6,-0.6);"
         "print(hashlib.sha256(f.to_csv(index=False).encode()).hexdigest(),"
         "hashlib.sha256(chats(0,50).to_csv(index=False).encode()).hexdigest())"

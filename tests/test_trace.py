@@ -12,9 +12,12 @@ import pytest
 from recorded_run import make_run
 from test_verify import RECORD, SPLIT, TABLE, WEIGHTS, edit, edit_with_its_record, flip
 
-from rm_robustness import chain, cli, commits, record
-from rm_robustness.history import METADATA
-from rm_robustness.tree import braces
+from rm_robustness.cli import main as cli
+from rm_robustness.provenance import git as commits
+from rm_robustness.provenance import lineage as chain
+from rm_robustness.provenance import record
+from rm_robustness.provenance.snakemake_metadata import METADATA
+from rm_robustness.provenance.trace_text import braces
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def test_absent_weights_do_not_break_the_chain(run, capsys):
 
 
 def test_large_files_are_left_to_verify(run, capsys, monkeypatch):
-    monkeypatch.setattr("rm_robustness.trace.BUDGET", 100)
+    monkeypatch.setattr("rm_robustness.provenance.trace.BUDGET", 100)
     assert "large and not hashed here; `rm-robustness verify` does" in trace(capsys, TABLE)
 
 
@@ -146,7 +149,7 @@ def test_the_code_of_a_commit_is_hashed_as_a_record_does(run):
 
 def test_no_heavy_library_is_needed(run):
     code = (
-        "import sys; from rm_robustness import cli; cli.main(['trace', 'results/table5.csv']);"
+        "import sys; from rm_robustness.cli import main as cli; cli.main(['trace', 'results/table5.csv']);"
         "print(*sys.modules.keys() & {'torch', 'transformers', 'pandas', 'numpy'})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

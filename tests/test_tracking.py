@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rm_robustness import drawing, tracking
 from rm_robustness.errors import InputError
+from rm_robustness.results import figures_rloo as tracking
+from rm_robustness.results import plot_style as drawing
 
 SEEDS, UPDATES, PROMPTS = [3, 5, 8], [0, 10, 20, 25], 12
 SETTINGS = {"resamples": 200, "seed": 0}

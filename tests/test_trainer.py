@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_frame, read_json, sha256
+from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
-from rm_robustness.reward_model import initialise, load
-from rm_robustness.trainer import Pairs, train
-from rm_robustness.training import publish
+from rm_robustness.training.loop import publish
+from rm_robustness.training.reward_trainer import Pairs, train
 
 RUN = """
 import json, sys
 from pathlib import Path
-from rm_robustness.trainer import train
+from rm_robustness.training.reward_trainer import train
 backbone, splits, work, settings = sys.argv[1:]
 train(Path(backbone), Path(splits) / "train.parquet", Path(splits) / "in_domain.parquet",
       json.loads(settings), 0, Path(work), "test")
@@ -49,7 +49,7 @@ def test_every_weight_moves_and_the_result_loads(trained, llama):
 
 
 def test_training_fits_the_train_pairs(trained, splits):
-    from rm_robustness.scoring import score_ids
+    from rm_robustness.models.scoring import score_ids
 
     model, tokenizer = load(trained)
     data = Pairs(tokenizer, read_frame(splits / "train.parquet"), 96, None)
@@ -80,7 +80,7 @@ def test_probes_begin_before_training_and_end_after_it(trained, llama):
 
 
 def test_probes_see_what_the_scorer_sees(trained, splits):
-    from rm_robustness.scoring import score_ids
+    from rm_robustness.models.scoring import score_ids
 
     model, tokenizer = load(trained)
     data = Pairs(tokenizer, read_frame(splits / "in_domain.parquet"), 96, 16)

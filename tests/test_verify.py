@@ -13,7 +13,8 @@ import pytest
 from cut_demo import DEMO
 from recorded_run import UNRELEASED, make_run, shell, track
 
-from rm_robustness import cli, dvc_lock
+from rm_robustness.cli import main as cli
+from rm_robustness.provenance import dvc_lock
 
 MODELS = "runs/demo/reward_models/llama"
 WEIGHTS, RECORD = (f"{MODELS}/bt/seed-0/{name}" for name in ("model.safetensors", "record.json"))
@@ -193,7 +194,7 @@ def test_a_config_edit_recorded_without_a_run_is_named(tracked, capsys):
 
 
 def test_a_source_edit_recorded_without_a_run_is_named(tracked, capsys):
-    with Path("src/rm_robustness/scoring.py").open("a") as file:
+    with Path("src/rm_robustness/models/scoring.py").open("a") as file:
         file.write("# edited\n")
     shell(Path.cwd(), "dvc commit -q -f scores")
     status, text = verify(capsys)

@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from judgements import POLICIES, change, judged, outputs, write_run
 
-from rm_robustness.alpaca_package import package, quiet
 from rm_robustness.errors import InputError
+from rm_robustness.evaluation.alpaca_eval.length_controlled import (
+    length_controlled_wins,
+    lengths,
+)
+from rm_robustness.evaluation.alpaca_eval.package import package, quiet
+from rm_robustness.evaluation.alpaca_eval.win_rates import (
+    change_from,
+    table3,
+    table3_markdown,
+    wins,
+)
 from rm_robustness.files import read_frame, write_frame
-from rm_robustness.length_controlled import length_controlled_wins, lengths
-from rm_robustness.win_rates import change_from, table3, table3_markdown, wins
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "alpaca_eval" / "results"

@@ -243,7 +243,7 @@ def small_disk(tmp_path):
 
 
 def verb(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = "from rm_robustness.cli import main; main()"
+    program = "from rm_robustness.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         capture_output=True, text=True, check=False,

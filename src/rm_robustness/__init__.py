@@ -3,17 +3,17 @@
 What an engineer needs is importable from here, and imported when it is asked for (torch and TRL
 take seconds): `ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`,
 `bt_hinge`, `bt_norm`, `bt_dr`, `bt_bsr`, and `bsr`, which can be added to any of them; `load` and
-`score`, a reward model and its exact rewards. `rm_robustness.evaluate` measures one.
+`score`, a reward model and its exact rewards. `rm_robustness.evaluation.evaluate` measures one.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .models.reward_model import load
+    from .models.scoring import score
     from .objectives import bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm
-    from .reward_model import load
-    from .scoring import score
-    from .trainer import ObjectiveTrainer
+    from .training.reward_trainer import ObjectiveTrainer
 
 __all__ = [
     "ObjectiveTrainer",
@@ -27,7 +27,11 @@ __all__ = [
     "score",
 ]
 
-_MODULES = {"ObjectiveTrainer": "trainer", "load": "reward_model", "score": "scoring"}
+_MODULES = {
+    "ObjectiveTrainer": "training.reward_trainer",
+    "load": "models.reward_model",
+    "score": "models.scoring",
+}
 
 
 def __getattr__(name: str) -> Any:

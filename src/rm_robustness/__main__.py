@@ -1,6 +1,6 @@
 """`python -m rm_robustness VERB`: the command line without its console script."""
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     main()

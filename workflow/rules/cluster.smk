@@ -1,8 +1,8 @@
 # The cluster: what each job asks of Slurm, by the size of its model, and what must hold before
 # anything is submitted. Where no profile describes a cluster, no job asks for anything.
 
-from rm_robustness import cluster
-from rm_robustness.needs import needs
+from rm_robustness.cluster import slurm as cluster
+from rm_robustness.cluster.resources import needs
 
 # A job's processes are all told when its time is over. Trainings listen (interruption.py); the
 # shell and tee around them must outlive the last checkpoint.

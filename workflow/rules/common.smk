@@ -7,11 +7,12 @@ import re
 import sys
 from pathlib import Path
 
-from rm_robustness import artifacts
-from rm_robustness import config as configuration
-from rm_robustness import history, jobs
-from rm_robustness.checks import check
 from rm_robustness.errors import InputError
+from rm_robustness.experiment import artifacts
+from rm_robustness.experiment import config as configuration
+from rm_robustness.experiment import jobs
+from rm_robustness.experiment.checks import check
+from rm_robustness.provenance import snakemake_metadata as history
 
 
 def refuse(error):

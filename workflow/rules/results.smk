@@ -59,9 +59,13 @@ INPUTS["figure3"] = both
 INPUTS["figure4"] = [f"{RUN}/results/table5.csv"]
 INPUTS["table5"] = [*scores_of(*GRID["objectives"]), *splits, *published]
 for name in ("figure1", "figure2", "figure3", "figure4"):
-    CODE[name] = code("figures", "drawing", "statistics")
+    CODE[name] = code(
+        "results/figures_reward_models", "results/plot_style", "statistics"
+    )
     SETTINGS[name] = SHOWN
-CODE["table5"] = code("scenarios", "tables", "metrics", "statistics", "pages")
+CODE["table5"] = code(
+    "evaluation/scenarios", "results/tables", "metrics", "statistics", "results/html"
+)
 SETTINGS["table5"] = SHOWN
 
 if BENCH:
@@ -70,12 +74,20 @@ if BENCH:
         rules.rm_bench.output.frame,
         *published,
     ]
-    CODE["table2"] = code("rm_bench", "scenarios", "tables", "statistics", "pages")
+    CODE["table2"] = code(
+        "evaluation/rm_bench",
+        "evaluation/scenarios",
+        "results/tables",
+        "statistics",
+        "results/html",
+    )
     SETTINGS["table2"] = {**SHOWN, "rm_bench": BENCH}
 
 if config["ranks"]:
     INPUTS["table1"] = [*bench_files(RANKS, *config["ranks"]["objectives"]), *published]
-    CODE["table1"] = code("ranks", "tables", "statistics", "pages")
+    CODE["table1"] = code(
+        "evaluation/effective_rank", "results/tables", "statistics", "results/html"
+    )
     SETTINGS["table1"] = {**SHOWN, "rm_bench": BENCH, "ranks": config["ranks"]}
 
 if RLOO:
@@ -83,10 +95,10 @@ if RLOO:
         INPUTS[name] = [
             f"{RUN}/looks/{run}-{model}.parquet" for model in ("bt", "bt-bsr")
         ]
-        CODE[name] = code("tracking", "drawing", "statistics")
+        CODE[name] = code("results/figures_rloo", "results/plot_style", "statistics")
         SETTINGS[name] = config["statistics"]
     INPUTS["table4"] = []
-    CODE["table4"] = code("rloo_table", "tables", "pages")
+    CODE["table4"] = code("results/table4_rloo", "results/tables", "results/html")
     SETTINGS["table4"] = {
         **{name: SHOWN[name] for name in ("preset", "note", "seed")},
         "rloo": RLOO,
@@ -97,12 +109,12 @@ if JUDGED:
     judged = [f"{RUN}/alpaca_eval/annotations.parquet"] if JUDGED["judge"] else []
     INPUTS["table3"] = [*ANSWERS, *judged, *gamed, *published]
     CODE["table3"] = code(
-        "win_rates",
-        "length_controlled",
-        "alpaca_package",
-        "tables",
+        "evaluation/alpaca_eval/win_rates",
+        "evaluation/alpaca_eval/length_controlled",
+        "evaluation/alpaca_eval/package",
+        "results/tables",
         "statistics",
-        "pages",
+        "results/html",
     )
     SETTINGS["table3"] = {**SHOWN, "alpaca_eval": JUDGED}
 
@@ -115,20 +127,20 @@ INPUTS["claims"] = [
     *INPUTS.get("figure5", []),
 ]
 CODE["claims"] = code(
-    "claims",
-    "claims_page",
-    "own_tables",
-    "evidence",
+    "results/claims",
+    "results/claims_page",
+    "results/paper_claims",
+    "results/claim_evidence",
     "ratios",
-    "run_folder",
-    "scenarios",
-    "figures",
-    "tracking",
-    "rm_bench",
-    "tables",
+    "results/measurements",
+    "evaluation/scenarios",
+    "results/figures_reward_models",
+    "results/figures_rloo",
+    "evaluation/rm_bench",
+    "results/tables",
     "metrics",
     "statistics",
-    "pages",
+    "results/html",
 )
 SETTINGS["claims"] = {**SHOWN, **LATER}
 
@@ -215,7 +227,7 @@ rule metrics:
             f"{RUN}/results/{{table}}.csv",
             table=sorted({"table1", "table2", "table3", "table5"} & set(TEXTS)),
         ),
-        code=code("numbers"),
+        code=code("results/dvc_metrics"),
     output:
         json=f"{RUN}/results/metrics.json",
         record=f"{RUN}/results/metrics.record.json",

@@ -1,0 +1,71 @@
+"""The gold preference model r*: a real number per prompt and response, taken as truth."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+
+KINDS = ("programmatic", "column", "model")
+
+
+def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
+    """Return a copy of a raw frame with the column `gold` (float64), r*(prompt, response).
+
+    `settings["kind"]` says where it comes from: `programmatic` (the synthetic world's own rule),
+    `column` (a preference in [1, 2] through `preference_logit`; keys `column`, `transform: logit`,
+    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm.scores`, which has the model's
+    folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
+    that is no preference.
+    """
+    kind = settings["kind"]
+    if kind == "programmatic":
+        from .synthetic import responses as synthetic
+
+        pairs = zip(frame["prompt"], frame["response"], strict=True)
+        gold = np.array([synthetic.gold(prompt, response) for prompt, response in pairs], float)
+    elif kind == "column":
+        gold = _from_column(frame, settings)
+    elif kind == "model":
+        # Imports torch and transformers, which the other kinds do not need.
+        from ..models import armorm
+
+        gold = armorm.scores(frame["prompt"].tolist(), frame["response"].tolist(), settings)
+    else:
+        raise InputError("gold.kind", repr(kind), f"one of {', '.join(KINDS)}")
+    return frame.assign(gold=gold)
+
+
+def preference_logit(preference: np.ndarray, clip: float) -> np.ndarray:
+    """Map preferences in [1, 2], shape (n,), to the log-odds of beating the baseline, shape (n,).
+
+    preference - 1 is a win probability; it is clipped to [clip, 1 - clip] first, so that a
+    certain preference stays finite. The baseline is one and the same response per prompt, so under
+    Bradley-Terry the log-odds are r*(x, y) - r*(x, y_baseline): a gold score up to a constant
+    per prompt.
+    """
+    probability = np.clip(preference.astype(float) - 1, clip, 1 - clip)
+    return np.asarray(np.log(probability) - np.log1p(-probability), dtype=np.float64)
+
+
+def _from_column(frame: pd.DataFrame, settings: dict[str, Any]) -> np.ndarray:
+    """Check the settings and the preferences, then take the logit."""
+    column, transform, clip = settings["column"], settings["transform"], settings["clip"]
+    if transform != "logit":
+        raise InputError("gold.transform", repr(transform), "logit")
+    if not 0 < clip < 0.5:
+        raise InputError("gold.clip", repr(clip), "a number between 0 and 0.5")
+    if column not in frame:
+        raise InputError("gold.column", repr(column), f"one of {list(frame.columns)}")
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(float)
+    # NaN is neither side of a comparison: written this way round it counts as outside.
+    wrong = np.flatnonzero(~((values >= 1) & (values <= 2)))
+    if wrong.size:
+        row = frame.iloc[wrong[0]]
+        raise InputError(
+            f"column {column}, row {wrong[0]} ({row['response_model']}, {row['example_id']})",
+            f"{row[column]!r}" + (f" and {wrong.size - 1} more" if wrong.size > 1 else ""),
+            "a preference in [1, 2]",
+        )
+    return preference_logit(values, clip)

@@ -1,0 +1,129 @@
+"""The paper's data sets from the hub, each read at one commit into plain frames."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from ..errors import InputError
+from .git_checkout import require_commit
+
+ROLES = ("system", "user", "assistant")
+
+
+def ultrafeedback(repo: str, revision: str) -> pd.DataFrame:
+    """Read UltraFeedback (openbmb/UltraFeedback, paper section 3.1) into the raw frame.
+
+    Returns `example_id, prompt, response, response_model`, a row per completion; `example_id` is
+    the row number of the source. `repo` is a hub id or a local folder of the same files,
+    `revision` a commit of 40 hex digits. Raises `InputError` when it cannot be read.
+    """
+    return completions(_rows(repo, revision, "train", ["instruction", "completions"]), repo)
+
+
+def ultrachat(repo: str, revision: str, split: str) -> pd.DataFrame:
+    """Read conversations for SFT (HuggingFaceH4/ultrachat_200k) as `example_id, messages`.
+
+    `messages` is a list of `{role, content}`. Arguments and errors as in `ultrafeedback`.
+    """
+    return conversations(_rows(repo, revision, split, ["messages"]), repo, ["messages"])
+
+
+def preferences(repo: str, revision: str, split: str) -> pd.DataFrame:
+    """Read pairs of conversations (Skywork/Skywork-Reward-Preference-80K-v0.2, section 3.2).
+
+    Returns `example_id, chosen, rejected`, each a list of `{role, content}`. Arguments and errors
+    as in `ultrafeedback`.
+    """
+    columns = ["chosen", "rejected"]
+    return conversations(_rows(repo, revision, split, columns), repo, columns)
+
+
+def pairs_as_split(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Turn `example_id, chosen, rejected` (lists of `{role, content}`) into a split's columns.
+
+    Kept are pairs of one user turn, the same on both sides, and one answer with text; the others
+    are counted in a line on stderr. None left is an `InputError`.
+    """
+    rows: list[tuple[str, str, str, str, str, float]] = []
+    for example_id, chosen, rejected in frame.itertuples(index=False):
+        turns = [[message["role"] for message in side] for side in (chosen, rejected)]
+        plain = turns == [["user", "assistant"]] * 2
+        if not plain or chosen[0]["content"] != rejected[0]["content"]:
+            continue
+        if not (chosen[1]["content"].strip() and rejected[1]["content"].strip()):
+            continue
+        for name, side, gold in (("chosen", chosen, 1.0), ("rejected", rejected, 0.0)):
+            response_id = f"{example_id}-{name}"
+            prompt, response = side[0]["content"], side[1]["content"]
+            rows.append((example_id, response_id, prompt, response, name, gold))
+    left_out = len(frame) - len(rows) // 2
+    print(f"{where}: {len(rows) // 2} pairs, {left_out} left out (more turns, or no text)",
+          file=sys.stderr)  # fmt: skip
+    if not rows:
+        raise InputError(where, "no pair of one question and one answer each", "some")
+    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:
+    """Turn rows of `instruction` and `completions` (a list of `{model, response}`) into the frame.
+
+    An instruction without completions gives no row; a response that is no text is an `InputError`.
+    """
+    found: list[tuple[str, str, str, str]] = []
+    for number, row in enumerate(rows):
+        prompt = row["instruction"]
+        if not isinstance(prompt, str):
+            raise InputError(f"{where} row {number}", f"instruction {prompt!r}", "a text")
+        for completion in row["completions"] or []:
+            response, model = completion.get("response"), completion.get("model")
+            if not isinstance(response, str) or not isinstance(model, str):
+                short = f"model {model!r}, response {response!r:.40}"
+                raise InputError(f"{where} row {number}", short, "texts `model` and `response`")
+            found.append((str(number), prompt, response, model))
+    return pd.DataFrame(found, columns=["example_id", "prompt", "response", "response_model"])
+
+
+def conversations(rows: Iterable[dict[str, Any]], where: str, columns: list[str]) -> pd.DataFrame:
+    """Turn rows whose `columns` hold lists of `{role, content}` into a frame with `example_id`."""
+    found: list[dict[str, Any]] = []
+    for number, row in enumerate(rows):
+        for column in columns:
+            _require_messages(row[column], f"{where} row {number} column {column}")
+        found.append({"example_id": str(number), **{column: row[column] for column in columns}})
+    return pd.DataFrame(found, columns=["example_id", *columns])
+
+
+def _require_messages(messages: Any, where: str) -> None:
+    """Refuse what is not a conversation."""
+    if not isinstance(messages, list) or not messages:
+        raise InputError(where, repr(messages)[:40], "a list of messages")
+    for message in messages:
+        if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+            expected = f"`role` in {ROLES} and a text `content`"
+            raise InputError(where, f"the message {repr(message)[:60]}", expected)
+
+
+def _rows(repo: str, revision: str, split: str, columns: list[str]) -> Iterable[dict[str, Any]]:
+    """Open one split at one commit, with only the columns needed."""
+    require_commit(revision, repo)
+    # Importing it takes seconds, and most verbs never read from the hub.
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(repo, revision=revision, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        line = " ".join(str(error).split())
+        raise InputError(
+            f"{repo} at {revision}",
+            f"no readable split {split!r} ({line[:200]})",
+            "a data set that can be fetched",
+            "check the network, the name, the commit and the access rights (HF_TOKEN)",
+        ) from error
+    missing = [column for column in columns if column not in rows.column_names]
+    if missing:
+        raise InputError(repo, f"columns {rows.column_names}", f"also the columns {missing}")
+    selected: Iterable[dict[str, Any]] = rows.select_columns(columns)
+    return selected

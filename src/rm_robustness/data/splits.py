@@ -1,0 +1,226 @@
+"""The train split and the four robustness scenarios (paper section 3, docs/DEVIATIONS.md D32-D37).
+
+Every choice is made by a keyed hash of what is chosen (seed, prompt, response model, response), so
+the splits depend on the seed and the texts alone: not on row order, machine or PYTHONHASHSEED.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..experiment.config import Settings
+
+SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
+SCENARIOS = SPLITS[1:]
+COLUMNS = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
+
+
+def normalise(text: str) -> str:
+    """Fold case, width and spacing: two prompts that differ only so are one prompt."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def key(*parts: object) -> str:
+    """Hash some parts into 16 hex digits, the same on every machine."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFrame], Settings]:
+    """Cut labelled responses into the five splits.
+
+    `frame` has a row per response: example_id, prompt, response, response_model, gold. `settings`
+    is the config's `splits` section with `train_models` and `valid_models` added. Returns the
+    splits by name, a row per prompt and response (two per prompt in train and in_domain, more in
+    the others), and the counts for the manifest. Raises InputError when a row is malformed, a
+    prompt has too few responses, or prompts run out.
+    """
+    dropped: Counter[str] = Counter()
+    frame = _checked(frame, settings, dropped)
+    frame = _one_example_per_prompt(frame, settings, dropped)
+    frame = _distinct_responses(frame, settings, dropped)
+    asked = frame["prompt_id"].unique()
+    if settings["max_characters"]:
+        short = (
+            frame["prompt"].str.len() + frame["response"].str.len() <= settings["max_characters"]
+        )
+        dropped["responses: longer than max_characters"] += int((~short).sum())
+        frame = frame[short]
+
+    seed, wanted = settings["seed"], settings["responses_per_prompt"]
+    frame = frame.assign(order=[key(seed, i) for i in frame["response_id"]]).sort_values("order")
+    known, unseen = frame[~frame["unseen"]], frame[frame["unseen"]]
+    full = known.groupby("prompt_id").size().reindex(asked, fill_value=0)
+    dropped["prompts: too few train-model responses left"] += int((full < wanted).sum())
+    prompts = sorted(full[full >= wanted].index, key=lambda prompt_id: key(seed, prompt_id))
+    train_prompts, valid_prompts = _cut(prompts, settings)
+
+    known = known[known["prompt_id"].isin(prompts)]
+    rank = known.groupby("prompt_id").cumcount()
+    cap = settings["evaluation_prompts"]
+    splits = {
+        "train": _rows(known[rank < 2], train_prompts),
+        "in_domain": _rows(known[(rank >= 2) & (rank < 4)], train_prompts[:cap]),
+        "prompt_disjoint": _rows(known[rank < wanted], valid_prompts[:cap]),
+    }
+    unseen = unseen[unseen.groupby("prompt_id").cumcount() < wanted]
+    size = unseen.groupby("prompt_id")["response_id"].transform("size")
+    for name, ids in (("response_disjoint", train_prompts), ("mutual_disjoint", valid_prompts)):
+        whole = unseen[(size == wanted) & unseen["prompt_id"].isin(ids)]
+        left = set(whole["prompt_id"])
+        kept = [prompt_id for prompt_id in ids if prompt_id in left]
+        dropped[f"{name}: prompts with too few valid-model responses left"] = len(ids) - len(kept)
+        splits[name] = _rows(whole, kept[:cap])
+    for name in ("train", "in_domain"):
+        tied = splits[name].groupby("prompt_id")["gold"].transform("nunique") < 2
+        dropped[f"{name}: pairs with equal gold"] = int(tied.sum()) // 2
+        splits[name] = splits[name][~tied].reset_index(drop=True)
+    check_leakage(splits, settings)
+    return splits, {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
+
+
+def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
+    """How many prompts and responses each split holds."""
+    return {
+        name: {"prompts": int(split["prompt_id"].nunique()), "responses": len(split)}
+        for name, split in splits.items()
+    }
+
+
+def check_leakage(splits: dict[str, pd.DataFrame], settings: Settings) -> None:
+    """Raise InputError when a scenario holds what training has seen and it must not (section 3)."""
+    train = splits["train"]
+    seen = set(train["prompt_id"]) | set(splits["in_domain"]["prompt_id"])
+    texts = set(zip(train["prompt_id"], train["response"].map(normalise), strict=True))
+    for name, split in splits.items():
+        models = settings["valid_models" if name in SCENARIOS[2:] else "train_models"]
+        strangers = set(split["response_model"]) - set(models)
+        if strangers:
+            raise InputError(name, f"responses of {sorted(strangers)}", f"only of {models}")
+        if name in ("prompt_disjoint", "mutual_disjoint"):
+            both = seen & set(split["prompt_id"])
+            if both:
+                raise InputError(name, f"prompt {min(both)} of the train split", "unseen prompts")
+        if name != "train":
+            repeated = texts & set(
+                zip(split["prompt_id"], split["response"].map(normalise), strict=True)
+            )
+            if repeated:
+                raise InputError(name, f"a trained response to {min(repeated)[0]}", "unseen ones")
+        if split["response_id"].duplicated().any():
+            raise InputError(name, "a response twice", "every response once")
+
+
+def pairs(split: pd.DataFrame) -> pd.DataFrame:
+    """Pair the two responses of each prompt: a row per prompt with chosen_* and rejected_* columns.
+
+    The chosen response is the one with more gold; rows keep the split's order of prompts.
+    """
+    ranked = split.sort_values("gold", ascending=False, kind="stable")
+    chosen = ranked.drop_duplicates("prompt_id", keep="first").set_index("prompt_id")
+    rejected = ranked.drop_duplicates("prompt_id", keep="last").set_index("prompt_id")
+    both = chosen.add_prefix("chosen_").join(rejected.add_prefix("rejected_"))
+    both = both.loc[split["prompt_id"].unique()].reset_index()
+    return both.rename(columns={"chosen_prompt": "prompt"}).drop(columns="rejected_prompt")
+
+
+def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> pd.DataFrame:
+    """Judge the rows, keep those of the listed models and give them their ids."""
+    models = [*settings["train_models"], *settings["valid_models"]]
+    absent = [model for model in models if model not in set(frame["response_model"])]
+    if absent:
+        raise InputError("responses", f"none of response model '{absent[0]}'", "some of each")
+    frame = frame[frame["response_model"].isin(models)]
+    bad = ~np.isfinite(frame["gold"].astype(float))
+    if bad.any():
+        row = frame[bad].iloc[0]
+        raise InputError(_name(row), f"gold {row['gold']}", "a finite number")
+    twice = frame.duplicated(["example_id", "response_model"])
+    if twice.any():
+        raise InputError(_name(frame[twice].iloc[0]), "two responses", "one per model and prompt")
+    # Judged before anything is dropped: a source with holes is a broken source.
+    trained = frame["response_model"].isin(settings["train_models"])
+    for part, side in ((frame[trained], "train"), (frame[~trained], "valid")):
+        size = part.groupby("example_id").size().reindex(frame["example_id"].unique(), fill_value=0)
+        few = size[size < settings["responses_per_prompt"]]
+        if len(few):
+            raise InputError(
+                f"responses: example {few.index[0]}", f"{few.iloc[0]} responses of {side}_models",
+                f"{settings['responses_per_prompt']} (splits.responses_per_prompt)",
+            )  # fmt: skip
+    empty = frame["response"].str.strip() == ""
+    if empty.any():
+        if settings["empty_responses"] == "error":
+            raise InputError(
+                _name(frame[empty].iloc[0]), "an empty response", "some text",
+                "set splits.empty_responses to 'drop' to leave such responses out and count them",
+            )  # fmt: skip
+        dropped["responses: empty"] += int(empty.sum())
+        frame = frame[~empty]
+    prompt_ids = frame["prompt"].map(lambda prompt: key(normalise(prompt)))
+    return frame.assign(prompt_id=prompt_ids)
+
+
+def _one_example_per_prompt(
+    frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
+) -> pd.DataFrame:
+    """Of examples that repeat a prompt keep one, or none (D35)."""
+    examples = frame[["example_id", "prompt_id"]].drop_duplicates()
+    repeated = examples["prompt_id"].duplicated(keep=False)
+    order = examples["example_id"].map(lambda example: key(settings["seed"], example))
+    examples = examples.assign(order=order).sort_values("order")
+    if settings["repeated_prompts"] == "drop_all":
+        kept = examples[~repeated.loc[examples.index]]
+    else:
+        kept = examples.drop_duplicates("prompt_id")
+    dropped["examples: repeated prompt"] += len(examples) - len(kept)
+    return frame[frame["example_id"].isin(kept["example_id"])]
+
+
+def _distinct_responses(
+    frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
+) -> pd.DataFrame:
+    """Leave out responses that repeat another of the same prompt, or such prompts as a whole."""
+    trained = frame["response_model"].isin(settings["train_models"])
+    text = frame["response"].map(normalise)
+    ids = [key(*row) for row in zip(frame["prompt_id"], frame["response_model"], text, strict=True)]
+    frame = frame.assign(text=text, response_id=ids, unseen=~trained)
+    # Train models first: an unseen model's response that repeats one of theirs is no unseen one.
+    frame = frame.sort_values(["unseen", "response_id"])
+    repeats = frame.duplicated(["prompt_id", "text"])
+    if settings["identical_responses"] == "drop_prompt":
+        spoilt = set(frame.loc[repeats & ~frame["unseen"], "prompt_id"])
+        dropped["prompts: identical responses"] += len(spoilt)
+        keep = ~frame["prompt_id"].isin(spoilt)
+        frame, repeats = frame[keep], repeats[keep]
+    dropped["responses: identical to another of the prompt"] += int(repeats.sum())
+    return frame[~repeats]
+
+
+def _cut(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
+    """Cut the ordered prompts into X_train and X_valid; null takes what is left (D32)."""
+    train, valid = settings["train_prompts"], settings["valid_prompts"]
+    needed = train + (valid or 1)
+    if len(prompts) < needed:
+        raise InputError(
+            "splits", f"{len(prompts)} usable prompts", f"{needed} or more",
+            "lower splits.train_prompts or splits.valid_prompts",
+        )  # fmt: skip
+    return prompts[:train], prompts[train : train + valid if valid else None]
+
+
+def _rows(frame: pd.DataFrame, prompts: list[str]) -> pd.DataFrame:
+    """The rows of some prompts, in the prompts' order and then the responses'."""
+    place = {prompt_id: n for n, prompt_id in enumerate(prompts)}
+    frame = frame[frame["prompt_id"].isin(place)]
+    frame = frame.assign(place=frame["prompt_id"].map(place)).sort_values(["place", "order"])
+    return frame[COLUMNS].reset_index(drop=True)
+
+
+def _name(row: Any) -> str:
+    """Name one response for an error."""
+    return f"responses: example {row['example_id']}, model {row['response_model']}"

@@ -1,0 +1,233 @@
+"""How robust is a reward model of mine? Any checkpoint on a preset's scenarios and on RM-Bench.
+
+Left out on purpose: a paired comparison with the preset's own models. Their rows are here to say
+what is usual; their seeds are not the model's.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ..columns import aligned
+from ..errors import InputError
+from ..files import read_csv, read_frame
+from ..models import chat
+from ..models.reward_model import load
+from ..models.scoring import score_ids
+from ..results.tables import estimate_columns
+from ..statistics import seed_mean
+from . import rm_bench, scenarios
+
+Array = NDArray[np.float64]
+
+BENCH = "rm_bench"
+METRICS = {**scenarios.METRICS, **dict.fromkeys(rm_bench.METRICS, BENCH)}  # metric: its set
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+COLUMNS = [
+    *("preset", "kind", "name", "metric", "value", "ci_low", "ci_high", "seed_std"),
+    *("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"),
+]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table, or JSON: what the verb `evaluate` does.
+
+    `options`: model, preset, revision, dtype, batch_tokens, skip_long and json.
+    """
+    frame = evaluate(
+        options.model, Path("runs") / options.preset, revision=options.revision,
+        dtype=options.dtype, batch_tokens=options.batch_tokens, skip_long=options.skip_long,
+    )  # fmt: skip
+    print(as_json(frame) if options.json else table(frame))
+
+
+def evaluate(
+    model: str, runs: Path, *, revision: str | None = None, dtype: str = "float32",
+    batch_tokens: int = 8192, skip_long: bool = False, seed: int = 0, resamples: int = 2000,
+) -> pd.DataFrame:  # fmt: skip
+    """Measure a reward model: four scenarios and RM-Bench, with intervals over prompts.
+
+    `model` is a folder or an id of the hub (at `revision`), `runs` the run folder of a preset.
+    The result has the columns `COLUMNS` and a row a metric of `METRICS` for each `name` of `kind`
+    model, baseline (the number of characters as reward) and reference (a mean over the seeds of a
+    backbone and method of the preset, from its tables 5 and 2 where they are). RM-Bench's are in
+    percent, and NaN where the preset's rm_bench.parquet has not been made.
+
+    Prompts with a response that does not fit the model's context are an InputError, or with
+    `skip_long` left out and counted; responses are never cut. Raises InputError as well for
+    missing splits, whatever `reward_model.load` refuses, a tokenizer without a chat template and
+    a reward that is not finite. A padding token is not needed: nothing is padded.
+    """
+    sets = _read(runs)
+    scorer, tokenizer = load(model, DTYPES[dtype], revision)
+    if tokenizer.chat_template is None:
+        raise InputError(
+            model, "a tokenizer without chat template", "the one that the model was trained with",
+            "save it beside the tokenizer (chat_template.jinja)",
+        )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for split, frame in sets.items():
+        kept, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
+        length: Array = kept["response"].map(len).to_numpy(np.float64)
+        left_out = frame["prompt_id"].nunique() - kept["prompt_id"].nunique()
+        for kind, name, values in (("model", model, rewards), ("baseline", "length", length)):
+            for row in _measure(split, kept, values, seed, resamples):
+                about = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
+                rows.append(row | about)
+    if BENCH not in sets:
+        about = {"n_seeds": 1, "n_prompts": 0}
+        rows += [{"kind": "model", "name": model, "metric": m} | about for m in rm_bench.METRICS]
+    frame = pd.concat([pd.DataFrame(rows), _references(runs)]).reindex(columns=COLUMNS)
+    counts = ["n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"]
+    frame = frame.assign(preset=runs.name).astype(dict.fromkeys(counts, "Int64"))
+    order = {kind: n for n, kind in enumerate(("model", "baseline", "reference"))}
+    return frame.sort_values("kind", key=lambda k: k.map(order), kind="stable", ignore_index=True)
+
+
+def make(target: Path) -> str:
+    """Say which command makes a file of a preset's run folder, RUNS/PRESET/FOLDER/FILE."""
+    return f"snakemake --configfile config/{target.parts[-3]}.yaml -- {target}"
+
+
+def _read(runs: Path) -> dict[str, pd.DataFrame]:
+    """Read the four scenarios, and RM-Bench where it is."""
+    columns = ["prompt_id", "response_id", "prompt", "response", "gold"]
+    sets = {}
+    for split in scenarios.METRICS.values():
+        path = runs / "splits" / f"{split}.parquet"
+        if not path.is_file():
+            command = make(runs / "splits" / "manifest.json")
+            raise InputError(path, "no such file", "a split", f"make it: {command}")
+        sets[split] = read_frame(path, columns)
+    bench = rm_bench.bench_path(runs)
+    if bench.is_file():
+        sets[BENCH] = read_frame(bench, [*columns, "domain", "style", "kind"])
+    return sets
+
+
+def _score(
+    model: Any, tokenizer: Any, frame: pd.DataFrame, split: str, batch_tokens: int, skip_long: bool
+) -> tuple[pd.DataFrame, Array]:
+    """Return the rows whose prompts fit the model's context, and their rewards (N,)."""
+    limit, pad = model.config.max_position_embeddings, model.config.pad_token_id
+    ids = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
+    sequences = pd.Series([_until_read(own, pad) for own in ids])
+    lengths = sequences.map(len)
+    if (lengths > limit).any() and not skip_long:
+        row = int(lengths.argmax())
+        raise InputError(
+            f"{split}, response {frame['response_id'][row]}",
+            f"{lengths[row]} tokens with its prompt", f"{limit} or fewer, the model's context",
+            "responses are never cut; --skip-long leaves out and counts such prompts",
+        )  # fmt: skip
+    fits = ~frame["prompt_id"].isin(frame["prompt_id"][lengths > limit])
+    if not fits.any():
+        raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
+    kept = frame[fits].reset_index(drop=True)
+    scores = score_ids(model, list(sequences[fits]), batch_tokens, split)
+    wrong = np.flatnonzero(~np.isfinite(scores.rewards))
+    if len(wrong):
+        raise InputError(
+            f"{split}, response {kept['response_id'][wrong[0]]}",
+            f"a reward of {scores.rewards[wrong[0]]}", "a finite one",
+            "the weights are broken, or --dtype float32 is needed",
+        )  # fmt: skip
+    return kept, scores.rewards.astype(np.float64)
+
+
+def _until_read(ids: list[int], pad: int | None) -> list[int]:
+    """Cut after the last token that is not padding, where a plain classifier reads the reward.
+
+    Many are trained with their end token as padding, and so never read at it (D22).
+    """
+    end = len(ids)
+    while end > 1 and ids[end - 1] == pad:
+        end -= 1
+    return ids[:end]
+
+
+def _measure(
+    split: str, frame: pd.DataFrame, rewards: Array, seed: int, resamples: int
+) -> list[dict[str, Any]]:
+    """Give each metric of a set its estimate from one vector of rewards (N,)."""
+    values: dict[str, Array] = {}
+    ties: int | float = np.nan
+    if split == BENCH:
+        prompts = rm_bench.per_prompt(frame, rewards)
+        for metric in rm_bench.METRICS:
+            masks = rm_bench.domain_masks(metric, prompts["domain"])
+            values[metric] = rm_bench.spread(rm_bench.percent(prompts, metric)[None], masks)
+    else:
+        metric = next(name for name, own in scenarios.METRICS.items() if own == split)
+        by_prompt = frame.assign(reward=rewards).groupby("prompt_id", sort=False)
+        given, gold = (np.stack(by_prompt[c].agg(list).to_list()) for c in ("reward", "gold"))
+        values[metric] = scenarios.per_prompt(metric, given, gold, Path(split))[None]
+        ties = scenarios.count_ties(given)
+    return [
+        {"metric": metric, "n_ties": ties}
+        | estimate_columns(seed_mean(own, seed=seed, resamples=resamples), own)
+        for metric, own in values.items()
+    ]
+
+
+def _references(runs: Path) -> pd.DataFrame:
+    """Read the preset's own reward models from its tables, as far as these have been made."""
+    tables = [runs / "results" / f"{name}.csv" for name in ("table5", "table2")]
+    frames = [read_csv(path) for path in tables if path.is_file()]
+    if not frames:
+        return pd.DataFrame()
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame[(frame["method"] != "length") & frame["metric"].isin(list(METRICS))]
+    return frame.assign(kind="reference", name=frame["backbone"] + "/" + frame["method"])
+
+
+def as_json(frame: pd.DataFrame) -> str:
+    """Write the frame as a JSON list of rows; what was not measured is null."""
+    rows = json.loads(str(frame.to_json(orient="records", double_precision=10)))
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Lay the frame out for a terminal: the model on top, the length and the references below."""
+    preset = frame["preset"].iloc[0]
+    model = frame[frame["kind"] == "model"]
+    lines = [f"Four scenarios of preset {preset}", "", *_grid(frame, scenarios.HEADINGS, 4), ""]
+    if model["value"][model["metric"].isin(rm_bench.METRICS)].notna().any():
+        headings = {metric: metric for metric in rm_bench.METRICS}
+        lines += ["RM-Bench, accuracy in percent", "", *_grid(frame, headings, 1), ""]
+    else:
+        target = rm_bench.bench_path(Path("runs") / preset)
+        lines += [f"RM-Bench: not measured; to make it: {make(target)}", ""]
+    lines += [
+        "± half of a 95% interval: over prompts for the model and for length (the reward is the",
+        "number of characters), over seeds and prompts for the rows below them, which are the",
+        "preset's own. The scenarios are named after the data that those were trained on.",
+    ]
+    shorter = model[model["n_left_out"] > 0]
+    left_out = {METRICS[row["metric"]]: row["n_left_out"] for _, row in shorter.iterrows()}
+    if left_out:
+        listed = ", ".join(f"{count} of {split}" for split, count in left_out.items())
+        lines.append(f"Prompts left out, too long for the model's context: {listed}.")
+    return "\n".join(lines)
+
+
+def _grid(frame: pd.DataFrame, headings: dict[str, str], digits: int) -> list[str]:
+    """Align a row a name and a column a metric; names without a value are left out."""
+    rows = frame[frame["metric"].isin(list(headings)) & frame["value"].notna()]
+    cells = [["", *headings.values()]]
+    for _, own in rows.groupby(["kind", "name"], sort=False):
+        name = str(own["name"].iloc[0])
+        texts = {
+            row["metric"]: f"{row['value']:.{digits}f} ± "
+            f"{(row['ci_high'] - row['ci_low']) / 2:.{digits}f}"
+            for _, row in own.iterrows()
+        }
+        shown = "/".join(Path(name).parts[-3:]) or name
+        cells.append([shown, *(texts.get(metric, "-") for metric in headings)])
+    return aligned(cells, left=len(cells[0]))

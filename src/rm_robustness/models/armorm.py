@@ -1,0 +1,183 @@
+"""ArmoRM, the paper's gold preference model r*, in a class of this project's own.
+
+The published model (RLHFlow/ArmoRM-Llama3-8B-v0.1) brings its own code, which is never run here:
+a Llama body reads a chat once; 19 rewards come from the state of the last token, and a small
+network turns the state at the end of the prompt into 19 weights for them.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrainedModel
+
+from ..errors import InputError
+from ..files import model_folder
+
+# The published weights were fitted to the state of this text's FIRST token: the end of the user
+# turn, before the assistant's header. Reading the header's own token would be another model.
+GATE_TEXT = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+
+
+class Gating(nn.Module):
+    """Weights for the objectives from a prompt's state: an MLP, softmax(logits / temperature)."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        options = config.to_dict()
+        objectives, width = (
+            options.get("num_objectives", 19),
+            options.get("gating_hidden_dim", 1024),
+        )
+        self.temperature = float(options.get("gating_temperature", 10))
+        inner = [width] * int(options.get("gating_n_hidden", 3))
+        sizes = [config.hidden_size, *inner, objectives]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.logit_scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Map states (B, H) to weights (B, objectives) that are positive and sum to logit_scale."""
+        *inner, last = self.layers
+        for layer in inner:
+            state = torch.relu(layer(state))
+        return torch.softmax(last(state) / self.temperature, dim=-1) * self.logit_scale
+
+
+class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
+    """A Llama body with 19 gated rewards; parameter names are those of the published files."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        objectives = config.to_dict().get("num_objectives", 19)
+        self.model = LlamaModel(config)
+        self.regression_layer = nn.Linear(config.hidden_size, objectives, bias=False)
+        self.reward_transform_matrix = nn.Parameter(torch.eye(objectives), requires_grad=False)
+        self.gating = Gating(config)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, gate: Tensor) -> Tensor:
+        """Score chats of one length, without padding: tokens (B, T), gate positions (B,) -> (B,).
+
+        score = sum(weights * (rewards @ transform)). The body runs in its own dtype, the heads in
+        float32: scores rounded to bfloat16 would tie (docs/DEVIATIONS.md D37, D39).
+        """
+        states = self.model(input_ids=input_ids, use_cache=False).last_hidden_state.float()
+        rows = torch.arange(len(input_ids), device=states.device)
+        rewards = states[:, -1] @ self.regression_layer.weight.float().T
+        weights = self.gating(states[rows, gate])
+        scores: Tensor = (weights * (rewards @ self.reward_transform_matrix.float())).sum(dim=-1)
+        return scores
+
+
+def load(source: str, dtype: str) -> ArmoRM:
+    """Load ArmoRM from a folder on this machine (the rule `pretrained` downloads it).
+
+    Only safetensors are read. `dtype` (`float32` or `bfloat16`) is that of the body. Raises
+    `InputError` when the files cannot be read or a parameter is missing, unexpected or misshapen.
+    """
+    folder = model_folder(source)
+    try:
+        config = LlamaConfig.from_pretrained(folder)
+        model, report = ArmoRM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below, in one line
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            folder, f"no readable model ({line})", "config.json and safetensors"
+        ) from error
+    for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[trouble]:
+            names = sorted(str(key) for key in report[trouble])
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            found = f"{trouble.replace('_', ' ')}: {', '.join(names[:5])}{more}"
+            raise InputError(folder, found, "exactly ArmoRM's parameters")
+    model.gating.float()
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def gate_position(tokens: Sequence[int], pattern: Sequence[int]) -> int:
+    """Return where `pattern` (the tokens of `GATE_TEXT`) last begins in `tokens`.
+
+    Raises `ValueError` when it is not there.
+    """
+    size = len(pattern)
+    for start in range(len(tokens) - size, -1, -1):
+        if list(tokens[start : start + size]) == list(pattern):
+            return start
+    raise ValueError("the chat does not hold the opening of an assistant turn")
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: ArmoRM, chats: list[list[int]], gates: list[int], batch_tokens: int
+) -> np.ndarray:
+    """Score tokenised chats, returning float64 of shape (n,) in the order given.
+
+    Chats of equal length are scored together, at most `batch_tokens` tokens at a time (0: one by
+    one); nothing is ever padded, so a chat's score does not depend on the others'.
+    """
+    scores = np.full(len(chats), np.nan)
+    device = model.regression_layer.weight.device
+    for batch in equal_length_batches([len(chat) for chat in chats], batch_tokens):
+        tokens = torch.tensor([chats[row] for row in batch], device=device)
+        gate = torch.tensor([gates[row] for row in batch], device=device)
+        scores[batch] = model(tokens, gate).double().cpu().numpy()
+    return scores
+
+
+def equal_length_batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield row numbers in batches of one length each, the longest first (memory fails early).
+
+    A batch holds at most `batch_tokens` tokens, or one chat that alone has more.
+    """
+    rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    batch: list[int] = []
+    for row in rows:
+        full = (len(batch) + 1) * lengths[row] > batch_tokens
+        if batch and (full or lengths[batch[0]] != lengths[row]):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:
+    """Return ArmoRM's score of every (prompt, response), float64 of shape (n,).
+
+    `settings`: `model` (its folder), `dtype`, `batch_tokens`. The chat is rendered by the model's
+    own template, one user turn and one assistant turn, and is never cut. Raises `InputError` with
+    the row for a chat longer than the model's context.
+    """
+    folder = settings["model"]
+    model = load(folder, settings["dtype"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
+    chats: list[list[int]] = []
+    gates: list[int] = []
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        tokens = tokenizer.encode(text, add_special_tokens=False)
+        limit = model.config.max_position_embeddings
+        if len(tokens) > limit:
+            found = f"a chat of {len(tokens)} tokens"
+            raise InputError(f"row {row}", found, f"at most {limit}", "drop the row")
+        try:
+            gates.append(gate_position(tokens, pattern))
+        except ValueError as error:
+            where = f"row {row}, chat template of {folder}"
+            raise InputError(where, str(error), repr(GATE_TEXT)) from error
+        chats.append(tokens)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return score_tokens(model, chats, gates, settings["batch_tokens"])

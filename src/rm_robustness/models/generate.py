@@ -1,0 +1,252 @@
+"""Responses of a model for prompts: by transformers here, or by any OpenAI-compatible server.
+
+Every prompt has its own seed, made of `seed` and its text, so an answer does not depend on which
+prompts are asked with it, in which batch, or before or after an interruption. What remains is
+rounding: left padding moves logits by about 1e-6 in float32 and visibly in bfloat16, and a server
+batches as it likes. Not here: tensor parallelism, or vLLM in this process (it has no CPU build;
+`serve: true` starts it beside, as a server).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..errors import InputError
+from ..files import hashes, model_folder, write_frame
+from ..progress import Progress
+from .answer_log import Answer, Journal
+from .openai_server import answers_served
+
+# Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
+DEFAULTS: dict[str, Any] = {
+    "name": None,  # what the frame calls the model; None: `model`
+    "dtype": "float32",
+    "temperature": 0.8,
+    "top_p": 1.0,
+    "max_new_tokens": 512,
+    "seed": 0,
+    "batch_size": 16,
+    "base_url": None,
+    "base_url_env": None,  # the environment variable that holds it, in place of `base_url`
+    "api_key_env": None,  # the environment variable that holds the key; without one, "EMPTY"
+    "concurrency": 64,
+    "retries": 5,
+    "timeout": 600.0,
+    "serve": False,
+    "serve_arguments": [],
+    "serve_timeout": 1800.0,
+    "port": 0,  # 0: any free port
+}
+# What an answer depends on: a journal is continued only under the same values.
+IDENTITY = ("kind", "model", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
+
+
+def generate(prompts: list[str], settings: dict[str, Any]) -> list[str]:
+    """Return a response per prompt, in order.
+
+    `settings`: `kind` (`transformers` or `vllm`), `model` and any of `DEFAULTS`. The model is a
+    folder, or for a server that runs already its name there; nothing is downloaded. Each prompt is
+    one user turn in the model's own chat template. Temperature 0 is greedy. Raises `InputError` for
+    an unknown key, a model that cannot be loaded, a prompt that does not fit, or a server that
+    keeps failing.
+    """
+    progress = Progress("generate", len(prompts), "responses")
+    found: dict[int, str] = {}
+    for batch in answers(prompts, complete(settings), frozenset()):
+        found |= {answer.row: answer.response for answer in batch}
+        progress.update(len(found))
+    return [found[row] for row in range(len(prompts))]
+
+
+def generate_to(prompts: pd.DataFrame, settings: dict[str, Any], output: Path) -> None:
+    """Answer `example_id, prompt` and write `output`, a parquet file that is whole or absent.
+
+    The raw frame has `example_id, prompt, response, response_model, finished`, in the order of
+    `prompts`. Answers are kept in `output` with the ending `.jsonl` as they come, so that a run
+    that was stopped goes on where it was and asks nothing twice; the journal is removed at the
+    end. Arguments and errors otherwise as in `generate`.
+    """
+    settings = complete(settings)
+    texts = prompts["prompt"].tolist()
+    journal = Journal(output.with_suffix(".jsonl"), fingerprint(prompts, settings))
+    found = journal.read(len(texts))
+    progress = Progress("generate", len(texts), "responses", len(found))
+    for batch in answers(texts, settings, found.keys()):
+        journal.append(batch)
+        found |= {answer.row: answer for answer in batch}
+        progress.update(len(found))
+    frame = prompts[["example_id", "prompt"]].reset_index(drop=True)
+    frame["response"] = [found[row].response for row in range(len(texts))]
+    frame["response_model"] = settings["name"] or settings["model"]
+    frame["finished"] = [found[row].finished for row in range(len(texts))]
+    write_frame(frame, output)
+    journal.path.unlink(missing_ok=True)
+
+
+def complete(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fill in `DEFAULTS`; an unknown key or kind is an `InputError`."""
+    unknown = sorted(settings.keys() - DEFAULTS.keys() - {"kind", "model"})
+    if unknown:
+        raise InputError("generator", f"unknown keys {unknown}", f"some of {sorted(DEFAULTS)}")
+    if settings.get("kind") not in ("transformers", "vllm"):
+        raise InputError("generator.kind", repr(settings.get("kind")), "transformers or vllm")
+    if not isinstance(settings.get("model"), str):
+        raise InputError("generator.model", repr(settings.get("model")), "a folder or a name")
+    return DEFAULTS | settings
+
+
+def fingerprint(prompts: pd.DataFrame, settings: dict[str, Any]) -> str:
+    """Hash the prompts, the model's files and every setting that an answer depends on."""
+    identity = {key: settings[key] for key in IDENTITY}
+    identity["files"] = hashes(Path(settings["model"]))
+    rows = prompts[["example_id", "prompt"]].values.tolist()
+    return hashlib.sha256(json.dumps([identity, rows], sort_keys=True).encode()).hexdigest()
+
+
+def prompt_seed(seed: int, prompt: str) -> int:
+    """Return a prompt's own seed, 31 bits, equal on every machine."""
+    digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Iterator[list[Answer]]:
+    """Yield batches of answers to the prompts whose row is not in `done`, in any order."""
+    rows = [row for row in range(len(prompts)) if row not in done]
+    if not rows:
+        return
+    if settings["kind"] == "transformers" or settings["serve"]:
+        model_folder(settings["model"])
+    if settings["kind"] == "transformers":
+        yield from _answers_here(prompts, rows, settings)
+        return
+    seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
+    for batch in answers_served(prompts, seeds, rows, settings):
+        yield [Answer(*answer) for answer in batch]
+
+
+class Gumbel:
+    """A logits processor that makes the greedy choice a sample, with one generator per row.
+
+    argmax(log p + Gumbel noise) is distributed as p, and each row's noise comes from its own seed:
+    `generate` itself samples a batch from one stream, where every row moves every other.
+    """
+
+    def __init__(self, seeds: list[int], device: torch.device) -> None:
+
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Add noise to log-probabilities (B, V); -inf, a token ruled out, stays -inf."""
+        noise = scores.new_empty(scores.shape).float()
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() - noise.log()
+
+
+def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
+    """Load a causal model from its folder, with its tokenizer and end tokens."""
+    name = settings["model"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=settings["dtype"], use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(name, f"no readable model ({line})", "a causal language model") from error
+    if tokenizer.chat_template is None:
+        raise InputError(name, "no chat template", "one in the tokenizer", "save one with it")
+    ends = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    if not ends:
+        raise InputError(name, "no end-of-text token", "one in the tokenizer", "set its eos_token")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval(), tokenizer, sorted(ends)
+
+
+def _answers_here(
+    prompts: list[str], rows: list[int], settings: dict[str, Any]
+) -> Iterator[list[Answer]]:
+    """Answer with transformers, prompts of near lengths together and the longest first."""
+    model, tokenizer, ends = _load(settings)
+    pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    room = model.config.max_position_embeddings - settings["max_new_tokens"]
+    chats: dict[int, list[int]] = {}
+    for row in rows:
+        turn = [{"role": "user", "content": prompts[row]}]
+        text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        chats[row] = tokenizer.encode(text, add_special_tokens=False)
+        if len(chats[row]) > room:
+            raise InputError(
+                f"prompt {row}",
+                f"{len(chats[row])} tokens",
+                f"at most {room} (the context of {settings['model']} less max_new_tokens)",
+                "leave the prompt out or lower max_new_tokens",
+            )
+    rows = sorted(rows, key=lambda row: (-len(chats[row]), row))
+    for start in range(0, len(rows), settings["batch_size"]):
+        batch = rows[start : start + settings["batch_size"]]
+        seeds = [prompt_seed(settings["seed"], prompts[row]) for row in batch]
+        outputs = sample(
+            model, [chats[row] for row in batch], seeds, ends=ends, pad=pad,
+            max_new_tokens=settings["max_new_tokens"],
+            temperature=settings["temperature"], top_p=settings["top_p"],
+        )  # fmt: skip
+        found: list[Answer] = []
+        for row, tokens in zip(batch, outputs, strict=True):
+            stop = next((i for i, token in enumerate(tokens) if token in ends), None)
+            response = tokenizer.decode(tokens[:stop], skip_special_tokens=True)
+            found.append(Answer(row, response, stop is not None))
+        yield found
+
+
+@torch.inference_mode()
+def sample(
+    model: Any, chats: list[list[int]], seeds: list[int], *,
+    ends: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float = 1.0,
+) -> list[list[int]]:  # fmt: skip
+    """Return the new tokens of every chat (a list of token ids), each with noise of its own seed.
+
+    A row ends with one of `ends`, filled with `pad` to the longest, or after `max_new_tokens`.
+    Temperature 0 is greedy. The model's generation config is left as it was.
+    """
+    width = max(map(len, chats))
+    tokens = torch.tensor([[pad] * (width - len(chat)) + chat for chat in chats])
+    mask = torch.tensor([[0] * (width - len(chat)) + [1] * len(chat) for chat in chats])
+    processors = LogitsProcessorList()
+    if temperature > 0:
+        processors.append(TemperatureLogitsWarper(float(temperature)))
+        if top_p < 1:
+            processors.append(TopPLogitsWarper(float(top_p)))
+        processors.append(Gumbel(seeds, model.device))
+    own = model.generation_config
+    # In place of the model's own, which may bring a top-k or a repetition penalty nobody set here:
+    # as an argument of `generate` it would be filled up with the model's own.
+    model.generation_config = GenerationConfig(
+        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad
+    )
+    try:
+        output = model.generate(
+            input_ids=tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            logits_processor=processors,
+        )
+    finally:
+        model.generation_config = own
+    new: list[list[int]] = output[:, width:].tolist()
+    return new

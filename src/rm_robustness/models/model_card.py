@@ -1,0 +1,151 @@
+"""The model card in every checkpoint: a README.md that a hub shows and that a person can run.
+
+It is a function of record.json alone, with no date, machine or path outside the project in it, so
+that equal checkpoints have equal cards.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..experiment.config import Settings
+from ..objectives import OBJECTIVES
+
+FORMULAS = {
+    "bt": "-logsigmoid(r_w - r_l)",
+    "bt-hinge": "max(0, {margin:g} - (r_w - r_l))",
+    "bt-norm": "-logsigmoid((r_w - r_l) / ({temperature:g} * sqrt(r_w**2 + r_l**2)))",
+    "bt-dr": "-logsigmoid(r_w - r_l) - logsigmoid(r_w) - logsigmoid(-r_l)",
+    "bt-bsr": "-logsigmoid(r_w - r_l) + {strength:g} * m**2",
+}
+
+SCORE = """
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+name = "."  # this folder, or its id on the hub
+model = AutoModelForSequenceClassification.from_pretrained(name).eval()
+tokenizer = AutoTokenizer.from_pretrained(name)
+
+
+def reward(prompt: str, response: str) -> float:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return model(input_ids=ids).logits.item()
+
+
+print(reward("list three colors .", "red , green , blue ."))
+""".strip()
+
+ANSWER = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+name = "."  # this folder, or its id on the hub
+model = AutoModelForCausalLM.from_pretrained(name).eval()
+tokenizer = AutoTokenizer.from_pretrained(name)
+turns = [{"role": "user", "content": "list three colors ."}]
+text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt", return_token_type_ids=False)
+output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+""".strip()
+
+LIMITS = """
+- Only differences between responses to one prompt mean anything: zero and scale are this model's
+  own, and so is what it prefers, which is what the labels of its training data prefer.
+- Away from that data it ranks worse (`rm-robustness evaluate` says how much), and a policy that is
+  optimised against it finds where: watch the divergence, and another judge.
+- It is no safety filter and no judge of facts, and not for decisions about people.
+""".strip()
+
+
+def card(kind: str, record: Mapping[str, Any]) -> str:
+    """Write the card of a checkpoint: YAML front matter, then Markdown.
+
+    `kind` is reward_model, backbone or policy; `record` is what record.json beside it holds:
+    settings, seed, inputs {name: {path, sha256}}, a reward model's number of processes, a
+    policy's name.
+    """
+    about = {"reward_model": _reward_model, "backbone": _backbone, "policy": _policy}[kind]
+    title, front, body = about(record)
+    scores = kind == "reward_model"
+    task = "text-classification" if scores else "text-generation"
+    front = {"library_name": "transformers", "pipeline_tag": task, **front}
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}",
+        body,
+        f"```python\n{SCORE if scores else ANSWER}\n```",
+        *([f"## Limits\n\n{LIMITS}"] if scores else []),
+        f"## Made from\n\n{_made_from(record)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
+    settings = record["settings"]
+    objective, batch = settings["objective"], settings["micro_batch"]
+    options = _defaults(objective) | settings["options"]
+    note = ""
+    if objective == "bt-bsr":
+        pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
+        options["strength"] = options["weight"] * pairs[options["reduction"]]
+        note = (
+            f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
+            f"pairs, reduction `{options['reduction']}`)"
+        )
+    body = (
+        f"Objective, a mean over pairs: `{FORMULAS[objective].format(**options)}`, with r_w and "
+        f"r_l the rewards of the chosen and the rejected response{note}.\n\n"
+        f"Learning rate {settings['learning_rate']:g}, {settings['global_batch']} pairs a step, "
+        f"epochs {settings['epochs']:g}. The model has one label, the reward, which is read at the "
+        "last token of the chat template's rendering: add nothing to it and cut nothing."
+    )
+    tags = ["reward-model", "trl", objective, "rm-robustness"]
+    return f"Reward model, {objective}", {"tags": tags}, body
+
+
+def _defaults(objective: str) -> Settings:
+    """The options of an objective that settings may leave out."""
+    parameters = inspect.signature(OBJECTIVES[objective]).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _backbone(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
+    init, sft = record["settings"]["init"], record["settings"]["sft"]
+    front: Settings = {"tags": ["trl", "rm-robustness"]}
+    if init["kind"] == "hub":
+        front["base_model"] = init["repo"]
+    tuned = "not tuned further"
+    if sft:
+        tuned = (
+            f"tuned on chats: learning rate {sft['learning_rate']:g}, batches of "
+            f"{sft['global_batch']}, epochs {sft['epochs']:g}"
+        )
+    return "Backbone", front, f"The language model that reward models start from, {tuned}."
+
+
+def _policy(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
+    settings = record["settings"]
+    body = (
+        f"Trained by RLOO against the reward model below: k {settings['k']}, beta "
+        f"{settings['beta']:g}, learning rate {settings['learning_rate']:g}, "
+        f"{settings['prompts_per_update']} prompts an update, epochs {settings['epochs']:g}. Its "
+        "answers have more of that reward, which is not the same as being better."
+    )
+    return f"Policy {record['policy']}", {"tags": ["rloo", "trl", "rm-robustness"]}, body
+
+
+def _made_from(record: Mapping[str, Any]) -> str:
+    """List seed and inputs; an absolute path says where one machine keeps it, so its name does."""
+    lines = [f"- seed {record['seed']}"]
+    for name, file in record["inputs"].items():
+        path = Path(file["path"])
+        shown = path.name if path.is_absolute() else path.as_posix()
+        lines.append(f"- {name}: `{shown}`, sha256 `{file['sha256']}`")
+    lines.append("- `record.json` has every setting, the code's revision and the packages")
+    return "\n".join(lines)

@@ -1,0 +1,190 @@
+"""Responses from an OpenAI-compatible server, vLLM's for one, which can be started here."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from ..errors import InputError
+from .answer_log import Answer
+
+
+def answers_served(
+    prompts: list[str], seeds: list[int], rows: list[int], settings: dict[str, Any]
+) -> Iterator[list[Answer]]:
+    """Ask a server for the prompts of `rows`, `concurrency` at a time; yield answers as they come.
+
+    The client tries again after 429, 5xx and lost connections, `retries` times with growing pauses.
+    When a prompt fails for good, no new one is asked, the answers under way are still yielded, and
+    then `InputError` says what the server said. Settings as in `generate.DEFAULTS`.
+    """
+    with ExitStack() as stack:
+        if settings["serve"]:
+            base_url = stack.enter_context(serve(settings))
+        else:
+            base_url = _base_url(settings)
+        key = os.environ.get(settings["api_key_env"] or "", "")
+        server = stack.enter_context(
+            client(base_url, key, settings["retries"], settings["timeout"], local=settings["serve"])
+        )
+
+        def ask(row: int) -> Answer:
+            reply = server.chat.completions.create(
+                model=settings["model"],
+                messages=[{"role": "user", "content": prompts[row]}],
+                temperature=settings["temperature"],
+                top_p=settings["top_p"],
+                max_tokens=settings["max_new_tokens"],
+                seed=seeds[row],
+            )
+            if not isinstance(reply, ChatCompletion) or not reply.choices:
+                fix = "base_url usually ends in /v1"
+                raise InputError(base_url, "no chat completion", "an OpenAI-compatible server", fix)
+            choice = reply.choices[0]
+            return Answer(row, choice.message.content or "", choice.finish_reason == "stop")
+
+        pool = stack.enter_context(ThreadPoolExecutor(settings["concurrency"]))
+        queue = iter(rows)
+        asked = {pool.submit(ask, row): row for row in islice(queue, settings["concurrency"])}
+        failed: tuple[int, BaseException] | None = None
+        while asked:
+            done = wait(asked, return_when=FIRST_COMPLETED).done
+            ended: list[tuple[int, Future[Answer]]] = [(asked.pop(each), each) for each in done]
+            for row, future in ended:
+                error = future.exception()
+                failed = failed or ((row, error) if error else None)
+            if failed is None:
+                asked |= {pool.submit(ask, row): row for row in islice(queue, len(ended))}
+            good = [future.result() for _, future in ended if future.exception() is None]
+            if good:
+                yield good
+        if failed:
+            raise as_input_error(*failed, base_url, settings["api_key_env"])
+
+
+def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:
+    """Make a client that tries again `retries` times; `local` for a server on this machine."""
+    return openai.OpenAI(
+        base_url=base_url,
+        api_key=key or "EMPTY",
+        max_retries=retries,
+        timeout=timeout,
+        # A cluster's proxy does not know a server on this machine.
+        http_client=openai.DefaultHttpxClient(trust_env=not local),
+    )
+
+
+def _base_url(settings: dict[str, Any]) -> str:
+    """Return the server's address from the settings or the environment variable they name."""
+    url = settings["base_url"] or os.environ.get(settings["base_url_env"] or "")
+    if not url:
+        name = settings["base_url_env"]
+        found = f"environment variable {name} unset" if name else "neither of them"
+        raise InputError("generator", found, "base_url, base_url_env or serve: true")
+    return str(url)
+
+
+def as_input_error(row: int, error: BaseException, base_url: str, key: str | None) -> BaseException:
+    """Turn the client's last word into one line; anything that is not the server's is kept."""
+    where = f"{base_url}, prompt {row}"
+    fix = "run the same command again: a file that was begun is continued"
+    if isinstance(error, openai.APIStatusError):
+        if error.status_code in (401, 403):
+            # The server's own message may repeat the key.
+            found = (
+                f"HTTP {error.status_code} (key from {key or 'nowhere: api_key_env is not set'})"
+            )
+        else:
+            found = f"HTTP {error.status_code} ({' '.join(error.message.split())[:200]})"
+    elif isinstance(error, openai.APITimeoutError):
+        found = "no answer in time"
+    elif isinstance(error, openai.APIError):
+        found = f"no connection ({' '.join(str(error).split())[:200]})"
+    else:
+        return error
+    return InputError(where, found, "an answer", fix)
+
+
+@contextmanager
+def serve(settings: dict[str, Any]) -> Iterator[str]:
+    """Run `vllm serve MODEL` beside this process and yield its base url once it is healthy.
+
+    The server's output goes to this process's stderr. It and its children are ended with the
+    block, also when this process is told to end (SIGTERM). Raises `InputError` when the program is
+    missing, the port is taken, the server ends early or is not healthy after `serve_timeout` s.
+    """
+    port = _free_port(settings["port"])
+    command = ["vllm", "serve", settings["model"], "--host", "127.0.0.1", "--port", str(port)]
+    # Otherwise vLLM takes a top-k or a penalty from the model's files, which nobody set here.
+    command += ["--generation-config", "vllm", "--dtype", settings["dtype"]]
+    command += [str(argument) for argument in settings["serve_arguments"]]
+    if shutil.which("vllm") is None:
+        fix = "install vllm on this machine, or set base_url to a server that runs"
+        raise InputError("generator.serve", "no program `vllm`", "vllm on PATH", fix)
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    # A session of its own, so that vLLM's own children can be ended with it.
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    try:
+        _wait_until_healthy(child, port, settings["serve_timeout"])
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        _end(child)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _free_port(port: int) -> int:
+    """Return `port` if nothing listens there, or any free port for 0."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            fix = "use port: 0 for any free one"
+            raise InputError("generator.port", f"{port} in use", "a free port", fix) from error
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, limit: float) -> None:
+    """Return when /health answers; large models take many minutes to load."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + limit
+    while child.poll() is None:
+        try:
+            with direct.open(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+        if time.monotonic() > deadline:
+            fix = "see its output above, or raise serve_timeout"
+            raise InputError("vllm serve", f"no health after {limit:g} s", "a ready server", fix)
+    fix = "see its output above"
+    raise InputError("vllm serve", f"exit status {child.returncode}", "a server that stays up", fix)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the server and its children, by force if it takes longer than 30 s."""
+    for number, patience in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0)):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(timeout=patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

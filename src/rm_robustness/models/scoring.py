@@ -1,0 +1,120 @@
+"""The one scorer: what evaluation, probes and reinforcement learning all read rewards from.
+
+A score is what a batch of one gives. Sequences of equal length share a batch, so nothing is ever
+padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
+"""
+
+import types
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from ..errors import InputError
+from ..progress import Progress
+from . import chat
+
+
+class Scores(NamedTuple):
+    """Rewards (N,), pooled hidden states (N, H) and token counts (N,), in the order asked."""
+
+    rewards: np.ndarray
+    hidden: np.ndarray
+    n_tokens: np.ndarray
+
+
+@torch.no_grad()
+def score_ids(
+    model: Any, sequences: list[list[int]], batch_tokens: int, label: str | None = None
+) -> Scores:
+    """Score token sequences.
+
+    The pooled hidden state h is the last layer's, after the final norm, at the last token; the
+    reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's size, 0 means
+    one sequence at a time. Raises InputError when a sequence does not fit the model.
+    """
+    limit = model.config.max_position_embeddings
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for row, sequence in enumerate(sequences):
+        if len(sequence) > limit:
+            raise InputError(f"row {row}", f"{len(sequence)} tokens", f"{limit} or fewer")
+        by_length[len(sequence)].append(row)
+    rewards = np.empty(len(sequences), np.float32)
+    hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
+    progress = Progress(label, len(sequences), "responses") if label else None
+    head, training, done = whole_weight(model.score.weight).float(), model.training, 0
+    body = _body(model)
+    model.eval()
+    for length in sorted(by_length):
+        rows = by_length[length]
+        size = max(1, batch_tokens // length)
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
+            states = body(input_ids=tokens, use_cache=False).last_hidden_state
+            pooled = states[:, -1].float()
+            hidden[batch] = pooled.cpu().numpy()
+            rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
+            done += len(batch)
+            if progress:
+                progress.update(done)
+    model.train(training)
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    return Scores(rewards, hidden, lengths)
+
+
+def is_sharded(model: Any) -> bool:
+    """Tell whether processes share the model's weights (FSDP2), so that all of them must score."""
+    return isinstance(model, FSDPModule)
+
+
+def whole_weight(weight: torch.Tensor) -> torch.Tensor:
+    """A weight as one tensor, gathered where processes share it."""
+    return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach()
+
+
+def _body(model: Any) -> Callable[..., Any]:
+    """Give the model without its head. FSDP2 gathers weights for methods of the model it knows."""
+    if not is_sharded(model):
+        return model.base_model  # type: ignore[no-any-return]
+    model.read = types.MethodType(lambda self, **inputs: self.base_model(**inputs), model)
+    register_fsdp_forward_method(model, "read")
+    return model.read  # type: ignore[no-any-return]
+
+
+def score(
+    model: Any, tokenizer: Any, split: pd.DataFrame, batch_tokens: int, label: str | None = None
+) -> pd.DataFrame:
+    """Score a split: a row per response with reward, hidden_norm (L2) and n_tokens.
+
+    `split` has prompt_id, response_id, prompt, response, response_model and gold.
+    Raises InputError for an empty response and for one that does not fit the model's length.
+    """
+    empty = split["response"].str.strip() == ""
+    if empty.any():
+        where = f"response {split['response_id'][empty].iloc[0]}"
+        raise InputError(where, "an empty response", "some text")
+    sequences = chat.pair_ids(tokenizer, list(split["prompt"]), list(split["response"]))
+    limit = model.config.max_position_embeddings
+    for row, sequence in enumerate(sequences):
+        if len(sequence) > limit:
+            alone = len(
+                tokenizer(split["response"].iloc[row], add_special_tokens=False)["input_ids"]
+            )
+            raise InputError(
+                f"response {split['response_id'].iloc[row]}",
+                f"{len(sequence)} tokens with its prompt, {alone} alone",
+                f"{limit} or fewer", "lower splits.max_characters: responses are never cut",
+            )  # fmt: skip
+    scores = score_ids(model, sequences, batch_tokens, label)
+    kept = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
+    return kept.assign(
+        reward=scores.rewards.astype(np.float64),
+        hidden_norm=np.linalg.norm(scores.hidden.astype(np.float64), axis=1),
+        n_tokens=scores.n_tokens,
+    )[["prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm", "n_tokens"]]

@@ -1,0 +1,153 @@
+"""The record beside every checkpoint and table: what made it, from what, where and how long."""
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..experiment.config import Settings
+from ..files import noted, read_json, sha256, write_json
+
+PACKAGES = (
+    "accelerate", "alpaca_eval", "datasets", "numpy", "openai", "pandas", "pyarrow", "safetensors",
+    "scikit-learn", "scipy", "snakemake", "tokenizers", "torch", "transformers", "trl",
+)  # fmt: skip
+CODE = ("src/", "workflow/", "Snakefile")
+Inputs = dict[str, dict[str, str]]
+
+
+def record(
+    settings: Settings,
+    inputs: Inputs,
+    files: list[Path],
+    seed: int | None,
+    started: float,
+    **facts: Any,
+) -> Settings:
+    """What made some files: to be written beside them, last of all.
+
+    Holds the command, the settings, the seed, the git revision and whether the tree was dirty, a
+    hash of this package's code, package versions, sha256 of every input when it was read and of
+    every file, the hardware, when it began (`started`, a time.time()) and the wall time in seconds.
+    """
+    begun = datetime.fromtimestamp(started, UTC)
+    return {
+        "command": command(),
+        "settings": settings,
+        "seed": seed,
+        "git": revision(),
+        "code": code(),
+        "packages": versions(),
+        "inputs": inputs,
+        "files": {path.name: sha256(path) for path in files},
+        "hardware": hardware(),
+        "started": begun.isoformat(timespec="seconds"),
+        "wall_seconds": round(time.time() - started, 1),
+        **facts,
+    }
+
+
+@contextmanager
+def recorded(
+    settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
+) -> Iterator[None]:
+    """Write the record of a block that makes `files` of one folder from what it reads and `also`.
+
+    What it reads is noted by `files.noted`. One file's record is its name with `.record.json`
+    beside it, that of several is `record.json`, unless `to` says otherwise.
+    """
+    revision(), code()  # those of now, not of the end
+    started = time.time()
+    before = {path: sha256(path) for path in also}
+    with noted() as read:
+        yield
+    seen = sorted({**read, **before}.items())
+    # What the block made for itself and removed again is no input.
+    inputs = {str(p): {"path": str(p), "sha256": digest} for p, digest in seen if p.exists()}
+    made = record(settings, inputs, files, settings.get("seed"), started)
+    write_json(made, to or beside(files))
+
+
+def beside(files: list[Path]) -> Path:
+    """Where the record of some files of one folder is."""
+    name = f"{files[0].stem}.record.json" if len(files) == 1 else "record.json"
+    return files[0].with_name(name)
+
+
+def records(folder: Path) -> dict[Path, Settings]:
+    """Read every record under a folder, but for what unfinished work holds."""
+    found = sorted(
+        path
+        for pattern in ("record.json", "*.record.json")
+        for path in folder.rglob(pattern)
+        if "work" not in path.relative_to(folder).parts
+    )
+    return {path: read_json(path) for path in found}
+
+
+def command() -> str:
+    """The command line of this process; SETTINGS stands for the record's settings as JSON."""
+    words = ["rm-robustness", *sys.argv[1:]]
+    after = [n + 1 for n, word in enumerate(words) if word == "--settings"]
+    return shlex.join("SETTINGS" if n in after else word for n, word in enumerate(words))
+
+
+@functools.cache
+def revision() -> dict[str, Any]:
+    """The git revision of the working directory, and whether anything differs from it.
+
+    What counts is what is tracked, but for what DVC keeps there, and new files of the code.
+    """
+
+    def git(*arguments: str) -> str | None:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return answer.stdout.rstrip() if answer.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!dvcstore") if commit else None
+    if status is None:
+        return {"commit": commit, "dirty": None}
+    lines = status.splitlines()
+    counted = [line for line in lines if line[:2] != "??" or line[3:].startswith(CODE)]
+    return {"commit": commit, "dirty": bool(counted)}
+
+
+@functools.cache
+def code() -> str:
+    """Hash this package's source files, committed or not: their paths and bytes."""
+    folder, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can move a number."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """Machine kind, processor, and GPUs where there are any."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":")[1].strip() if names else cpu
+    torch = sys.modules.get("torch")  # a table has no use for it, and it takes seconds to import
+    if torch is None:
+        return {"cpu": cpu, "threads": 1, "gpus": []}
+    gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    return {"cpu": cpu, "threads": torch.get_num_threads(), "gpus": gpus}

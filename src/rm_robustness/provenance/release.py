@@ -1,0 +1,116 @@
+"""Release a finished run: check it, record it with DVC, and put it into the repository's store."""
+
+import argparse
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+
+from ..errors import InputError
+from ..experiment.config import Settings, read_mapping
+from ..experiment.settings import differences
+from . import dvc_lock, verify
+from . import lineage as chains
+from .record import records, revision
+from .snakemake_metadata import pack
+
+STORE = Path("dvcstore")
+LIMIT = 32_000_000  # bytes: every clone of the repository carries them
+FIX = "git commit, or git stash, what differs"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make what is missing of a run, then record and push it: what the verb `release` does.
+
+    Raises InputError, and leaves dvc.lock as it was, when the tree is dirty, when a record or
+    dvc.lock says what is not so, when Snakemake has something left to do, when a job ran in a
+    dirty tree, or when the store would be larger than `LIMIT`.
+    """
+    if revision()["dirty"] is not False:
+        raise InputError("git status", "a dirty tree, or none", "that of a commit", FIX)
+    file = Path(f"config/{options.runs.name}.yaml")
+    if options.runs.is_dir():
+        _refuse_false_lock(read_mapping(file, "a config file"))
+    config = ["--configfile", str(file), "--", "all"]
+    _run("snakemake", *config)
+    if "Nothing to be done" not in _run("snakemake", "--dry-run", *config, quiet=True):
+        raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
+    _refuse_dirty(options.runs)
+    pack(options.runs)
+    before = Path("dvc.lock").read_bytes() if Path("dvc.lock").is_file() else None
+    try:
+        _run("dvc", "commit", "--force")
+        verify.run(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
+        _run("dvc", "push", "--remote", "released")
+        objects = named(STORE, Path("dvc.lock"))
+        size = sum(path.stat().st_size for path in objects)
+        if size > LIMIT:
+            found, expected = f"{size / 1e6:.1f} MB", f"{LIMIT / 1e6:.0f} MB or less"
+            raise InputError(STORE, found, expected, "leave more out, in .dvcignore")
+    except BaseException:
+        if before is None:
+            Path("dvc.lock").unlink(missing_ok=True)
+        else:
+            Path("dvc.lock").write_bytes(before)
+        raise
+    for path in [path for path in STORE.rglob("*") if path.is_file() and path not in objects]:
+        path.unlink()  # of an earlier release
+    print(
+        f"released: {STORE} holds {size / 1e6:.1f} MB; now: git add dvc.lock {STORE} && git commit"
+    )
+
+
+def named(store: Path, lock: Path) -> set[Path]:
+    """The objects of a store that dvc.lock names; raises InputError when the store lacks one."""
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
+    objects = {_object(store, out["md5"]) for stage in stages for out in stage["outs"]}
+    for path in [path for path in objects if path.suffix == ".dir"]:
+        objects |= {_object(store, entry["md5"]) for entry in json.loads(path.read_text())}
+    return objects
+
+
+def _object(store: Path, name: str) -> Path:
+    path = store / "files" / "md5" / name[:2] / name[2:]
+    if not path.is_file():
+        raise InputError(path, "no such file", "an object that dvc.lock names", "dvc push")
+    return path
+
+
+def _refuse_false_lock(config: Settings) -> None:
+    """A lock that has today's settings for what ran with others was recorded without a run.
+
+    The run that comes now would make it true, and nobody would know.
+    """
+    chain, lock = chains.read(), dvc_lock.read()
+    for path, made in chain.records.items():
+        stage = lock.stage(path)
+        others = differences(made["settings"], stage.params, path) if stage else ""
+        if stage and others and others == differences(made["settings"], config, path):
+            where = f"dvc.lock, stage {stage.name}"
+            fix = "bring back the dvc.lock of the last release"
+            raise InputError(where, f"settings without a run: {path} has {others}", "a run's", fix)
+
+
+def _refuse_dirty(runs: Path) -> None:
+    """What ran in a dirty tree, or outside of git, has no commit that says what ran."""
+    found = [path for path, made in records(runs).items() if made["git"]["dirty"] is not False]
+    if found:
+        fix = f"make them again: rm {found[0].parent}/* and the others, snakemake all"
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise InputError(
+            f"{found[0]}{more}", "made in a dirty tree or none", "made at a commit", fix
+        )
+
+
+def _run(*command: str, quiet: bool = False) -> str:
+    """Run a command in this folder and return what it printed; end as it does where it fails."""
+    print(f"$ {' '.join(command)}", flush=True)
+    taken = subprocess.PIPE if quiet else None
+    done = subprocess.run(command, stdout=taken, stderr=taken, text=True, check=False)
+    if done.returncode:
+        print((done.stdout or "") + (done.stderr or ""), file=sys.stderr)
+        sys.exit(done.returncode)
+    return (done.stdout or "") + (done.stderr or "")

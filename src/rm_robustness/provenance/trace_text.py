@@ -1,0 +1,177 @@
+"""The chain of files as a text: a tree for people, what all its jobs share said once."""
+
+import math
+import re
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from json import dumps
+from pathlib import Path, PurePath
+
+from ..experiment.config import Settings
+from .lineage import FOLDERS, Chain, rule
+
+WIDTH = 100
+# The settings that a reader asks for, of a job and of its parts; --json has all.
+TOLD = (
+    *("kind", "repo", "revision", "architecture", "hidden_size", "layers", "learning_rate"),
+    *("epochs", "global_batch", "micro_batch", "max_length", "schedule", "warmup", "weight_decay"),
+    *("bf16", "beta", "k", "prompts_per_update", "temperature", "max_new_tokens", "model"),
+    *("annotator", "rows", "train_prompts", "evaluation_prompts", "responses_per_prompt"),
+    *("batch_tokens", "reference", "resamples", "seed"),
+)
+PARTS = ("init", "sft")
+
+
+@dataclass
+class Tree:
+    """Draws what is behind a file; jobs that differ only by their seed are drawn as one.
+
+    `records` are those of the question, `keep(record, input)` its inputs; `marked` files get (!).
+    """
+
+    chain: Chain
+    records: list[str]
+    keep: Callable[[str, str], bool]
+    marked: set[str]
+    drawn: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.alike: dict[str, list[str]] = {}
+        for record in self.records:
+            self.alike.setdefault(_seedless(record), []).append(record)
+        self.facts = {record: _facts(self.chain.records[record]) for record in self.records}
+        names = dict.fromkeys(name for facts in self.facts.values() for name in facts)
+        values = {n: Counter(facts.get(n, "?") for facts in self.facts.values()) for n in names}
+        self.common = {name: found.most_common(1)[0][0] for name, found in values.items()}
+
+    def draw(self, path: str) -> list[str]:
+        """The tree under one file."""
+        digest = self.chain.recorded(path)
+        return self._files([path], {path: digest} if digest else {}, "", "")
+
+    def shared(self) -> list[str]:
+        """What all jobs have in common: revision, packages and machine."""
+        text = ", ".join(f"{name} {value}" for name, value in self.common.items())
+        return textwrap.wrap(f"{text}.", WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+    def _files(self, paths: list[str], digests: dict[str, str], lead: str, rest: str) -> list[str]:
+        """Some files of one kind of job, and below them that job."""
+        found = paths[0] if paths[0] in self.chain.records else self.chain.maker.get(paths[0])
+        mark = " (!)" if self.marked & {*paths, *map(self.chain.maker.get, paths)} else ""
+        line = f"{lead}{braces(paths)}  {' '.join(d[:8] for d in digests.values())}{mark}"
+        if len(line) > WIDTH and len(paths) > 1:
+            line = f"{lead}{braces(paths)}  {len(paths)} files{mark}"
+        if not all(Path(path).is_file() for path in paths):
+            line += ", not all here" if len(paths) > 1 else ", not here"
+        if not found:
+            where = "no record" if paths[0].startswith(FOLDERS) else "of the repository"
+            return [f"{line}, {where}"]
+        kind = _seedless(found)
+        if kind in self.drawn:
+            return [f"{line}, as above"]
+        self.drawn.add(kind)
+        return [line, *self._job(self.alike[kind], rest)]
+
+    def _job(self, records: list[str], rest: str) -> list[str]:
+        """A job, or jobs that differ only by their seed, and what they were made from."""
+        inputs: dict[str, dict[str, str]] = {}
+        for record in records:
+            for path, digest in self.chain.inputs(record).items():
+                if self.keep(record, path):
+                    kind = _seedless(self.chain.maker.get(path, path))
+                    inputs.setdefault(kind, {})[path] = digest
+        bar = "│  " if inputs else "   "
+        lines = [
+            line
+            for text in self._told(records)
+            for line in textwrap.wrap(
+                text, WIDTH, initial_indent=rest + bar, subsequent_indent=f"{rest}{bar}  "
+            )
+        ]
+        for number, digests in enumerate(inputs.values(), start=1):
+            last = number == len(inputs)
+            lead, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            lines += self._files(list(digests), digests, rest + lead, rest + below)
+        return lines
+
+    def _told(self, records: list[str]) -> list[str]:
+        """What a reader asks about jobs: rule, time, seeds, settings, and what is not common."""
+        found = [self.chain.records[record] for record in records]
+        times = [each["wall_seconds"] for each in found]
+        rules = sorted({rule(self.chain, record) for record in records})
+        began = min(each.get("started", "")[:16].replace("T", " ") for each in found)
+        took = f"{min(times):g} to {max(times):g} s each" if len(found) > 1 else f"{times[0]:g} s"
+        lines = [", ".join(filter(None, [f"by {', '.join(rules)}", began, took]))]
+        told = [_settings(each["settings"]) for each in found]
+        lines += [t for t in dict.fromkeys(told) if t]
+        for name, usual in self.common.items():
+            for value in dict.fromkeys(self.facts[r].get(name, "?") for r in records):
+                lines += [f"{name} {value}"] if value != usual else []
+        return lines
+
+
+def braces(paths: Iterable[str]) -> str:
+    """Write paths that differ in some of their parts as one: a/seed-{0..3}/{x,y}.parquet."""
+    split = [path.split("/") for path in paths]
+    columns = [list(dict.fromkeys(column)) for column in zip(*split, strict=False)]
+    if len(set(map(len, split))) > 1 or math.prod(map(len, columns)) != len(split):
+        return ", ".join("/".join(parts) for parts in split)
+    return "/".join(map(_brace, columns))
+
+
+def _brace(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    seeds = sorted(int(found[1]) for name in names if (found := re.match(r"seed-(\d+)", name)))
+    ends = {re.sub(r"^seed-\d+", "", name) for name in names}
+    if len(seeds) == len(names) and len(ends) == 1:
+        several = ",".join(map(str, seeds))
+        if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+            several = f"{seeds[0]}..{seeds[-1]}"
+        return f"seed-{{{several}}}{ends.pop()}"
+    suffixes = {PurePath(name).suffix for name in names}
+    end = suffixes.pop() if len(suffixes) == 1 else ""
+    return f"{{{','.join(name.removesuffix(end) for name in names)}}}{end}"
+
+
+def _seedless(path: str) -> str:
+    return re.sub(r"/seed-\d+", "/seed-*", path)
+
+
+def _facts(record: Settings) -> dict[str, str]:
+    """What jobs usually share."""
+    git, machine = record["git"], record["hardware"]
+    commit = git["commit"][:12] if git["commit"] else "none"
+    return {
+        "commit": commit + (" (dirty)" if git["dirty"] else ""),
+        "code": record["code"][:12],
+        "on": machine["cpu"],
+        "threads": str(machine["threads"]),
+        "GPUs": ", ".join(machine["gpus"]) or "none",
+        **record["packages"],
+    }
+
+
+def _settings(settings: Settings) -> str:
+    """The settings that matter: the objective with its options, and TOLD."""
+    told = [("objective", settings["objective"])] if "objective" in settings else []
+    told += settings.get("options", {}).items()
+    told += [(name, settings[name]) for name in TOLD if name in settings]
+    for part in PARTS:
+        inner = settings.get(part) or {}
+        told += [(f"{part}.{name}", inner[name]) for name in TOLD if name in inner]
+    return ", ".join(f"{name} {value}" for name, value in told)
+
+
+def commands(chain: Chain, records: list[str]) -> list[str]:
+    """The command of each job, from raw data on, to be pasted."""
+    found = sorted(reversed(records), key=chain.began)
+    return list(dict.fromkeys(_command(chain.records[record]) for record in found))
+
+
+def _command(record: Settings) -> str:
+    settings = shlex.quote(dumps(record["settings"], sort_keys=True))
+    return str(record.get("command", "not recorded")).replace("SETTINGS", settings)

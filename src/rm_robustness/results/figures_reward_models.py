@@ -1,0 +1,283 @@
+"""Figures 1 to 4: the head's norm, the hidden states' spread, and the four scenarios.
+
+Each `figureN` reads, measures and draws, and returns the figure with the frame that was drawn;
+only `save` writes. Colour never stands alone: marks differ in shape, lines in dash, areas in hatch.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.stats import skew
+
+from ..errors import InputError
+from ..evaluation.scenarios import HEADINGS, METRICS, score_path
+from ..files import read_frame
+from ..statistics import seed_mean
+from .plot_style import STYLE, WIDTH, label, legend, looks, panels, with_interval
+
+Array = NDArray[np.float64]
+
+BT, BSR = "bt", "bt-bsr"
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
+SCENARIOS = {
+    "in_domain": "in-\ndomain",
+    "prompt_disjoint": "prompt-\ndisjoint",
+    "response_disjoint": "response-\ndisjoint",
+    "mutual_disjoint": "mutual-\ndisjoint",
+}
+
+
+def read_probes(runs: Path, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
+    """Read the Bradley-Terry probes of all seeds of a backbone, with a column `seed`.
+
+    Raises `InputError` unless every seed was probed on the same pairs at the same steps.
+    """
+    frames: list[pd.DataFrame] = []
+    columns = ["step", "epoch", "prompt_id", "difference_norm", "weight_norm"]
+    for seed in seeds:
+        path = runs / "reward_models" / backbone / BT / f"seed-{seed}" / "probes.parquet"
+        frame = read_frame(path, columns)[columns].sort_values("step", kind="stable")
+        frame = frame.reset_index(drop=True).assign(seed=seed)
+        same = ["step", "prompt_id"]
+        if frame.empty or (frames and not frame[same].equals(frames[0][same])):
+            found = f"{len(frame)} probes of other steps or pairs than seed {seeds[0]}'s"
+            raise InputError(path, found, "the same steps and pairs", "train the seeds alike")
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def figure1(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw ||W_p|| before and after Bradley-Terry training, a group a backbone (claim C2).
+
+    `settings` are those of `scenarios.table5`. The frame has a row a point: backbone, seed, step,
+    weight_norm; the row with seed "mean" has the mean over seeds and its 95% interval (low, high).
+    """
+    rows: list[dict[str, Any]] = []
+    for backbone in settings["backbones"]:
+        probes = read_probes(runs, backbone, settings["seeds"])
+        for step in (probes["step"].min(), probes["step"].max()):
+            norms = (
+                probes[probes["step"] == step].groupby("seed", sort=False)["weight_norm"].first()
+            )
+            at = {"backbone": backbone, "step": step}
+            rows += [at | {"seed": s, "weight_norm": norm} for s, norm in norms.items()]
+            mean = _over_seeds(norms.to_numpy()[:, None], settings)
+            rows.append(
+                at | {"seed": "mean", "weight_norm": mean[0], "low": mean[1], "high": mean[2]}
+            )
+    frame = pd.DataFrame(rows, columns=["backbone", "seed", "step", "weight_norm", "low", "high"])
+    with matplotlib.style.context(STYLE, after_reset=True):
+        return _draw_figure1(frame), frame
+
+
+def _draw_figure1(frame: pd.DataFrame) -> Figure:
+    backbones = list(frame["backbone"].unique())
+    figure, [axes] = panels(1, 2.4)
+    figure.set_size_inches(min(WIDTH, max(4.6, 2.2 + 1.1 * len(backbones))), 2.8)
+    for i, backbone in enumerate(backbones):
+        own = frame[frame["backbone"] == backbone]
+        mean = own[own["seed"] == "mean"].sort_values("step")
+        points = own[own["seed"] != "mean"].pivot(
+            index="step", columns="seed", values="weight_norm"
+        )
+        at = [i - 0.12, i + 0.12]
+        axes.plot(at, points.to_numpy(), "-o", ms=3, lw=0.5, color="0.5", mfc="white")
+        for row, side, face, text in ((0, -0.26, "white", "before"), (1, 0.26, "black", "after")):
+            marks = mean.iloc[[row]]
+            text = f"mean {text} training"
+            with_interval(axes, [i + side], marks, "weight_norm", "D", "black", face, text)
+    axes.axhline(1.0, color="0.4", linestyle="--", linewidth=0.8)
+    low, high = axes.get_ylim()  # a window of at least ±10%, so that no trifle fills the panel
+    axes.set_ylim(min(low, 0.9), max(high, 1.1))
+    axes.set_xlim(-0.5, len(backbones) - 0.5)
+    axes.set_xticks(range(len(backbones)), backbones)
+    axes.grid(False, axis="x")
+    axes.set_ylabel(r"norm of the reward head, $\Vert W_p \Vert$")
+    seed = Line2D([], [], marker="o", ms=3, lw=0.5, color="0.5", mfc="white", label="a seed")
+    legend(figure, axes, [seed])
+    return figure
+
+
+def figure2(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the distribution of ||h_w - h_l|| through Bradley-Terry training (claim C1).
+
+    The frame has a row a backbone, step and seed, and one with seed "pooled" for all seeds
+    together: mean (for "pooled" with its interval low, high over seeds and pairs), std, skewness,
+    the quantiles q05 to q95 and n_pairs.
+    """
+    rows: list[dict[str, Any]] = []
+    for backbone in settings["backbones"]:
+        probes = read_probes(runs, backbone, settings["seeds"])
+        for step, at_step in probes.groupby("step"):
+            at = {"backbone": backbone, "step": step, "epoch": at_step["epoch"].iloc[0]}
+            norms = at_step["difference_norm"].to_numpy(np.float64)
+            by_seed = norms.reshape(len(settings["seeds"]), -1)
+            _, low, high = _over_seeds(by_seed, settings)
+            rows.append(at | {"seed": "pooled"} | _describe(norms) | {"low": low, "high": high})
+            for seed, own in zip(settings["seeds"], by_seed, strict=True):
+                rows.append(at | {"seed": seed} | _describe(own))
+    columns = ["backbone", "step", "epoch", "seed", "mean", "low", "high", "std", "skewness"]
+    frame = pd.DataFrame(rows, columns=[*columns, *QUANTILES, "n_pairs"])
+    with matplotlib.style.context(STYLE, after_reset=True):
+        return _draw_figure2(frame), frame
+
+
+def _describe(norms: Array) -> dict[str, float]:
+    """Summarise norms (N,); the skewness of equal numbers is NaN."""
+    quantiles = {name: float(np.quantile(norms, q)) for name, q in QUANTILES.items()}
+    skewness = float(skew(norms)) if np.ptp(norms) > 0 else np.nan
+    moments = {"mean": float(norms.mean()), "std": float(norms.std()), "skewness": skewness}
+    return {**moments, **quantiles, "n_pairs": len(norms)}
+
+
+def _draw_figure2(frame: pd.DataFrame) -> Figure:
+    backbones = list(frame["backbone"].unique())
+    figure, axes = panels(len(backbones), 2.3)
+    for panel, backbone in zip(axes, backbones, strict=True):
+        own = frame[frame["backbone"] == backbone]
+        pooled = own[own["seed"] == "pooled"]
+        epoch = pooled["epoch"].to_numpy()
+        for low, high, grey in (("q05", "q95", "0.88"), ("q25", "q75", "0.72")):
+            text = f"{low[1:].lstrip('0')} to {high[1:]}% of pairs"
+            panel.fill_between(epoch, pooled[low], pooled[high], color=grey, lw=0, label=text)
+        for seed in own["seed"].unique():
+            if seed != "pooled":
+                mean = own[own["seed"] == seed]
+                panel.plot(mean["epoch"], mean["mean"], color="#0072B2", linewidth=0.5)
+        panel.plot(epoch, pooled["q50"], "--", color="black", label="median")
+        with_interval(panel, epoch, pooled, "mean", "o", "#0072B2", "white", "mean", line="-")
+        panel.set_title(backbone)
+        panel.set_xlabel("epoch")
+        panel.set_ylabel(r"$\Vert h(x, y_w) - h(x, y_l) \Vert$")
+        panel.set_ylim(bottom=0)
+    legend(figure, axes[0], [Line2D([], [], color="#0072B2", lw=0.5, label="mean of a seed")])
+    return figure
+
+
+def figure3(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw the distribution of ||h|| per scenario, BT against BT-BSR (claim C3).
+
+    The frame is tidy: backbone, method, split, quantity, at, value, low, high, n_seeds,
+    n_responses (all seeds pooled). `quantity` is mean, std, cv = std / mean (the mean over seeds,
+    with its 95% interval over seeds), q05 to q95, or density, which has its norm in `at`: a
+    histogram of 64 bins smoothed over 1.5 bins, which stays finite when all norms are equal.
+    """
+    rows: list[dict[str, Any]] = []
+    for backbone in settings["backbones"]:
+        for method in (BT, BSR):
+            for split in SCENARIOS:
+                paths = [score_path(runs, backbone, method, s, split) for s in settings["seeds"]]
+                read = [read_frame(path, ["hidden_norm"])["hidden_norm"] for path in paths]
+                norms = [own.to_numpy(np.float64) for own in read]
+                at = {"backbone": backbone, "method": method, "split": split}
+                size = {"n_seeds": len(norms), "n_responses": sum(map(len, norms))}
+                rows += [at | row | size for row in _norm_rows(norms, settings)]
+    columns = ["backbone", "method", "split", "quantity", "at", "value", "low", "high"]
+    frame = pd.DataFrame(rows, columns=[*columns, "n_seeds", "n_responses"])
+    with matplotlib.style.context(STYLE, after_reset=True):
+        return _draw_figure3(frame), frame
+
+
+def _norm_rows(norms: list[Array], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pooled = np.concatenate(norms)
+    described = _describe(pooled)
+    rows: list[dict[str, Any]] = [
+        {"quantity": name, "value": described[name]} for name in ("mean", "std", *QUANTILES)
+    ]
+    cv = np.array([own.std() / own.mean() for own in norms])
+    value, low, high = _over_seeds(cv[:, None], settings)
+    rows.append({"quantity": "cv", "value": value, "low": low, "high": high})
+    counts, edges = np.histogram(pooled, bins=64, density=True)
+    density = gaussian_filter1d(counts, 1.5, mode="constant")
+    middles = (edges[:-1] + edges[1:]) / 2
+    drawn = zip(middles, density, strict=True)
+    return rows + [{"quantity": "density", "at": at, "value": value} for at, value in drawn]
+
+
+def _draw_figure3(frame: pd.DataFrame) -> Figure:
+    backbones = list(frame["backbone"].unique())
+    figure, axes = panels(len(backbones), 2.6)
+    sides = {BT: (-1, "0.75", "", 0.98), BSR: (1, "#F3B48B", "//////", 0.90)}
+    for panel, backbone in zip(axes, backbones, strict=True):
+        own = frame[frame["backbone"] == backbone]
+        at = panel.get_xaxis_transform()
+        for method, (side, colour, hatch, height) in sides.items():
+            for i, split in enumerate(SCENARIOS):
+                rows = own[(own["method"] == method) & (own["split"] == split)]
+                density = rows[rows["quantity"] == "density"]
+                width = side * 0.42 * density["value"] / density["value"].max()
+                panel.fill_betweenx(
+                    density["at"], i, i + width, facecolor=colour, hatch=hatch,
+                    edgecolor="black", linewidth=0.5, label=label(method) if i == 0 else None,
+                )  # fmt: skip
+                one = rows.set_index("quantity")["value"]
+                panel.plot([i + side * 0.04] * 2, one[["q25", "q75"]], color="black", lw=2)
+                panel.plot(
+                    i + side * 0.04, one["q50"], "o", ms=3, mfc="white", mec="black", mew=0.6
+                )
+                cv = rows[rows["quantity"] == "cv"].iloc[0]
+                text = f"{100 * cv['value']:.1f}"
+                if not np.isnan(cv["low"]):
+                    text += f" ± {50 * (cv['high'] - cv['low']):.1f}"
+                panel.text(i, height, text, transform=at, ha="center", va="top", size=6)
+            text = f"CV %, {label(method)}"
+            panel.text(-0.55, height, text, transform=at, ha="right", va="top", size=6)
+        panel.set_xlim(-1.75, len(SCENARIOS) - 0.5)
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high + 0.25 * (high - low))
+        panel.set_xticks(range(len(SCENARIOS)), list(SCENARIOS.values()))
+        panel.set_title(backbone)
+        panel.set_ylabel(r"norm of the hidden state, $\Vert h \Vert$")
+    legend(figure, axes[0], [])
+    return figure
+
+
+def figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the frame of `scenarios.table5`: a panel a metric, a mark a method, with its interval.
+
+    Hollow diamonds are the paper's numbers, the dotted line in its band is the length
+    baseline. The frame is the part of the table that was drawn, with the intervals.
+    """
+    columns = ["preset", "backbone", "method", "metric", "value", "ci_low", "ci_high", "paper"]
+    frame = table[columns].reset_index(drop=True)
+    models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]
+    backbones, methods = list(models["backbone"].unique()), list(models["method"].unique())
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure, axes = panels(len(METRICS), 2.3)
+        shifts = np.linspace(-0.32, 0.32, len(methods)) if len(methods) > 1 else np.zeros(1)
+        for panel, metric in zip(axes, METRICS, strict=True):
+            own = models[models["metric"] == metric].rename(
+                columns={"ci_low": "low", "ci_high": "high"}
+            )
+            for (method, (colour, mark)), shift in zip(looks(methods).items(), shifts, strict=True):
+                rows = own[own["method"] == method].set_index("backbone").reindex(backbones)
+                at = np.arange(len(backbones)) + shift
+                panel.plot(at, rows["paper"], "D", ms=5.5, mfc="none", mec="0.3", mew=0.7, zorder=5)
+                with_interval(panel, at, rows, "value", mark, colour, colour, label(method))
+            baseline = length[length["metric"] == metric].iloc[0]
+            panel.axhspan(baseline["ci_low"], baseline["ci_high"], color="0.94", zorder=0)
+            panel.axhline(baseline["value"], color="0.3", linestyle=":", label="response length")
+            panel.set_xticks(range(len(backbones)), backbones)
+            panel.set_xlim(-0.5, len(backbones) - 0.5)
+            if sum(map(len, backbones)) > 40:  # names that would run into each other
+                panel.tick_params(axis="x", rotation=25)
+            name, unit = HEADINGS[metric].split(", ")
+            panel.set_title(name)
+            panel.set_ylabel({"accuracy": "accuracy", "tau": "mean Kendall τ-b"}[unit])
+        diamond = Line2D([], [], marker="D", ls="", ms=5.5, mfc="none", mec="0.3", label="paper")
+        legend(figure, axes[0], [diamond] if models["paper"].notna().any() else [])
+    return figure, frame
+
+
+def _over_seeds(values: Array, settings: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Mean over seeds with its 95% interval; values are (S, P), or (S, 1) for one number a seed."""
+    estimate = seed_mean(values, seed=settings["seed"], resamples=settings["resamples"])
+    return estimate.value, estimate.low, estimate.high

@@ -1,0 +1,181 @@
+"""Tables and claims as pages that a person can open: one HTML file each, nothing loaded with it."""
+
+import re
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from ..errors import InputError
+from .tables import grid
+
+PAGE = Template("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --text: #1f2328; --soft: #59636e; --line: #d1d9e0;
+  --page: #ffffff; --band: #f6f8fa; --up: #00694b; --down: #a83f00; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8eb; --soft: #9aa4af; --line: #3a424b; --page: #15181c; --band: #1e2328;
+    --up: #4cc79c; --down: #f2904f; }
+}
+body { margin: 2rem auto; padding: 0 1.5rem; max-width: 75rem; background: var(--page);
+  color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
+h3 { font-size: 1.05rem; margin-top: 1.8rem; }
+p, li { max-width: 48rem; } ul { padding-left: 1.2rem; }
+a { color: inherit; }
+code { padding: .1em .3em; border-radius: 4px; background: var(--band); font-size: .9em; }
+pre { overflow: auto; padding: 1rem; border-radius: 6px; background: var(--band); }
+pre code { padding: 0; } td code { white-space: nowrap; }
+.table { overflow: auto; max-height: 90vh; width: fit-content; max-width: 100%; margin: 1.5rem 0;
+  border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: separate; border-spacing: 0; font-size: .92rem; }
+th, td { padding: .45rem .9rem; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
+tbody tr:last-child td { border-bottom: 0; }
+tbody tr:hover td { background: var(--band); }
+thead th { position: sticky; top: 0; background: var(--band); vertical-align: bottom; }
+.number { padding-right: 1.6rem; text-align: right; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+th.number { white-space: normal; }
+.up, .down { display: inline-block; width: 1.1rem; margin-right: -1.1rem; text-align: center;
+  font-weight: 700; }
+.up { color: var(--up); } .down { color: var(--down); }
+.number small { display: block; color: var(--soft); }
+</style>
+</head>
+<body>
+$body</body>
+</html>
+""")
+
+EMPTY = {"", "-", "not measured"}
+AMOUNT = r"[+-]?\d[\d.,:]*(?:e[+-]?\d+)?%?"
+NUMBER = re.compile(
+    rf"(?P<value>{AMOUNT}(?: ± {AMOUNT}| \[{AMOUNT}, {AMOUNT}\])?(?: [A-Za-z%]+)?)"
+    r"(?: (?P<arrow>[↑↓]))?(?: \((?P<paper>paper [^)]*)\))?"
+)
+
+COLUMNS = ["s", "max_rss", "cpu_time"]
+
+
+def page(markdown: str, title: str) -> str:
+    """Render CommonMark with tables as one HTML page; raw HTML is shown as text, images are not.
+
+    A column of a table whose filled cells are all numbers as `tables.cell` writes them is set to
+    the right, its arrows hanging beside and the paper's numbers below, so that digits stand under
+    digits. The page loads nothing, runs nothing and follows the reader's light or dark mode.
+    """
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = renderer.parse(markdown)
+    for table in _tables(tokens):
+        for column in _columns(table):
+            _set_right(column)
+    body = renderer.renderer.render(tokens, renderer.options, {})
+    body = body.replace("<table>", '<div class="table" tabindex="0">\n<table>')
+    body = body.replace("</table>", "</table>\n</div>")
+    return PAGE.substitute(title=escape(title), body=body)
+
+
+def _tables(tokens: list[Token]) -> list[list[Token]]:
+    starts = [i for i, token in enumerate(tokens) if token.type == "table_open"]
+    ends = [i for i, token in enumerate(tokens) if token.type == "table_close"]
+    return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _columns(table: list[Token]) -> list[list[tuple[Token, Token]]]:
+    """Take a table's tokens apart: a list a column of (opening tag, content), the heading first."""
+    cells = [
+        (token, content)
+        for token, content in pairwise(table)
+        if token.type in ("th_open", "td_open")
+    ]
+    width = sum(token.type == "th_open" for token, _ in cells)
+    return [cells[i::width] for i in range(width)]
+
+
+def _set_right(column: list[tuple[Token, Token]]) -> None:
+    """Set a column to the right if it holds numbers and nothing else."""
+    filled = [content for _, content in column[1:] if content.content not in EMPTY]
+    numbers = [NUMBER.fullmatch(content.content) for content in filled]
+    if not filled or not all(numbers):
+        return
+    for opening, _ in column:
+        opening.attrs["class"] = "number"
+    for content, number in zip(filled, numbers, strict=True):
+        assert number is not None
+        html = escape(number["value"])
+        if number["arrow"]:
+            name = {"↑": "up", "↓": "down"}[number["arrow"]]
+            html += f'<span class="{name}">{number["arrow"]}</span>'
+        if number["paper"]:
+            html += f"<small>{escape(number['paper'])}</small>"
+        content.children = [Token("html_inline", "", 0, content=html)]
+
+
+def run_times(benchmarks: Path) -> str:
+    """Write what every phase cost, from Snakemake's benchmark files, as Markdown.
+
+    A phase is a folder of `benchmarks` (or a file there, for a phase of one job). Its wall time is
+    the sum over its jobs, which run side by side; CPU time has all of a job's processes; memory is
+    the largest resident set of one job. A job too short to be sampled has no memory in its file.
+    Raises `InputError` where there is no benchmark, or one without the columns `COLUMNS`.
+    """
+    paths = sorted(benchmarks.rglob("*.tsv"))
+    if not paths:
+        raise InputError(
+            benchmarks, "no benchmark", "Snakemake's *.tsv files", "run a target first"
+        )
+    jobs = pd.concat([_read_benchmark(path, benchmarks) for path in paths], ignore_index=True)
+    cells = [["phase", "jobs", "wall time", "longest", "longest job", "CPU time", "largest memory"]]
+    phases = sorted(jobs.groupby("phase"), key=lambda phase: -phase[1]["s"].sum())
+    for name, part in phases:
+        cells.append([str(name), *_costs(part)])
+    cells.append(["total", *_costs(jobs)])
+    lines = [
+        "# Run times",
+        "",
+        "What each phase took, the longest first. Jobs run side by side, so the wall time, a sum "
+        "over jobs, is more than a person waits. A job counts with its last run; rules without a "
+        "benchmark (downloads, tables, figures) are not listed.",
+        "",
+        *grid(cells),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _read_benchmark(path: Path, benchmarks: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path, sep="\t", na_values=["-"])
+    if missing := [column for column in COLUMNS if column not in frame]:
+        raise InputError(path, f"columns {list(frame)}", f"also the columns {missing}")
+    job = path.relative_to(benchmarks).with_suffix("")
+    return frame[COLUMNS].assign(phase=job.parts[0], job=str(job))
+
+
+def _costs(jobs: pd.DataFrame) -> list[str]:
+    longest = jobs.sort_values("s", kind="stable").iloc[-1]
+    memory = jobs["max_rss"].max()
+    return [
+        f"{len(jobs):,}",
+        _clock(jobs["s"].sum()),
+        _clock(longest["s"]),
+        f"`{longest['job']}`",
+        _clock(jobs["cpu_time"].sum()),
+        "" if pd.isna(memory) else f"{memory:,.0f} MiB",
+    ]
+
+
+def _clock(seconds: float) -> str:
+    """Write seconds as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,0 +1,84 @@
+"""A finished run as numbers: what the claims read from its files, and the paper's beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
+from ..files import read_csv, read_frame
+from ..statistics import Estimate, seed_mean
+from .tables import bsr_weight, paper_value
+
+NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, its settings and the paper's numbers.
+
+    `settings` are those of `scenarios.table5`, the sections rm_bench, ranks, rloo and alpaca_eval
+    (None where the preset has none of it), and `families`, lists of backbones from small to large.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    published: pd.DataFrame
+
+    def estimate(self, values: NDArray[np.float64] | pd.DataFrame) -> Estimate:
+        """Mean over seeds (rows) and prompts (columns) with its interval."""
+        resamples = self.settings["resamples"]
+        return seed_mean(np.asarray(values), seed=self.settings["seed"], resamples=resamples)
+
+    def lacks(self, *objectives: str) -> str:
+        """Say which of these objectives the preset does not train; "" if it trains them all."""
+        missing = [name for name in objectives if name not in self.settings["objectives"]]
+        return f"the preset does not train {' and '.join(missing)}" if missing else ""
+
+    def values(self, backbone: str, method: str, metric: str) -> pd.DataFrame:
+        """Accuracy or tau of every seed (row) and prompt (column, named by its id)."""
+        seeds, split = self.settings["seeds"], METRICS[metric]
+        paths = [score_path(self.folder, backbone, method, seed, split) for seed in seeds]
+        scores = zip(*read_rewards(paths), paths, strict=True)
+        rows = [per_prompt(metric, rewards, gold, path) for rewards, gold, path in scores]
+        prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
+        return pd.DataFrame(np.stack(rows), index=seeds, columns=prompts)
+
+    def gap(self, backbone: str, metric: str, method: str, reference: str) -> pd.DataFrame:
+        """One objective minus another, on the same seeds and prompts; empty if one is lacking."""
+        if self.lacks(method, reference):
+            return pd.DataFrame()
+        return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
+
+    def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
+        """Look up the paper's number; of tables 1 to 3 there is one model, whatever ours is."""
+        if artifact == "table5":
+            model = self.settings["backbones"][backbone]["paper_model"]
+        else:
+            model = self.published.loc[self.published["artifact"] == artifact, "model"].iloc[0]
+        weight = bsr_weight(method, self.settings["bsr"]["weight"])
+        return paper_value(self.published, artifact, model, method, weight, metric)
+
+    def paper_gap(
+        self, artifact: str, backbone: str, metric: str, method: str, reference: str
+    ) -> float:
+        """One number of the paper's tables minus another."""
+        ours, theirs = (self.paper(artifact, backbone, m, metric) for m in (method, reference))
+        return ours - theirs
+
+    def read(self, table: str, method: str, metric: str, kind: str) -> Estimate:
+        """Read a cell of a table: its `value`, or its paired `difference` from the reference.
+
+        Of a method and metric in several rows it is the first: table 1 begins with its largest n.
+        """
+        frame = read_csv(self.folder / "results" / f"{table}.csv")
+        rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
+        if rows.empty or pd.isna(rows.iloc[0][kind]):
+            return NOTHING
+        row, ends = rows.iloc[0], "ci" if kind == "value" else kind
+        value, low, high = (float(row[name]) for name in (kind, f"{ends}_low", f"{ends}_high"))
+        return Estimate(value, low, high, float(row["p_value"]), int(row["n_seeds"]), 0)

@@ -1,0 +1,171 @@
+"""Looks at a policy through its training: what it says, what that earns, how far it has gone."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F  # noqa: N812
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from ..files import read_frame, write_frame
+from ..models.generate import prompt_seed, sample
+
+Reward = Callable[[list[str], list[str]], list[float]]
+
+
+class Looks(TrainerCallback):  # type: ignore[misc]
+    """Let the policy answer a fixed set of prompts before, every so many updates, and after.
+
+    One completion per prompt at the training temperature, with noise that belongs to the prompt
+    and the seed alone: every look, and every policy trained with that seed, draws the same noise,
+    so that looks are paired. The trainer's random state is left as it was (D17). Each look is a
+    parquet file with a row per prompt: update, epoch, example_id, prompt, response,
+    response_model, reward (the proxy), kl (nats), n_tokens (with the end token) and finished.
+    """
+
+    def __init__(
+        self, folder: Path, prompts: pd.DataFrame, tokenizer: Any, ends: list[int], reference: Any,
+        reward: Reward, settings: Mapping[str, Any], seed: int, name: str,
+    ) -> None:  # fmt: skip
+        """Take all eligible prompts (prompt_id, prompt, ids); the first `look_prompts` are used."""
+        self.folder, self.tokenizer, self.ends = folder, tokenizer, ends
+        self.reference, self.reward, self.settings = reference, reward, settings
+        self.seed, self.name = seed, name
+        self.prompts = prompts.head(settings["look_prompts"]).reset_index(drop=True)
+        self.seeds = [prompt_seed(seed, prompt) for prompt in self.prompts["prompt"]]
+        self.updates_per_epoch = len(prompts) / settings["prompts_per_update"]
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at the SFT policy unless training is being resumed."""
+        if state.global_step == 0:
+            self.look(kwargs["model"], state)
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at the end of every `look_every`-th update, and of the last."""
+        update, rest = divmod(state.global_step, self.settings["mini_batches"])
+        last = state.global_step == state.max_steps
+        if last or (rest == 0 and update % self.settings["look_every"] == 0):
+            self.look(kwargs["model"], state)
+
+    def look(self, model: Any, state: TrainerState) -> None:
+        """Let the policy answer, score the answers and write what was seen.
+
+        Each process takes a share of the prompts; the first one writes.
+        """
+        update = state.global_step // self.settings["mini_batches"]
+        processes = PartialState()
+        share = self.prompts[processes.process_index :: processes.num_processes]
+        seen = gather_object([self.frame(model, share, update)] if len(share) else [])
+        if state.is_world_process_zero:
+            write_frame(pd.concat(seen).sort_index(), self.folder / f"{update:08d}.parquet")
+
+    def frame(self, model: Any, prompts: pd.DataFrame, update: int) -> pd.DataFrame:
+        """What the policy answers to some of the prompts, with their index."""
+        training = model.training
+        model.eval()  # also keeps gradient checkpointing out of generation
+        tokens = self.sample(model, prompts)
+        chats = list(prompts["ids"])
+        kl = sequence_kl(
+            model, self.reference, chats, tokens,
+            self.settings["temperature"], self.settings["batch_tokens"],
+        )  # fmt: skip
+        model.train(training)
+        responses = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return pd.DataFrame(
+            {
+                "update": update,
+                "epoch": update / self.updates_per_epoch,
+                "example_id": prompts["prompt_id"],
+                "prompt": prompts["prompt"],
+                "response": responses,
+                "response_model": self.name,
+                "reward": self.reward(list(prompts["prompt"]), responses),
+                "kl": kl,
+                "n_tokens": [len(row) for row in tokens],
+                "finished": [row[-1] in self.ends for row in tokens],
+            }
+        )
+
+    def sample(self, model: Any, prompts: pd.DataFrame) -> list[list[int]]:
+        """Completion tokens of every prompt, up to and with the end token where there is one."""
+        chats = list(prompts["ids"])
+        seeds = [self.seeds[row] for row in prompts.index]
+        rows = sorted(range(len(chats)), key=lambda row: (-len(chats[row]), row))
+        found: dict[int, list[int]] = {}
+        for start in range(0, len(rows), self.settings["batch_size"]):
+            batch = rows[start : start + self.settings["batch_size"]]
+            drawn = sample(
+                model, [chats[row] for row in batch], [seeds[row] for row in batch],
+                ends=self.ends, pad=self.tokenizer.pad_token_id,
+                max_new_tokens=self.settings["response_length"],
+                temperature=self.settings["temperature"],
+            )  # fmt: skip
+            found |= {row: self._cut(tokens) for row, tokens in zip(batch, drawn, strict=True)}
+        return [found[row] for row in range(len(chats))]
+
+    def seen(self) -> pd.DataFrame:
+        """All looks so far, those before a restart too, with the seed in front."""
+        looks = [read_frame(path) for path in sorted(self.folder.glob("*.parquet"))]
+        frame = pd.concat(looks, ignore_index=True)
+        frame.insert(0, "seed", self.seed)
+        return frame
+
+    def _cut(self, tokens: list[int]) -> list[int]:
+        """Leave out the padding after the end token."""
+        stop = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
+        return tokens[: stop + 1]
+
+
+@torch.no_grad()
+def sequence_kl(
+    policy: Any, reference: Any, prompts: list[list[int]], completions: list[list[int]],
+    temperature: float, batch_tokens: int,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Estimate KL(policy || reference) of whole completions, in nats, one value a prompt (N,).
+
+    KL of sequences is, by the chain rule, the expectation over the policy's completions of the
+    sum over their positions of the KL between the two next-token distributions. So for a
+    completion drawn from the policy the sum of these full-vocabulary KLs is an unbiased estimate:
+    the usual log(policy / reference) of the drawn tokens with each token's own chance averaged
+    out, which leaves less variance and never a negative value. Both distributions are those at
+    the training temperature, the ones that the reward's penalty compares (D11).
+
+    Sequences of equal length share a batch of at most `batch_tokens` tokens, so nothing is padded;
+    a batch holds two tensors of logits (tokens x vocabulary), one row more of each in float64.
+    """
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for row, completion in enumerate(completions):
+        by_length[len(prompts[row]) + len(completion)].append(row)
+    kl = np.empty(len(completions), np.float64)
+    for length in sorted(by_length):
+        for batch in _batches(by_length[length], max(1, batch_tokens // length)):
+            tokens = torch.tensor(
+                [prompts[row] + completions[row] for row in batch], device=policy.device
+            )
+            logits = [m(input_ids=tokens, use_cache=False).logits for m in (policy, reference)]
+            for place, row in enumerate(batch):
+                # The logits at a position are those of the token after it.
+                positions = slice(len(prompts[row]) - 1, -1)
+                p, q = (
+                    F.log_softmax(every[place, positions].double() / temperature, dim=-1)
+                    for every in logits
+                )
+                each = F.kl_div(q, p, log_target=True, reduction="none").sum(dim=-1)
+                kl[row] = each.clamp(min=0).sum().item()  # rounding alone is below zero
+    return kl
+
+
+def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

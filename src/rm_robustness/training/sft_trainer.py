@@ -1,0 +1,158 @@
+"""Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+from trl import SFTConfig, SFTTrainer
+
+from ..errors import InputError
+from ..experiment.config import Settings
+from ..files import read_frame
+from ..models import chat
+from ..models.reward_model import save
+from . import loop as training
+
+
+def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer; turns and EOS are special tokens.
+
+    Its splitting is Qwen2's for every architecture, because AutoTokenizer gives a Qwen2 model that
+    splitting whatever its files say: any other would be read differently after saving.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings["vocabulary"],
+        # The padding token has the name that transformers would otherwise add for Qwen2.
+        special_tokens=["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Words are learnt with the space before them, as they stand in the template.
+    tokenizer.train_from_iterator((f" {text}" for text in texts), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+        padding_side="right",
+        model_max_length=settings["max_length"],
+    )
+
+
+def from_config(settings: Settings, texts: list[str], seed: int) -> tuple[Any, Any]:
+    """Make a small model (Llama or Qwen2) and a tokenizer for it; the seed draws its weights."""
+    tokenizer = train_tokenizer(texts, settings)
+    config = AutoConfig.for_model(
+        settings["architecture"],
+        vocab_size=len(tokenizer),
+        hidden_size=settings["hidden_size"],
+        intermediate_size=settings["intermediate_size"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=settings["heads"],
+        num_key_value_heads=settings["heads"],
+        max_position_embeddings=settings["max_length"],
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    set_seed(seed)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
+
+
+def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
+    """Chats as message lists; where asked, a system turn goes before those that have none (D24)."""
+    chats = [[dict(message) for message in messages] for messages in frame["messages"]]
+    if system_turn is None:
+        return chats
+    system = {"role": "system", "content": system_turn}
+    return [c if c[0]["role"] == "system" else [system, *c] for c in chats]
+
+
+def build(
+    settings: Settings, sft: Settings | None, chats: Path | None, pretrained: Path | None,
+    work: Path, label: str,
+) -> Path:  # fmt: skip
+    """Make one backbone: initialise, cut to its first layers where asked, and SFT where asked.
+
+    `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the
+    finished folder inside `work`; a run that was killed goes on from its last checkpoint.
+    """
+    final, started = work / "final", time.time()
+    inputs = {"chats": chats, "pretrained": pretrained}
+    files = {name: path for name, path in inputs.items() if path is not None}
+    if training.finished(work, {"settings": settings, "sft": sft}, files):
+        return final
+    frame = read_frame(chats, ["messages"]) if chats else None
+    if pretrained is None:
+        if frame is None or sft is None:
+            raise InputError("backbone", "neither a pretrained model nor chats", "one of them")
+        texts = [message["content"] for chat in frame["messages"] for message in chat]
+        model, tokenizer = from_config(settings["init"], texts, sft["seed"])
+    else:
+        folder = pretrained.parent / "model"
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat.prepare(tokenizer, settings["chat"], "backbones")
+    if settings["keep_layers"]:
+        model.model.layers = model.model.layers[: settings["keep_layers"]]
+        model.config.num_hidden_layers = settings["keep_layers"]
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    facts: Settings = {}
+    weights = None
+    if sft is not None and frame is not None:
+        ids = chat.ids(tokenizer, conversations(frame, sft["system_turn"]))
+        model, weights, facts = _tune(model, tokenizer, ids, sft, work, label)
+    seed = sft["seed"] if sft else None
+
+    def finish() -> None:
+        save(model, tokenizer, work / "draft", weights)
+        training.seal(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
+
+    training.by_first(finish)
+    return final
+
+
+class Tuner(training.WholeBatches, SFTTrainer):  # type: ignore[misc]
+    """trl.SFTTrainer in whole global batches."""
+
+
+def _tune(
+    model: Any, tokenizer: Any, ids: list[list[int]], sft: Settings, work: Path, label: str
+) -> tuple[Any, dict[str, Any] | None, Settings]:
+    """Train on whole conversations, packed end to end into blocks of max_length tokens.
+
+    Returns the model, its weights where processes share them, and facts to record.
+    """
+    arguments = training.arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
+    trainer = Tuner(
+        model=model,
+        args=SFTConfig(**arguments, packing=True, packing_strategy="wrapped", shuffle_dataset=True),
+        train_dataset=Dataset.from_dict({"input_ids": ids}),
+        processing_class=tokenizer,
+        callbacks=[training.Watch(label)],
+    )
+    facts = training.run(trainer, work)
+    return trainer.accelerator.unwrap_model(trainer.model), training.weights(trainer), facts
