@@ -60,7 +60,7 @@ def test_a_look_has_the_reward_that_training_gives(looks, reward_model):
     reward = rloo.Reward(reward_model, 0, torch.device("cpu"))
     last = looks.tail(7)
     expected = reward(list(last["prompt"]), list(last["response"]))
-    assert last["reward"].tolist() == pytest.approx(expected, abs=1e-6)
+    assert last["reward"].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_first_look_says_what_the_sft_policy_says_to_those_seeds(looks, policy):
