@@ -18,13 +18,6 @@ os.environ.setdefault("SLURM_CONF", "/dev/null")
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 
-ROOT = Path(__file__).parent.parent
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
-)
-CHAT = {"template": TEMPLATE, "eos": "<|end|>", "pad": "<|endoftext|>"}
-
 
 @pytest.fixture(scope="session")
 def world() -> pd.DataFrame:
@@ -78,58 +71,23 @@ def splits(world: pd.DataFrame, split_settings: dict[str, Any], tmp_path_factory
 @pytest.fixture(scope="session", params=["llama", "qwen2"])
 def backbone(request: pytest.FixtureRequest, world: pd.DataFrame, tmp_path_factory: Any) -> Path:
     """An untrained backbone of each architecture, with a tokenizer of its own."""
+    from support.small_models import make_backbone
+
     return make_backbone(request.param, world, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="session")
 def llama(world: pd.DataFrame, tmp_path_factory: Any) -> Path:
     """An untrained Llama backbone."""
+    from support.small_models import make_backbone
+
     return make_backbone("llama", world, tmp_path_factory.mktemp("llama"))
-
-
-def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
-    from rm_robustness.models import chat
-    from rm_robustness.models.reward_model import save
-    from rm_robustness.training.sft_trainer import from_config
-
-    init = {
-        "architecture": architecture, "vocabulary": 900, "hidden_size": 32,
-        "intermediate_size": 64, "layers": 2, "heads": 2, "max_length": 96,
-    }  # fmt: skip
-    model, tokenizer = from_config(init, [*world["prompt"], *world["response"]], seed=0)
-    chat.prepare(tokenizer, CHAT, "test")
-    save(model, tokenizer, folder)
-    return folder
-
-
-def training_settings(**changes: Any) -> dict[str, Any]:
-    """The settings of a small reward-model training."""
-    return {
-        "objective": "bt",
-        "options": {},
-        "learning_rate": 1e-3,
-        "epochs": 2,
-        "global_batch": 8,
-        "micro_batch": 8,
-        "schedule": "linear",
-        "warmup": 0.05,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "max_length": 96,
-        "optimizer": "adamw_torch",
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "save_steps": 3,
-        "probe_pairs": 16,
-        "probe_looks": 4,
-        "batch_tokens": 2048,
-    } | changes
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: Any) -> Path:
     """A clone in which the cut demo ran to its end on two cores; each pytest worker has a copy."""
-    from cut_demo import DEMO, clone, snakemake
+    from support.cut_demo import DEMO, clone, snakemake
 
     root = tmp_path_factory.getbasetemp()
     run = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cut-demo"
@@ -147,6 +105,6 @@ def finished(tmp_path_factory: Any) -> Path:
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: Any) -> Any:
     """A small repository whose models are released through DVC."""
-    from released import release
+    from support.released import release
 
     return release(tmp_path_factory.mktemp("released") / "repository")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cut_demo import DEMO, command
+from support.cut_demo import DEMO, command
 
 from .cluster import Cluster
 

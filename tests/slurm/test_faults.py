@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cut_demo import snakemake
+from support.cut_demo import snakemake
 
 from .cluster import Cluster
 from .few import CONFIG, MODEL, RULE, TARGET, WORK, Run, prepare

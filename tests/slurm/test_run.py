@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cut_demo import DEMO, clone, command, csvs, snakemake
+from support.cut_demo import DEMO, clone, command, csvs, snakemake
 
 from .cluster import Cluster
 from .few import CONFIG, FEW, IMPATIENT, MODEL, RULE, TARGET, Run, prepare

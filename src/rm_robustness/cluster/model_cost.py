@@ -30,8 +30,8 @@ with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that
        + (2h + 2k) c + 4 heads + 8          attention
        + 4ic + (Sc with a mask)             MLP, additive mask
 
-tests/test_footprint.py holds this against measured trainings. Left out: what the allocator loses
-and what CUDA itself takes; whoever compares with a GPU's size keeps head-room for them.
+tests/cluster/test_model_cost.py holds this against measured trainings. Left out: what the allocator
+loses and what CUDA itself takes; whoever compares with a GPU's size keeps head-room for them.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Every job that Snakemake makes of a preset in an empty folder, read from the config alone.
 
-The rules decide what is run; this counts it for `plan`, and tests/test_plan.py holds it against
-`snakemake -n`.
+The rules decide what is run; this counts it for `plan`, and tests/cluster/test_plan.py holds it
+against `snakemake -n`.
 """
 
 from itertools import product

@@ -1,0 +1,255 @@
+"""The plan: as many jobs as Snakemake makes, GPUs that fit, and what is refused."""
+
+import argparse
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from support.paths import ROOT
+
+from rm_robustness.cluster import model_cost as footprint
+from rm_robustness.cluster import plan
+from rm_robustness.cluster.resources import Cluster, needs
+from rm_robustness.data.splits import SPLITS
+from rm_robustness.errors import InputError
+from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.jobs import jobs
+
+H100 = Cluster(80, 8, 989)
+RELEASED = [f"config/{name}.yaml" for name in ("paper", "paper-released")]
+MANY = [f"config/{name}.yaml" for name in ("small", "small-sample")]
+
+
+def preset(name: str) -> dict[str, Any]:
+    return copy.deepcopy(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text("utf-8")))
+
+
+def options(*files: str, **changes: Any) -> argparse.Namespace:
+    given = {"configfile": [Path(name) for name in files], "gpu": "h100-80gb", "tflops": None}
+    return argparse.Namespace(**given | {"mfu": 0.4, "gpus_per_node": 8, "json": False} | changes)
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def fetched(*names: str) -> dict[str, Any]:
+    """Artifacts that come from a hub."""
+    entry = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
+    scores = {"chat": None}
+    return {name: entry | (scores if name.startswith("reward_models") else {}) for name in names}
+
+
+# The models of the grid's llama, the other backbone, one run's policies, and the splits.
+DEMO = fetched(
+    *(
+        f"reward_models/llama/{objective}/seed-{seed}"
+        for objective in preset("demo")["grid"]["objectives"]
+        for seed in preset("demo")["grid"]["seeds"]
+    ),
+    "backbones/qwen2",
+    *(f"policies/large-{name}/seed-{seed}" for name in ("bt", "bt-bsr") for seed in range(3)),
+    *(f"splits/{name}" for name in SPLITS),
+)
+PAPER = {name: {"revision": "c" * 40} for name in preset("paper-released")["artifacts"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("files", "artifacts", "absent"),
+    [
+        (["config/demo.yaml"], {}, {"released"}),
+        (["config/small.yaml"], {}, {"released"}),
+        (MANY, {}, {"released"}),
+        (["config/paper.yaml"], {}, set()),
+        (RELEASED, PAPER, {"responses", "generate", "gold"}),
+        (["config/demo.yaml"], DEMO, {"responses", "gold"}),
+    ],
+    ids=["demo", "small", "small-sample", "paper", "paper-released", "demo-released"],
+)
+def test_the_jobs_are_those_that_snakemake_makes(files, artifacts, absent, tmp_path):
+    for name in ("config", "workflow", "data", "profiles", "src", "Snakefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(yaml.safe_dump({"artifacts": artifacts}))
+    files = [*files, str(changes)]
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", *files]
+    done = subprocess.run(
+        [*command, "--", "all"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    expected = Counter(job.rule for job in jobs(plan.read_config([Path(f) for f in files])))
+    counted = {rule: int(count) for rule, count in made.items() if rule not in ("all", "total")}
+    assert counted == dict(expected)
+    assert not absent & counted.keys()
+
+
+def test_what_is_fetched_is_planned_as_a_download_and_trained_nowhere():
+    config = preset("paper")
+    update_config(config, preset("paper-released"))
+    update_config(config, {"artifacts": PAPER | fetched("backbones/Llama-3.2-1B")})
+    check(config, plan.SCHEMA)
+    before = Counter(job[:3] for job in jobs(preset("paper")))
+    gone = before - Counter(job[:3] for job in jobs(config))
+    large = ("reward models", "reward_models_90", "Llama-3.1-8B-Instruct")
+    assert gone[large] == 1
+    assert gone["backbones", "backbone", "Llama-3.2-1B"] == 1
+    assert {name for phase, rule, name in gone if phase == "responses"} == {
+        *preset("paper")["responses"]["generate"]["models"]
+    }
+    sizes = plan.downloads(config)
+    assert sizes["models"]["backbones/Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
+    assert "Llama-3.2-1B" not in sizes["models"] and "ultrafeedback" not in sizes["data"]
+    assert 0.1 < sizes["data"]["splits/response_disjoint"] < 1
+
+
+def test_models_below_50_million_parameters_run_on_a_cpu():
+    config = preset("demo")
+    for kind, name in (("backbone", "llama"), ("reward_model", "qwen2"), ("rloo", "standard-bt")):
+        found = needs(config, H100, kind, name, seeds=4)
+        assert (found.gpus, found.gpus_per_node, found.cpus, found.problem) == (0, 0, 1, "")
+        assert found.minutes == 30
+        assert 1000 <= found.mem_mb < 2000
+
+
+def test_a_job_gets_the_fewest_gpus_that_fit_and_divide_its_batch():
+    config = preset("paper")
+    small = needs(config, H100, "reward_model", "Llama-3.2-1B")
+    large = needs(config, H100, "reward_model", "Llama-3.1-8B-Instruct")
+    assert (small.gpus, small.nodes) == (1, 1)
+    assert (large.gpus, large.nodes) == (8, 1)  # 128 / 16 = 8 micro-batches
+    assert small.gpu_bytes == pytest.approx(sum(small.parts.values()))
+    for found in (small, large):
+        assert not found.problem
+        assert found.gpu_bytes <= 0.9 * 80e9
+        assert found.minutes == pytest.approx(120 * found.hours, abs=1)
+    fewer = config | {"reward_models": config["reward_models"] | {"global_batch": 16}}
+    assert needs(fewer, H100, "reward_model", "Llama-3.1-8B-Instruct").problem
+    assert large.mem_mb > 8 * 4 * 8030  # every process reads float32 weights
+
+
+def test_a_job_goes_to_several_nodes_when_one_is_too_small():
+    found = needs(preset("paper"), Cluster(80, 2, 989), "reward_model", "Llama-3.1-8B-Instruct")
+    assert (found.gpus, found.nodes, found.gpus_per_node) == (8, 4, 2)
+
+
+def test_a_long_job_gets_more_gpus_of_its_node():
+    config = preset("paper")
+    slow = needs(config, Cluster(80, 8, 50), "reward_model", "Llama-3.2-1B")
+    assert slow.gpus > 1
+    assert slow.nodes == 1
+    alone = needs(config, Cluster(80, 1, 50), "reward_model", "Llama-3.2-1B")
+    assert alone.gpus == 1
+    assert alone.hours > 12
+
+
+def test_what_fits_nowhere_says_what_to_do():
+    found = needs(preset("paper"), Cluster(24, 8, 165), "reward_model", "Llama-3.1-8B-Instruct")
+    assert re.search(r"\d+ GB on each GPU, and 22 of 24 can be used: .*max_length", found.problem)
+
+
+def test_bsr_over_the_whole_batch_takes_a_gpu_for_every_micro_batch():
+    config = preset("paper")
+    config["reward_models"]["objectives"]["bt-bsr"]["reduction"] = "global"
+    assert needs(config, H100, "reward_model", "Llama-3.2-1B").gpus == 8
+
+
+def test_a_job_of_more_seeds_takes_longer_by_their_number():
+    one, four = (needs(preset("paper"), H100, "scores", "Qwen2.5-3B", n).hours for n in (1, 4))
+    assert four - 0.05 == pytest.approx(4 * (one - 0.05))  # but for the start
+
+
+def test_keep_layers_cuts_the_shape():
+    config = preset("small")
+    whole = footprint.shape_of(config, "SmolLM2-135M")
+    config["backbones"]["SmolLM2-135M"]["keep_layers"] = 8
+    cut = footprint.shape_of(config, "SmolLM2-135M")
+    assert (whole.layers, cut.layers) == (30, 8)
+    layers = footprint.parameters(whole) - footprint.parameters(cut)
+    assert layers == 22 * footprint.layer_parameters(whole)
+
+
+@pytest.mark.parametrize("name", ["demo", "small", "paper"])
+def test_every_job_of_a_preset_has_needs(name):
+    config = preset(name)
+    for job in jobs(config):
+        if job.kind:
+            found = needs(config, H100, job.kind, job.name, job.seeds)
+            assert found.gpus == found.nodes * found.gpus_per_node
+            assert found.mem_mb >= 1000
+            assert found.minutes >= 30
+
+
+def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
+    plan.run(options("config/paper.yaml"))
+    text = capsys.readouterr().out
+    assert "an estimate" in text
+    plan.run(options("config/paper.yaml", json=True))
+    whole = json.loads(capsys.readouterr().out)
+    hours = sum(r["jobs"] * r["job"]["gpus"] * r["job"]["hours"] for r in whole["rows"] if r["job"])
+    assert whole["gpu_hours"] == pytest.approx(hours)
+    total = re.search(r"^total +(\d+) +(\d+)", text, flags=re.MULTILINE)
+    assert total is not None
+    assert (int(total[1]), int(total[2])) == (whole["jobs"], round(hours))
+    # 80 + 4 reward models in float32, of which those of Llama-3.2-1B:
+    row = next(
+        r for r in whole["rows"] if (r["phase"], r["name"]) == ("reward models", "Llama-3.2-1B")
+    )
+    assert row["disk_bytes"] == 20 * 4 * (1_235_814_400 + 2048)
+    assert whole["downloads_gb"]["models"]["Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
+    assert "skywork" in whole["downloads_gb"]["data"]
+    theirs = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"
+    assert whole["downloads_gb"]["models"][theirs] == pytest.approx(15, abs=0.1)
+
+
+def test_later_files_change_earlier_ones(capsys):
+    plan.run(options(*MANY, json=True))
+    assert json.loads(capsys.readouterr().out)["preset"] == "small-sample"
+
+
+def test_a_small_gpu_is_told_which_jobs_do_not_fit(capsys):
+    plan.run(options("config/paper.yaml", gpu="rtx4090-24gb"))
+    text = capsys.readouterr().out
+    assert "Do not fit (!)" in text
+    assert re.search(r"reward models Llama-3\.1-8B-Instruct: \d+ GB on each", text)
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "words"),
+    [
+        (["config/demo.yaml"], {"gpu": "h100"}, "'h100'; .* did you mean 'h100-80gb'"),
+        (["config/demo.yaml"], {"mfu": 0}, "--mfu: found 0"),
+        (["config/demo.yaml"], {"gpus_per_node": 0}, "--gpus-per-node"),
+        (["config/none.yaml"], {}, "none.yaml: found no readable file"),
+        (["config/judge.yaml"], {}, "judge.yaml"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(files, changes, words):
+    with pytest.raises(InputError, match=words) as caught:
+        plan.run(options(*files, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "words"),
+    [
+        ("backbones", "Qwen2.5-3B", r"sizes\.backbones: found no 'Qwen2.5-3B'"),
+        ("models", "gold", r"sizes\.models: found no 'gold'"),
+        ("sources", "tulu3", r"sizes\.sources: found no 'tulu3'"),
+    ],
+)
+def test_a_preset_without_the_size_of_what_it_uses_is_refused(part, name, words):
+    config = preset("paper")
+    del config["sizes"][part][name]
+    with pytest.raises(InputError, match=words):
+        check(config, plan.SCHEMA)

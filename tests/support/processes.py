@@ -1,0 +1,45 @@
+"""Train something small, to be run alone or by the launcher in some processes.
+
+FSDP2 is for GPUs: accelerate shares weights only between processes that have one. Here it is told
+that the processes have, and that their device is the CPU; everything after that is its own.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import DistributedType, PartialState
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+torch.set_num_threads(1)
+if os.environ.get("ACCELERATE_USE_FSDP"):
+    PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    del os.environ["ACCELERATE_USE_CPU"]
+
+
+def main(kind: str, work: str, *inputs: str) -> None:
+    """Train with the settings that come last, into a work folder."""
+    *paths, settings = *map(Path, inputs[:-1]), json.loads(inputs[-1])
+    match kind:
+        case "reward_model":
+            from rm_robustness.training.reward_trainer import train
+
+            backbone, splits = paths
+            split, held_out = splits / "train.parquet", splits / "in_domain.parquet"
+            train(backbone, split, held_out, settings, 0, Path(work), "test")
+        case "policy":
+            from rm_robustness.training.rloo_trainer import train as rloo
+
+            rloo(*paths, settings, 0, Path(work), "test")
+        case "backbone":
+            from rm_robustness.training.sft_trainer import build
+
+            (chats,) = paths
+            build(settings["backbone"], settings["sft"], chats, None, Path(work), "test")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
