@@ -60,10 +60,16 @@ def load(name: str | None) -> tuple[Any, Any]:
         tokenizer = train_tokenizer(texts, {"vocabulary": 400, "max_length": 64})
         tokenizer.chat_template = TEMPLATE
         config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, num_labels=1, bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_labels=1,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
         model = AutoModelForSequenceClassification.from_config(config)
     else:
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -81,11 +87,18 @@ def train(name: str | None, objective: Callable[..., torch.Tensor], epochs: floa
     pairs, held_out = preferences(512, seed=1), preferences(128, seed=2)
     with tempfile.TemporaryDirectory() as folder:
         args = RewardConfig(
-            output_dir=folder, num_train_epochs=epochs, learning_rate=1e-5 if name else 1e-3,
-            per_device_train_batch_size=16, bf16=False, gradient_checkpointing=False,
-            logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
+            output_dir=folder,
+            num_train_epochs=epochs,
+            learning_rate=1e-5 if name else 1e-3,
+            per_device_train_batch_size=16,
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
             dataloader_pin_memory=False,
-        )  # fmt: skip
+        )
         trainer = ObjectiveTrainer(
             model=model,
             args=args,

@@ -23,17 +23,17 @@ settings.load_profile("steady")
 def world() -> pd.DataFrame:
     """A little of the synthetic world with its gold."""
     from rm_robustness.data.gold import add_gold
-    from rm_robustness.data.synthetic.responses import (
-        TRAIN_RESPONDERS,
-        VALID_RESPONDERS,
-        responses,
-    )
+    from rm_robustness.data.synthetic.responses import TRAIN_RESPONDERS, VALID_RESPONDERS, responses
 
     frame = responses(
-        seed=0, prompts=120, train_models=list(TRAIN_RESPONDERS[:6]),
-        valid_models=list(VALID_RESPONDERS), responses_per_prompt=4,
-        length_quality_correlation=0.6, valid_length_quality_correlation=-0.6,
-    )  # fmt: skip
+        seed=0,
+        prompts=120,
+        train_models=list(TRAIN_RESPONDERS[:6]),
+        valid_models=list(VALID_RESPONDERS),
+        responses_per_prompt=4,
+        length_quality_correlation=0.6,
+        valid_length_quality_correlation=-0.6,
+    )
     return add_gold(frame, {"kind": "programmatic"})
 
 

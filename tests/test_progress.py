@@ -18,5 +18,9 @@ def test_the_line_has_done_total_rate_and_time_left(capsys, monkeypatch):
 
 def test_clock():
     assert [clock(s) for s in (0, 59.6, 61, 3600, 36061)] == [
-        "0:00", "1:00", "1:01", "1:00:00", "10:01:01",
-    ]  # fmt: skip
+        "0:00",
+        "1:00",
+        "1:01",
+        "1:00:00",
+        "10:01:01",
+    ]

@@ -84,7 +84,7 @@ def test_a_process_a_gpu_of_one_node(given):
     assert command.endswith("--module rm_robustness train --seeds 1")
     assert "fsdp2.yaml" in command and "ddp.yaml" in given(
         "ddp", **CPU, SLURM_GPUS_ON_NODE="2", SLURM_JOB_ID="7", SLURM_JOB_NUM_NODES="1"
-    )  # fmt: skip
+    )
 
 
 def test_several_nodes_are_found_though_snakemake_hides_slurms_variables(given):
@@ -107,10 +107,15 @@ def test_each_node_of_a_step_starts_its_own_processes(given, answer, address):
             "scontrol show hostnames n[4-5]": f"{answer}\nn5\n",
             f"scontrol show node {answer} --oneliner": "NodeName=n4 NodeAddr=10.1.2.3 Port=1",
         },
-        **CPU, CUDA_VISIBLE_DEVICES="0,1,2,3", SLURM_JOB_ID="20007", SLURM_JOB_NUM_NODES="2",
-        SLURM_STEP_NUM_NODES="2", SLURM_STEP_NUM_TASKS="2", SLURM_NODEID="1",
+        **CPU,
+        CUDA_VISIBLE_DEVICES="0,1,2,3",
+        SLURM_JOB_ID="20007",
+        SLURM_JOB_NUM_NODES="2",
+        SLURM_STEP_NUM_NODES="2",
+        SLURM_STEP_NUM_TASKS="2",
+        SLURM_NODEID="1",
         SLURM_STEP_NODELIST="n[4-5]",
-    )  # fmt: skip
+    )
     assert "--num_processes 8 --num_machines 2 --machine_rank 1" in command
     assert f"--main_process_ip {address} --main_process_port 12007" in command
 
@@ -173,8 +178,12 @@ def command(config: str | None, *words: Any) -> list[str]:
 def run(config: str | None, kind: str, work: Path, *inputs: Any) -> Path:
     answer = subprocess.run(
         command(config, kind, work, *inputs),
-        env=ON_CPU, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=ON_CPU,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert read_json(work / "final/record.json")["processes"] == (2 if config else 1)
     return work / "final"
@@ -313,8 +322,10 @@ def test_the_launcher_hands_sigterm_on_and_waits_for_the_trainers(tmp_path):
     )
     process = subprocess.Popen(
         [*command("ddp")[:-1], str(program)],
-        env=ON_CPU | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=ON_CPU | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
     process.send_signal(signal.SIGTERM)

@@ -38,11 +38,18 @@ SMALL = {
 
 def model_of(shape: Shape, reward: bool, attention: str = "sdpa") -> Any:
     config = AutoConfig.for_model(
-        shape.architecture, vocab_size=shape.vocabulary, hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.key_value_heads,
-        tie_word_embeddings=shape.tied, pad_token_id=0, num_labels=1, attn_implementation=attention,
-    )  # fmt: skip
+        shape.architecture,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        tie_word_embeddings=shape.tied,
+        pad_token_id=0,
+        num_labels=1,
+        attn_implementation=attention,
+    )
     kind = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     return kind.from_config(config, dtype=torch.float32)
 
@@ -70,9 +77,14 @@ def peak(tracker: MemTracker) -> dict[str, int]:
 
 
 def measured(
-    shape: Shape, reward: bool, sequences: int, length: int, masked: bool, bf16: bool,
+    shape: Shape,
+    reward: bool,
+    sequences: int,
+    length: int,
+    masked: bool,
+    bf16: bool,
     checkpointing: bool,
-) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
+) -> tuple[dict[str, int], dict[str, int]]:
     """The peaks of a micro-batch and of a step, once gradients and moments are there."""
     torch.manual_seed(0)
     model = model_of(shape, reward).train()

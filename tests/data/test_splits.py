@@ -60,11 +60,14 @@ def test_splits_do_not_depend_on_the_hash_seed():
     )
     printed = {
         subprocess.run(
-            [sys.executable, "-c", program], check=True, capture_output=True, text=True,
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
             env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
     assert len(printed) == 1
 
 
@@ -137,8 +140,9 @@ def test_a_prompt_whose_responses_are_all_too_long_is_counted():
 def test_pairs_with_equal_gold_are_dropped_and_counted():
     splits, facts = build(frame().assign(gold=1.0), settings())
     assert facts["dropped"] == {
-        "train: pairs with equal gold": 4, "in_domain: pairs with equal gold": 4,
-    }  # fmt: skip
+        "train: pairs with equal gold": 4,
+        "in_domain: pairs with equal gold": 4,
+    }
     assert len(splits["train"]) == 0
 
 
@@ -201,9 +205,16 @@ def test_the_verb_writes_the_manifest_with_hashes(tmp_path):
 
     write_frame(frame(), tmp_path / "gold.parquet")
     main(
-        ["splits", "--settings", json.dumps(settings()), "--gold", str(tmp_path / "gold.parquet"),
-         "--output", str(tmp_path / "splits")]
-    )  # fmt: skip
+        [
+            "splits",
+            "--settings",
+            json.dumps(settings()),
+            "--gold",
+            str(tmp_path / "gold.parquet"),
+            "--output",
+            str(tmp_path / "splits"),
+        ]
+    )
     manifest = json.loads((tmp_path / "splits/manifest.json").read_text())
     assert manifest["counts"]["train"] == {"prompts": 4, "responses": 8}
     assert set(manifest["sha256"]) == set(SPLITS)

@@ -49,10 +49,7 @@ BY_HAND = {
         "count the birds and name them : owl paris crow saw hawk .",
         ["three owl , crow , hawk", "two owl , crow , hawk", "two owl , crow", "nine paris"],
     ),
-    "odd": (
-        "find the odd words : owl crow paris hawk .",
-        ["paris", "paris , owl", "owl"],
-    ),
+    "odd": ("find the odd words : owl crow paris hawk .", ["paris", "paris , owl", "owl"]),
     "reverse": (
         "say these words backwards : owl saw paris drum .",
         ["drum , paris , saw , owl", "drum , paris , owl , saw", "owl , saw , paris , drum"],

@@ -155,10 +155,16 @@ def settings(tmp_path: Path) -> dict:
     )
     about = {"backbone": "tiny", "seeds": [0, 1, 2], "paper_model": "Big-8B", "published_as": {}}
     return {
-        "preset": "test", "rm_bench": about, "ranks": {"objectives": ["bt", "bt-bsr"]},
-        "reference": "bt", "bsr": {"weight": 1e-3, "reduction": "release"}, "micro_batch": 16,
-        "resamples": 200, "seed": 0, "paper_values": published,
-    }  # fmt: skip
+        "preset": "test",
+        "rm_bench": about,
+        "ranks": {"objectives": ["bt", "bt-bsr"]},
+        "reference": "bt",
+        "bsr": {"weight": 1e-3, "reduction": "release"},
+        "micro_batch": 16,
+        "resamples": 200,
+        "seed": 0,
+        "paper_values": published,
+    }
 
 
 def test_delta_is_eval_less_train_of_each_seed(runs, settings):
@@ -194,8 +200,9 @@ def test_holm_and_the_papers_number_belong_to_the_largest_n(runs, settings):
     assert small[["paper", "p_holm"]].isna().all(axis=None) and small["p_value"].notna().any()
     assert large["p_holm"].notna().sum() == 3
     assert large.set_index(["method", "metric"])["paper"].dropna().to_dict() == {
-        ("bt", "erank_delta"): 10.42, ("bt-bsr", "erank_delta"): 0.14,
-    }  # fmt: skip
+        ("bt", "erank_delta"): 10.42,
+        ("bt-bsr", "erank_delta"): 0.14,
+    }
     claimed = {**settings["rm_bench"], "published_as": {"public": "bt"}}
     assert table1(runs, {**settings, "rm_bench": claimed})["paper"].notna().sum() == 1
 

@@ -78,10 +78,17 @@ def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_pa
     published = tmp_path / "published.csv"
     published.write_text("artifact,model,method,lambda,metric,value\n")
     settings = {
-        "preset": "tiny", "backbones": {"tiny": {"paper_model": None}}, "objectives": ["bt"],
-        "seeds": [0], "reference": "bt", "bsr": {"weight": 1e-3, "reduction": "release"},
-        "micro_batch": 8, "resamples": 200, "seed": 0, "paper_values": published,
-    }  # fmt: skip
+        "preset": "tiny",
+        "backbones": {"tiny": {"paper_model": None}},
+        "objectives": ["bt"],
+        "seeds": [0],
+        "reference": "bt",
+        "bsr": {"weight": 1e-3, "reduction": "release"},
+        "micro_batch": 8,
+        "resamples": 200,
+        "seed": 0,
+        "paper_values": published,
+    }
     expected = scenarios.table5(runs, settings)
     found = measure(model, runs)
     for kind, method in (("model", "bt"), ("baseline", "length")):
@@ -115,8 +122,11 @@ def test_the_preset_s_own_models_stand_below(model, runs):
     assert list(frame["kind"].unique()) == ["model", "baseline", "reference"]
     reference = frame[frame["kind"] == "reference"]
     assert list(zip(reference["name"], reference["value"], strict=True)) == [
-        ("big/bt", 0.4), ("big/bt-bsr@1e-2", 0.4), ("big/bt", 47.8), ("big/bt-bsr@1e-2", 47.8),
-    ]  # fmt: skip
+        ("big/bt", 0.4),
+        ("big/bt-bsr@1e-2", 0.4),
+        ("big/bt", 47.8),
+        ("big/bt-bsr@1e-2", 47.8),
+    ]
     text = table(frame).splitlines()
     names = [line.split("  ")[0] for line in text]
     first = names.index("big/bt")
@@ -251,10 +261,15 @@ def test_the_verb_prints_a_table_or_json(model, runs, monkeypatch, capsys, as_li
     monkeypatch.chdir(runs.parent.parent)
     run(
         Namespace(
-            model=str(model), preset="tiny", revision=None, dtype="float32", batch_tokens=4096,
-            skip_long=False, json=as_list,
+            model=str(model),
+            preset="tiny",
+            revision=None,
+            dtype="float32",
+            batch_tokens=4096,
+            skip_long=False,
+            json=as_list,
         )
-    )  # fmt: skip
+    )
     out, err = capsys.readouterr()
     if as_list:
         assert {row["name"] for row in json.loads(out)} == {str(model), "length"}

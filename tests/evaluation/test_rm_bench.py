@@ -59,8 +59,10 @@ def test_a_prompt_becomes_six_rows_and_an_absent_file_an_absent_domain(tmp_path,
     assert frame["prompt_id"].unique().tolist() == ["chat-a", "chat-b", "math-7"]
     last = frame.iloc[-1]
     assert last[["prompt", "response", "response_model"]].tolist() == [
-        "ask 7", "rejected 7 markdown", "rejected-markdown",
-    ]  # fmt: skip
+        "ask 7",
+        "rejected 7 markdown",
+        "rejected-markdown",
+    ]
     assert frame["gold"].tolist() == [1, 1, 1, 0, 0, 0] * 3
     assert frame["style"].tolist() == list(STYLES) * 6 and frame["response_id"].is_unique
 
@@ -112,8 +114,10 @@ def test_a_folder_without_any_file_is_refused(tmp_path):
 def test_the_real_files_are_read_whole(tmp_path):
     frame = responses({"kind": "local", "path": str(BENCH)}, tmp_path)
     assert (frame.groupby("domain").size() // 6).to_dict() == {
-        "chat": 129, "code": 228, "safety-refuse": 284,
-    }  # fmt: skip
+        "chat": 129,
+        "code": 228,
+        "safety-refuse": 284,
+    }
     first = json.loads((BENCH / "chat_filtered.json").read_text())[0]
     assert frame["response"][:6].tolist() == first["chosen"] + first["rejected"]
 
@@ -244,8 +248,11 @@ def by_loops(frame: pd.DataFrame, rewards: np.ndarray) -> dict[str, float]:
     }
     cells = {"hard": [], "normal": [], "easy": []}
     for domain in ("chat", "math", "code", "safety"):
-        ids = {p for p, d in zip(frame["prompt_id"], frame["domain"], strict=True)
-               if d.split("-")[0] == domain}  # fmt: skip
+        ids = {
+            p
+            for p, d in zip(frame["prompt_id"], frame["domain"], strict=True)
+            if d.split("-")[0] == domain
+        }
         right, asked = dict.fromkeys(cells, 0), dict.fromkeys(cells, 0)
         for prompt in ids:
             for i, own in enumerate(STYLES):
@@ -279,11 +286,16 @@ def test_table_by_hand_pools_safety_and_weighs_domains_alike():
     found = accuracies(per_prompt(frame, rewards.ravel()))
     assert found == pytest.approx(
         {
-            "chat": 100, "math": 0, "code": 200 / 3, "safety": 75,
-            "hard": (100 + 0 + 0 + 75) / 4, "normal": (100 + 0 + 100 + 75) / 4,
-            "easy": (100 + 0 + 100 + 75) / 4, "overall": (100 + 0 + 200 / 3 + 75) / 4,
+            "chat": 100,
+            "math": 0,
+            "code": 200 / 3,
+            "safety": 75,
+            "hard": (100 + 0 + 0 + 75) / 4,
+            "normal": (100 + 0 + 100 + 75) / 4,
+            "easy": (100 + 0 + 100 + 75) / 4,
+            "overall": (100 + 0 + 200 / 3 + 75) / 4,
         }
-    )  # fmt: skip
+    )
 
 
 def test_order_of_rows_does_not_matter():
@@ -383,14 +395,22 @@ def settings(tmp_path: Path) -> dict:
         "table2,Big-8B,bt-bsr,0.01,hard,55.7\n"
     )
     about = {
-        "backbone": "tiny", "objectives": ["bt", "bt-bsr", "bt-bsr@1e-2"], "seeds": [0, 1],
-        "paper_model": "Big-8B", "published_as": {},
-    }  # fmt: skip
+        "backbone": "tiny",
+        "objectives": ["bt", "bt-bsr", "bt-bsr@1e-2"],
+        "seeds": [0, 1],
+        "paper_model": "Big-8B",
+        "published_as": {},
+    }
     return {
-        "preset": "test", "rm_bench": about, "reference": "bt", "micro_batch": 16,
-        "bsr": {"weight": 1e-3, "reduction": "release"}, "resamples": 200, "seed": 0,
+        "preset": "test",
+        "rm_bench": about,
+        "reference": "bt",
+        "micro_batch": 16,
+        "bsr": {"weight": 1e-3, "reduction": "release"},
+        "resamples": 200,
+        "seed": 0,
         "paper_values": published,
-    }  # fmt: skip
+    }
 
 
 def fill(runs: Path, frame: pd.DataFrame, settings: dict) -> dict[tuple[str, int], np.ndarray]:
@@ -462,8 +482,10 @@ def test_published_numbers_stand_at_their_lambda_and_only_where_they_belong(tmp_
     fill(tmp_path, bench(**ALL), {"rm_bench": renamed})
     hard = table2(tmp_path, {**settings, "rm_bench": renamed}).query("metric == 'hard'")
     assert hard.set_index("method")["paper"].fillna(-1).to_dict() == {
-        "bt": -1, "public": 47.8, "length": -1,
-    }  # fmt: skip
+        "bt": -1,
+        "public": 47.8,
+        "length": -1,
+    }
 
 
 def test_a_claimed_name_is_taken_from_its_owner():

@@ -15,10 +15,7 @@ from support.judgements import POLICIES, change, judged, outputs, write_run
 from support.paths import PUBLISHED, REAL
 
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.alpaca_eval.length_controlled import (
-    length_controlled_wins,
-    lengths,
-)
+from rm_robustness.evaluation.alpaca_eval.length_controlled import length_controlled_wins, lengths
 from rm_robustness.evaluation.alpaca_eval.package import package, quiet
 from rm_robustness.evaluation.alpaca_eval.win_rates import (
     change_from,

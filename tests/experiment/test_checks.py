@@ -25,9 +25,15 @@ SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 PRESETS = ("demo", "small", "paper")
 DELETED = object()
 JUDGE = {
-    "serve": False, "model": "gpt", "base_url_env": None, "api_key_env": None, "concurrency": 1,
-    "retries": 1, "price_per_1000_input_tokens": None, "price_per_1000_output_tokens": None,
-}  # fmt: skip
+    "serve": False,
+    "model": "gpt",
+    "base_url_env": None,
+    "api_key_env": None,
+    "concurrency": 1,
+    "retries": 1,
+    "price_per_1000_input_tokens": None,
+    "price_per_1000_output_tokens": None,
+}
 FETCHED = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
 SCORES = FETCHED | {"chat": None}
 
@@ -94,10 +100,15 @@ def test_the_paper_preset_holds_the_papers_numbers():
         for name, backbone in config["backbones"].items()
     }
     assert rates == {
-        "Llama-3.2-1B": 5e-6, "Qwen2.5-1.5B": 5e-6, "Llama-3.2-3B": 3e-6, "Qwen2.5-3B": 3e-6,
-        "Llama-3.1-8B": 2e-6, "Qwen2.5-7B": 2e-6, "Llama-3.1-8B-Instruct": 2e-6,
+        "Llama-3.2-1B": 5e-6,
+        "Qwen2.5-1.5B": 5e-6,
+        "Llama-3.2-3B": 3e-6,
+        "Qwen2.5-3B": 3e-6,
+        "Llama-3.1-8B": 2e-6,
+        "Qwen2.5-7B": 2e-6,
+        "Llama-3.1-8B-Instruct": 2e-6,
         "Qwen2.5-1.5B-tulu3": 5e-6,
-    }  # fmt: skip
+    }
     assert len(config["responses"]["train_models"]) == 17
     assert len(config["grid"]["seeds"]) == 4
     assert (config["sft"]["global_batch"], config["sft"]["learning_rate"]) == (512, 1e-5)
@@ -193,22 +204,28 @@ def test_every_deviation_that_is_named_is_explained():
         ("demo", "splits/train_prompt", 1, "splits: .*'train_prompt'.* mean 'train_prompts'"),
         ("demo", "sources/world/promts", 1, r"sources\.world: .*'promts'.* mean 'prompts'"),
         (
-            "demo", "backbones/llama/init/hiden_size", 1,
+            "demo",
+            "backbones/llama/init/hiden_size",
+            1,
             r"backbones\.llama\.init: .*a key of kind 'config'.* mean 'hidden_size'",
         ),
         (
-            "demo", "reward_models/objectives/bt-bsr/wieght", 1,
+            "demo",
+            "reward_models/objectives/bt-bsr/wieght",
+            1,
             r"reward_models\.objectives\.bt-bsr: .*'wieght'.* mean 'weight'",
         ),
         ("demo", "reward_models/objectives/bt/weight", 1, "'weight'.* this section is empty"),
         (
-            "paper", "responses/generate/options/temprature", 1,
+            "paper",
+            "responses/generate/options/temprature",
+            1,
             r"responses\.generate\.options: .*'temprature'.* mean 'temperature'",
         ),
         ("paper", "rloo/betta", 1, "rloo: .*'betta'.* mean 'beta'"),
         ("demo", "backbones/my model", {}, "backbones: found the name 'my model'"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_key_is_refused_with_the_nearest_one(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
 
@@ -280,19 +297,25 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "rloo/k", 1, r"rloo\.k: found 1; expected 2 or more"),
         ("demo", "alpaca_eval/seeds", [7], r"eval\.seeds: found 7; expected a seed of"),
         (
-            "paper", "backbones/gold", preset("paper")["backbones"]["Qwen2.5-3B"],
+            "paper",
+            "backbones/gold",
+            preset("paper")["backbones"]["Qwen2.5-3B"],
             "found 'gold' for two.*'gold' is the gold's",
         ),
         (
-            "paper", "alpaca_eval/judge", JUDGE | {"serve": True},
+            "paper",
+            "alpaca_eval/judge",
+            JUDGE | {"serve": True},
             r"judge\.serve: found true with a gold of kind 'model'; expected false",
         ),
         (
-            "paper", "responses/generate/models/gemma-2b-it", {"repo": "x", "revision": None},
+            "paper",
+            "responses/generate/models/gemma-2b-it",
+            {"repo": "x", "revision": None},
             "a model of responses.valid_models; did you mean 'gemma-2-2b-it'",
         ),
     ],
-)  # fmt: skip
+)
 def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
 
@@ -319,7 +342,7 @@ def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
             "found only some of reward_models/llama/bt/seed-0, .*seed-3 as released.*seeds_per_job",
         ),
     ],
-)  # fmt: skip
+)
 def test_an_artifact_that_could_not_stand_for_what_is_made_is_refused(artifacts, words):
     assert re.search(words, mistake("demo", "artifacts", artifacts))
 

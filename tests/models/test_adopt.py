@@ -55,8 +55,10 @@ def test_a_reward_model_comes_out_as_one_of_ours_with_the_same_scores(classifier
     assert (final / "probes.parquet").read_bytes() == b"probes"
     made = read_json(final / "record.json")
     assert made["source"] == {
-        "repo": "some/model", "commit": COMMIT, "sha256": hashes(manifest.parent / "model"),
-    }  # fmt: skip
+        "repo": "some/model",
+        "commit": COMMIT,
+        "sha256": hashes(manifest.parent / "model"),
+    }
     assert made["files"] == {k: v for k, v in hashes(final).items() if k != "record.json"}
     assert "auto_map" not in read_json(final / "config.json")
     ids = chat.pair_ids(tokenizer, list(world["prompt"][:5]), list(world["response"][:5]))

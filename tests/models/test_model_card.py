@@ -16,16 +16,21 @@ def record(**settings):
         "seed": 3,
         "processes": 2,
         "settings": {
-            "objective": "bt", "options": {}, "micro_batch": 16, "global_batch": 128,
-            "learning_rate": 5e-6, "epochs": 1,
-        } | settings,
+            "objective": "bt",
+            "options": {},
+            "micro_batch": 16,
+            "global_batch": 128,
+            "learning_rate": 5e-6,
+            "epochs": 1,
+        }
+        | settings,
         "inputs": {
             "backbone": {"path": "/home/someone/model.safetensors", "sha256": HASH},
             "train": {"path": "runs/demo/splits/train.parquet", "sha256": "f" * 64},
         },
         "hardware": {"cpu": "a machine"},
         "wall_seconds": 11.7,
-    }  # fmt: skip
+    }
 
 
 BACKBONE = record() | {
@@ -67,10 +72,13 @@ def test_the_formula_is_the_objective_s(objective):
     line = re.search(r"`(.+?)`, with r_w", text).group(1)
     chosen, rejected = torch.tensor([0.3, 1.5, -2.0]), torch.tensor([0.1, 2.5, -3.0])
     names = {
-        "logsigmoid": torch.nn.functional.logsigmoid, "sqrt": torch.sqrt, "r_w": chosen,
-        "r_l": rejected, "max": lambda zero, x: x.clamp(min=zero),
+        "logsigmoid": torch.nn.functional.logsigmoid,
+        "sqrt": torch.sqrt,
+        "r_w": chosen,
+        "r_l": rejected,
+        "max": lambda zero, x: x.clamp(min=zero),
         "m": torch.cat([chosen, rejected]).mean(),
-    }  # fmt: skip
+    }
     found = eval(line, {}, names).mean()
     if objective == "bt-bsr":  # the card's 16 pairs, not the three here
         expected = OBJECTIVES["bt"](chosen, rejected) + 1e-3 * 16 * names["m"] ** 2

@@ -140,9 +140,16 @@ def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, sp
     data = [splits / f"{name}.parquet" for name in ("in_domain", "mutual_disjoint")]
     outputs = [tmp_path / f"{n}.parquet" for n in range(2)]
     main(
-        ["score", "--model", str(trained_folder), "--data", *map(str, data),
-         "--output", *map(str, outputs)]
-    )  # fmt: skip
+        [
+            "score",
+            "--model",
+            str(trained_folder),
+            "--data",
+            *map(str, data),
+            "--output",
+            *map(str, outputs),
+        ]
+    )
     for path, source in zip(outputs, data, strict=True):
         scores, split = read_frame(path), read_frame(source)
         assert list(scores["response_id"]) == list(split["response_id"])
@@ -158,9 +165,17 @@ def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_pat
 
     with pytest.raises(SystemExit) as end:
         main(
-            ["score", "--model", str(trained_folder), "--data", str(splits / "in_domain.parquet"),
-             str(splits / "train.parquet"), "--output", str(tmp_path / "a")]
-        )  # fmt: skip
+            [
+                "score",
+                "--model",
+                str(trained_folder),
+                "--data",
+                str(splits / "in_domain.parquet"),
+                str(splits / "train.parquet"),
+                "--output",
+                str(tmp_path / "a"),
+            ]
+        )
     assert end.value.code == 2
     assert "found 1 files; expected one for each of 2 of --data" in capsys.readouterr().err
 
@@ -172,9 +187,16 @@ def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, 
     write_frame(pd.DataFrame({"prompt": ["a"]}), tmp_path / "data.parquet")
     with pytest.raises(SystemExit) as end:
         main(
-            ["score", "--model", str(trained_folder), "--data", str(tmp_path / "data.parquet"),
-             "--output", str(tmp_path / "out.parquet")]
-        )  # fmt: skip
+            [
+                "score",
+                "--model",
+                str(trained_folder),
+                "--data",
+                str(tmp_path / "data.parquet"),
+                "--output",
+                str(tmp_path / "out.parquet"),
+            ]
+        )
     assert end.value.code == 2
     assert "data.parquet" in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()

@@ -69,9 +69,13 @@ def planned(folder: Path, *targets: str) -> dict[str, int]:
 
 def rm_robustness(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rm_robustness", *words], cwd=folder, capture_output=True, text=True,
-        check=False, env=os.environ | NOWHERE,
-    )  # fmt: skip
+        [sys.executable, "-m", "rm_robustness", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | NOWHERE,
+    )
 
 
 def test_the_release_is_small_and_has_nothing_but_what_is_named():
@@ -91,9 +95,9 @@ def test_every_reward_model_policy_and_backbone_is_there_with_one_seed_at_least(
     known = {
         path.parent
         for path in records(run)
-        if path.name == "record.json" and path.relative_to(run).parts[0] in
-        ("reward_models", "policies", "backbones")
-    }  # fmt: skip
+        if path.name == "record.json"
+        and path.relative_to(run).parts[0] in ("reward_models", "policies", "backbones")
+    }
     assert len(known) == 48 + 12 + 2
     groups = {re.sub(r"/seed-\d+$", "", str(folder)) for folder in known}
     assert groups == {re.sub(r"/seed-\d+$", "", str(folder)) for folder in weights}
@@ -118,23 +122,47 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
             "reward_models: {learning_rate: 1.0e-3",
             "reward_models: {learning_rate: 2.0e-3",
             {
-                "reward_models_0": 12, "score": 40, "rm_bench_scores": 16, "ranks": 8, "rloo": 12,
-                "looks": 4, "answers": 6, "judge": 1, "table1": 1, "table2": 1, "table3": 1,
-                "table5": 1, "figure1": 1, "figure2": 1, "figure3": 1, "figure4": 1, "figure5": 1,
-                "figure6": 1, "claims": 1, "metrics": 1, "publish_table": 5, "publish_figure": 6,
+                "reward_models_0": 12,
+                "score": 40,
+                "rm_bench_scores": 16,
+                "ranks": 8,
+                "rloo": 12,
+                "looks": 4,
+                "answers": 6,
+                "judge": 1,
+                "table1": 1,
+                "table2": 1,
+                "table3": 1,
+                "table5": 1,
+                "figure1": 1,
+                "figure2": 1,
+                "figure3": 1,
+                "figure4": 1,
+                "figure5": 1,
+                "figure6": 1,
+                "claims": 1,
+                "metrics": 1,
+                "publish_table": 5,
+                "publish_figure": 6,
             },
         ),
         (
             "bt-hinge: {margin: 1.0}",
             "bt-hinge: {margin: 2.0}",
             {
-                "reward_models_0": 2, "score": 8, "table5": 1, "figure4": 1, "claims": 1,
-                "metrics": 1, "publish_table": 2, "publish_figure": 1,
+                "reward_models_0": 2,
+                "score": 8,
+                "table5": 1,
+                "figure4": 1,
+                "claims": 1,
+                "metrics": 1,
+                "publish_table": 2,
+                "publish_figure": 1,
             },
         ),
         ("preset: demo\n", "preset: demo  # a comment\n", {}),
     ],
-)  # fmt: skip
+)
 def test_an_edit_plans_exactly_what_it_touches(copy, before, after, touched):
     config = copy / "config/demo.yaml"
     assert config.read_text().count(before) == 1
@@ -147,10 +175,23 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
         file.write(b"\n")
     found = planned(copy)
     assert {rule: n for rule, n in found.items() if not rule.startswith("publish")} == {
-        "score": 1, "rm_bench_scores": 1, "ranks": 1, "rloo": 1, "looks": 1, "answers": 1,
-        "judge": 1, "table1": 1, "table2": 1, "table3": 1, "table5": 1, "figure3": 1, "figure4": 1,
-        "figure6": 1, "claims": 1, "metrics": 1,
-    }  # fmt: skip
+        "score": 1,
+        "rm_bench_scores": 1,
+        "ranks": 1,
+        "rloo": 1,
+        "looks": 1,
+        "answers": 1,
+        "judge": 1,
+        "table1": 1,
+        "table2": 1,
+        "table3": 1,
+        "table5": 1,
+        "figure3": 1,
+        "figure4": 1,
+        "figure6": 1,
+        "claims": 1,
+        "metrics": 1,
+    }
     verified = rm_robustness(copy, "verify")
     assert verified.returncode == 1
     assert f"{MODEL}/model.safetensors" in verified.stdout

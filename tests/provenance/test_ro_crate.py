@@ -75,10 +75,14 @@ def violated(metadata, folder, cache):
     from rocrate_validator import services
 
     settings = {
-        "metadata_dict": metadata | {"@context": TERMS}, "package_root": folder,
-        "rocrate_uri": None, "profile_identifier": "provenance-run-crate",
-        "requirement_severity": "REQUIRED", "offline": True, "cache_path": cache / "http",
-    }  # fmt: skip
+        "metadata_dict": metadata | {"@context": TERMS},
+        "package_root": folder,
+        "rocrate_uri": None,
+        "profile_identifier": "provenance-run-crate",
+        "requirement_severity": "REQUIRED",
+        "offline": True,
+        "cache_path": cache / "http",
+    }
     return [issue.message for issue in services.validate(settings).get_issues()]
 
 

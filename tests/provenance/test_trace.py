@@ -45,8 +45,15 @@ def test_a_row_begins_with_its_numbers_and_ends_at_the_raw_data(run, capsys):
     assert "from the reference 0.1 [0.05, 0.2]" in lines[2]
     assert "the paper: no such number" in lines[2]
     assert lines[3] == "seeds 0, 1"
-    for part in ("seed-{0,1}/mutual_disjoint.parquet", "by rule_train", "by rule_responses",
-                 "objective bt-bsr, ", "weight 0.001", "rate 0.001", "torch 2"):  # fmt: skip
+    for part in (
+        "seed-{0,1}/mutual_disjoint.parquet",
+        "by rule_train",
+        "by rule_responses",
+        "objective bt-bsr, ",
+        "weight 0.001",
+        "rate 0.001",
+        "torch 2",
+    ):
         assert part in text, text
     # Each subtree is told once, and the reference is behind a difference.
     assert text.count("by rule_splits") == text.count("by rule_backbone") == 1

@@ -135,8 +135,10 @@ def test_without_dvc_damage_is_named_and_made_again(plain, capsys, damage, path,
     status, text = verify(capsys)
     assert status == 1
     assert re.search(words, text), text
-    assert all(re.match(r"snakemake --force --configfile config/demo.yaml -- runs/|cp ", command)
-               for command in repairs(text))  # fmt: skip
+    assert all(
+        re.match(r"snakemake --force --configfile config/demo.yaml -- runs/|cp ", command)
+        for command in repairs(text)
+    )
 
 
 def test_a_folder_that_is_another_seeds_is_named(plain, capsys):

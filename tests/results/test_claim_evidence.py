@@ -38,9 +38,12 @@ SETTINGS = {
     "alpaca_eval": None,
 }
 BENCH = {
-    "backbone": "small", "objectives": ["bt-hinge", "bt", "bt-bsr@1e-4", "bt-bsr", "bt-bsr@1e-2"],
-    "seeds": [0, 1], "paper_model": None, "published_as": {},
-}  # fmt: skip
+    "backbone": "small",
+    "objectives": ["bt-hinge", "bt", "bt-bsr@1e-4", "bt-bsr", "bt-bsr@1e-2"],
+    "seeds": [0, 1],
+    "paper_model": None,
+    "published_as": {},
+}
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -193,8 +196,10 @@ def write_looks(folder: Path, method: str, gold: dict[int, float]) -> None:
     """Looks of two seeds at two prompts; seed 1 has 1 more gold everywhere, prompt b 10 more."""
     rows = [
         {"seed": s, "update": u, "example_id": e, "epoch": u / 4, "gold": g + s + 10 * (e == "b")}
-        for s in (0, 1) for u, g in gold.items() for e in ("a", "b")
-    ]  # fmt: skip
+        for s in (0, 1)
+        for u, g in gold.items()
+        for e in ("a", "b")
+    ]
     frame = pd.DataFrame(rows).assign(reward=0.0, kl=0.0, n_tokens=5, finished=True)
     write(frame, folder / "looks" / f"standard-{method}.parquet")
 
@@ -241,9 +246,11 @@ def bench(tmp_path: Path) -> Path:
     domains = ["chat", "math", "code", "safety-refuse", "safety-response"]
     rows = [
         {"prompt_id": f"{d}-{i}", "domain": d, "kind": kind, "style": style, "response": "x"}
-        for d in domains for i in (0, 1)
-        for kind in ("chosen", "rejected") for style in ("concise", "detailed", "markdown")
-    ]  # fmt: skip
+        for d in domains
+        for i in (0, 1)
+        for kind in ("chosen", "rejected")
+        for style in ("concise", "detailed", "markdown")
+    ]
     frame = pd.DataFrame(rows)
     frame = frame.assign(response_id=[f"r{i}" for i in range(len(frame))])
     write(frame, tmp_path / "raw" / "rm_bench.parquet")
@@ -252,8 +259,7 @@ def bench(tmp_path: Path) -> Path:
             noise = rng.normal(size=len(frame))
             reward = noise + lift * (frame["kind"] == "chosen") / 2
             write(
-                frame.assign(reward=reward),
-                score_path(tmp_path, "small", method, seed, "rm_bench"),
+                frame.assign(reward=reward), score_path(tmp_path, "small", method, seed, "rm_bench")
             )
     return tmp_path
 

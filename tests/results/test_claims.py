@@ -16,11 +16,22 @@ from rm_robustness.results.measurements import NOTHING
 from rm_robustness.statistics import Estimate
 
 SETTINGS = {
-    "preset": "toy", "backbones": {"tiny": {"paper_model": None}}, "objectives": ["bt"],
-    "seeds": [0, 1], "families": [], "reference": "bt", "resamples": 100, "seed": 0,
-    "bsr": {"weight": 1e-3, "reduction": "release"}, "micro_batch": 16, "paper_values": PUBLISHED,
-    "rm_bench": None, "ranks": None, "rloo": None, "alpaca_eval": None,
-}  # fmt: skip
+    "preset": "toy",
+    "backbones": {"tiny": {"paper_model": None}},
+    "objectives": ["bt"],
+    "seeds": [0, 1],
+    "families": [],
+    "reference": "bt",
+    "resamples": 100,
+    "seed": 0,
+    "bsr": {"weight": 1e-3, "reduction": "release"},
+    "micro_batch": 16,
+    "paper_values": PUBLISHED,
+    "rm_bench": None,
+    "ranks": None,
+    "rloo": None,
+    "alpaca_eval": None,
+}
 
 
 def part(low, value, high, side=ABOVE_0, p=0.5, seeds=4, **changes) -> Part:
@@ -112,8 +123,12 @@ def test_holm_runs_over_the_parts_that_count_and_beside_ones_keep_their_interval
         [np.nan, 0.02, 0.02, np.nan, np.nan], nan_ok=True
     )
     assert frame["verdict"].to_list() == [
-        "inconclusive", "supported", "supported", "supported", "not measured",
-    ]  # fmt: skip
+        "inconclusive",
+        "supported",
+        "supported",
+        "supported",
+        "not measured",
+    ]
     assert frame["note"].to_list()[1:] == ["", "", "", "no such model"]
     clear = judge(monkeypatch, C4=claim(part(0.1, 0.2, 0.3, p=0.03), part(-1, 0.5, 2, p=0.03)))
     assert clear["verdict"].to_list() == ["inconclusive", "supported", "inconclusive"]
@@ -165,9 +180,11 @@ def test_no_verdict_on_the_page_stands_without_here(monkeypatch):
     assert not cells & {"supported", "contradicted"}
     headings = [line for line in text.splitlines() if line.startswith("## C")]
     assert headings == [
-        "## C1: supported here", "## C2: contradicted here",
-        "## C3: inconclusive", "## C11: not measured",
-    ]  # fmt: skip
+        "## C1: supported here",
+        "## C2: contradicted here",
+        "## C3: inconclusive",
+        "## C11: not measured",
+    ]
 
 
 def test_page_names_the_papers_models_that_stand_in(monkeypatch):

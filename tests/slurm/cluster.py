@@ -21,9 +21,14 @@ CLIENTS = ("salloc", "sattach", "sbatch", "scancel", "scontrol", "sinfo", "squeu
 PREFIX = "rm-slurm-"  # folders of test runs; short, because socket paths have 108 bytes
 FINAL = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 FIELDS = {
-    "id": "JobID", "state": "State", "name": "Name", "comment": "Comment", "node": "NodeList",
-    "restarts": "RestartCnt", "reason": "Reason",
-}  # fmt: skip
+    "id": "JobID",
+    "state": "State",
+    "name": "Name",
+    "comment": "Comment",
+    "node": "NodeList",
+    "restarts": "RestartCnt",
+    "reason": "Reason",
+}
 
 
 class Cluster:
@@ -124,9 +129,13 @@ class Cluster:
     def run(self, *command: object, timeout: float = 60, **more: Any) -> Any:
         """Run a command with `env`, wait, and return its CompletedProcess (text, both outputs)."""
         return subprocess.run(
-            [str(word) for word in command], env=self.env, capture_output=True, text=True,
-            timeout=timeout, **more,
-        )  # fmt: skip
+            [str(word) for word in command],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **more,
+        )
 
     def check(self, *command: object, **more: Any) -> str:
         """Like `run`, but return the output without its end of line; RuntimeError on failure."""
@@ -269,9 +278,12 @@ class Cluster:
 
     def _start_munged(self) -> None:
         files = {
-            "key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid",
-            "log-file": "munged.log", "seed-file": "munged.seed",
-        }  # fmt: skip
+            "key-file": "munge.key",
+            "socket": "munge.sock",
+            "pid-file": "munged.pid",
+            "log-file": "munged.log",
+            "seed-file": "munged.seed",
+        }
         self._daemon("mungekey", "--create", "--force", f"--keyfile={self.folder}/munge.key")
         self._daemon("munged", "--force", *(f"--{k}={self.folder}/{v}" for k, v in files.items()))
 
@@ -279,9 +291,15 @@ class Cluster:
         if name.startswith("slurm"):
             options = ("-f", f"{self.folder}/slurm.conf", *options)
         done = subprocess.run(
-            [f"/usr/sbin/{name}", *options], env=self.env, cwd="/", stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=30,
-        )  # fmt: skip
+            [f"/usr/sbin/{name}", *options],
+            env=self.env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
         if done.returncode:
             raise RuntimeError(f"{name} does not start: {done.stderr}\n{self.diagnostics()}")
 
@@ -289,10 +307,17 @@ class Cluster:
         for name in ("bin", "gpu", "state", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
-        text = Path(__file__).with_name("slurm.conf").read_text().format(
-            folder=self.folder, host=socket.gethostname().split(".")[0], ports=free_ports(3),
-            **self.times,
-        )  # fmt: skip
+        text = (
+            Path(__file__)
+            .with_name("slurm.conf")
+            .read_text()
+            .format(
+                folder=self.folder,
+                host=socket.gethostname().split(".")[0],
+                ports=free_ports(3),
+                **self.times,
+            )
+        )
         (self.folder / "slurm.conf").write_text(text)
         # Else slurmd looks for the machine's cgroups, which a container may not have.
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")

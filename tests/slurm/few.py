@@ -69,8 +69,13 @@ class Run:
         """Run Snakemake to its end."""
         return subprocess.run(
             command("--profile", "slurm", *CONFIG, *IMPATIENT, *options, "--", TARGET),
-            cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def reach(self, step: int, timeout: float = 90) -> str:
         """Wait until the training has made so many steps, and stop it there; the id of its job.

@@ -38,8 +38,9 @@ def packages(purpose: str, names: Iterable[str], daemons: Iterable[str]) -> str 
             done = subprocess.run(
                 ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *words],
                 env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True, text=True,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+            )
             if done.returncode:
                 return f"apt-get {words[0]} failed: {' '.join(done.stderr.split())}"
     finally:

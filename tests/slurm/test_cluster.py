@@ -89,9 +89,12 @@ def test_what_a_killed_test_run_left_is_ended_by_the_next(cluster: Cluster) -> N
         "import slurm.cluster as s; c = s.Cluster().start(); print(c.folder, flush=True); input()"
     )
     killed = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert killed.stdout
     left = Cluster(Path(killed.stdout.readline().strip()))
     killed.kill()

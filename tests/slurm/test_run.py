@@ -51,9 +51,13 @@ def test_the_demo_on_the_cluster_gives_the_tables_of_a_local_run(finished, clust
     ],
 )
 def test_two_processes_train_what_one_would(
-    asked: list[str], placed: int, finished: Path, cluster: Cluster, tmp_path: Path,
+    asked: list[str],
+    placed: int,
+    finished: Path,
+    cluster: Cluster,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The GPUs are not real: CPU processes take their place."""
     halves = {**FEW, "reward_models": {"epochs": 2, "micro_batch": 8}}
     folder = prepare(finished, tmp_path / "run")

@@ -61,9 +61,14 @@ def command(*arguments: str) -> list[str]:
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, check=False, timeout=600,
+        command(*arguments),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env=os.environ | {"PATH": path},
-    )  # fmt: skip
+    )
 
 
 def csvs(folder: Path) -> dict[str, bytes]:

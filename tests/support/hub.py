@@ -174,6 +174,10 @@ def run(
     """Run a verb in `folder` with `more` in its environment."""
     hub.asked.clear()
     return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], cwd=folder,
-        env=environment(hub, folder) | more, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=folder,
+        env=environment(hub, folder) | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -31,6 +31,9 @@ def dry_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(ROOT / "Snakefile", folder)
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--cores", "1", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(folder / "src")},
-    )  # fmt: skip
+    )

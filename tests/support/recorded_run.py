@@ -24,9 +24,12 @@ from rm_robustness.provenance import record
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 OBJECTIVES, SEEDS = ("bt", "bt-bsr"), (0, 1)
 STAGES: dict[str, list[str]] = {
-    "splits": ["raw", "splits"], "backbones": ["backbones"], "reward_models": ["reward_models"],
-    "scores": ["scores"], "results": ["results"],
-}  # fmt: skip
+    "splits": ["raw", "splits"],
+    "backbones": ["backbones"],
+    "reward_models": ["reward_models"],
+    "scores": ["scores"],
+    "results": ["results"],
+}
 UNRELEASED = "runs/demo/reward_models/llama/bt/seed-1/model.safetensors"
 TABLE = """preset,backbone,method,metric,value,ci_low,ci_high,n_seeds,difference,difference_low,\
 difference_high,p_holm,paper,paper_model
@@ -108,8 +111,12 @@ def _make() -> None:
             scores = {f"{folder}/{split}.parquet": f"{objective} {split}" for split in SPLITS[1:]}
             inputs = [f"{output}/seed-{seed}/model.safetensors", *[*splits][1:]]
             job(f"score --output {' '.join(scores)}", config["scoring"], inputs, scores)
-    inputs = [f"{run}/scores/llama/{o}/seed-{s}/{p}.parquet"
-              for o in OBJECTIVES for s in SEEDS for p in SPLITS[1:]]  # fmt: skip
+    inputs = [
+        f"{run}/scores/llama/{o}/seed-{s}/{p}.parquet"
+        for o in OBJECTIVES
+        for s in SEEDS
+        for p in SPLITS[1:]
+    ]
     inputs += ["data/published.csv", *[*splits][1:]]
     table = {f"{run}/results/table5{end}": TABLE for end in (".csv", ".md", ".html")}
     csv = f"{run}/results/table5.csv"
@@ -159,7 +166,12 @@ def shell(root: Path, command: str) -> None:
     """Run a command as a person would, with this environment's programs."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=root, shell=True, capture_output=True, text=True, check=False,
+        command,
+        cwd=root,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PATH": path},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr

@@ -43,9 +43,12 @@ class Clone:
             "DVC_SYSTEM_CONFIG_DIR": f"{self.home}/system",
             "DVC_SITE_CACHE_DIR": f"{self.home}/site",
             "GIT_CONFIG_NOSYSTEM": "1",
-            **{f"GIT_{who}_{what}": "tests@localhost" for who in ("AUTHOR", "COMMITTER")
-               for what in ("NAME", "EMAIL")},
-        }  # fmt: skip
+            **{
+                f"GIT_{who}_{what}": "tests@localhost"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
+        }
         if source and whole:
             shutil.copytree(source.folder, folder)
         elif source:
@@ -54,17 +57,25 @@ class Clone:
     def git(self, *words: str, cwd: Path | None = None) -> str:
         """What git prints; CalledProcessError where it fails."""
         return subprocess.run(
-            ["git", *words], cwd=cwd or self.folder, env=self.environment, check=True,
-            capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            ["git", *words],
+            cwd=cwd or self.folder,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start `dvc WORDS`, both outputs in one."""
         return subprocess.Popen(
-            [sys.executable, "-m", "dvc", *words], cwd=self.folder,
-            env=self.environment | environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-m", "dvc", *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def ends(self, running: subprocess.Popen[str]) -> tuple[int, str]:
         """Exit status and output, its white space made single blanks."""

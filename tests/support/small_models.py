@@ -11,15 +11,32 @@ TEMPLATE = (
 )
 CHAT = {"template": TEMPLATE, "eos": "<|end|>", "pad": "<|endoftext|>"}
 INIT = {
-    "kind": "config", "architecture": "llama", "vocabulary": 900, "hidden_size": 32,
-    "intermediate_size": 64, "layers": 2, "heads": 2, "max_length": 96,
-}  # fmt: skip
+    "kind": "config",
+    "architecture": "llama",
+    "vocabulary": 900,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "layers": 2,
+    "heads": 2,
+    "max_length": 96,
+}
 SFT = {
-    "seed": 3, "epochs": 1, "global_batch": 8, "micro_batch": 8,
-    "learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.0,
-    "max_grad_norm": 1.0, "max_length": 64, "optimizer": "adamw_torch", "bf16": False,
-    "gradient_checkpointing": False, "save_steps": 5, "system_turn": None,
-}  # fmt: skip
+    "seed": 3,
+    "epochs": 1,
+    "global_batch": 8,
+    "micro_batch": 8,
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "max_length": 64,
+    "optimizer": "adamw_torch",
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_steps": 5,
+    "system_turn": None,
+}
 
 
 def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
@@ -28,9 +45,14 @@ def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
     from rm_robustness.training.sft_trainer import from_config
 
     init = {
-        "architecture": architecture, "vocabulary": 900, "hidden_size": 32,
-        "intermediate_size": 64, "layers": 2, "heads": 2, "max_length": 96,
-    }  # fmt: skip
+        "architecture": architecture,
+        "vocabulary": 900,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layers": 2,
+        "heads": 2,
+        "max_length": 96,
+    }
     model, tokenizer = from_config(init, [*world["prompt"], *world["response"]], seed=0)
     chat.prepare(tokenizer, CHAT, "test")
     save(model, tokenizer, folder)

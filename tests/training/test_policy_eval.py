@@ -43,9 +43,18 @@ def test_looks_are_before_every_so_many_updates_and_after(looks):
     assert list(looks["update"].unique()) == [0, 2, 4, 6]
     assert list(looks["epoch"].unique()) == pytest.approx([0, 0.6, 1.2, 1.8])
     assert list(looks.columns) == [
-        "seed", "update", "epoch", "example_id", "prompt", "response", "response_model", "reward",
-        "kl", "n_tokens", "finished",
-    ]  # fmt: skip
+        "seed",
+        "update",
+        "epoch",
+        "example_id",
+        "prompt",
+        "response",
+        "response_model",
+        "reward",
+        "kl",
+        "n_tokens",
+        "finished",
+    ]
     assert set(looks["response_model"]) == {"standard-bt"} and set(looks["seed"]) == {0}
 
 
@@ -120,9 +129,14 @@ def test_kl_has_the_mean_of_the_sampled_estimate_and_less_spread(policy):
             weight += 0.1 * torch.randn(weight.shape, generator=generator)
     chats = [[5, 6, 7]] * 1500
     drawn = sample(
-        model, chats, list(range(1500)),
-        ends=[10**6], pad=0, max_new_tokens=4, temperature=0.7,  # no word ends a completion
-    )  # fmt: skip
+        model,
+        chats,
+        list(range(1500)),
+        ends=[10**6],
+        pad=0,
+        max_new_tokens=4,
+        temperature=0.7,  # no word ends a completion
+    )
     kl = sequence_kl(model, other, chats, drawn, 0.7, 4096)
     tokens = torch.tensor([c + d for c, d in zip(chats, drawn, strict=True)])
     with torch.no_grad():

@@ -100,12 +100,33 @@ def test_the_verb_ends_with_status_75_in_one_line(llama, splits, tmp_path):
     """And the shell around it may ignore the signal, as the rules' does."""
     settings = json.dumps(training_settings(epochs=1000))
     process = subprocess.Popen(
-        ["bash", "-c", "trap '' TERM; exec \"$@\"", "-", sys.executable, "-m", "rm_robustness",
-         "train", "--settings", settings, "--backbone", llama, "--train", splits / "train.parquet",
-         "--held-out", splits / "in_domain.parquet", "--seeds", "0", "--work", tmp_path / "work",
-         "--output", tmp_path / "out"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            "bash",
+            "-c",
+            "trap '' TERM; exec \"$@\"",
+            "-",
+            sys.executable,
+            "-m",
+            "rm_robustness",
+            "train",
+            "--settings",
+            settings,
+            "--backbone",
+            llama,
+            "--train",
+            splits / "train.parquet",
+            "--held-out",
+            splits / "in_domain.parquet",
+            "--seeds",
+            "0",
+            "--work",
+            tmp_path / "work",
+            "--output",
+            tmp_path / "out",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for_step(tmp_path / "work/seed-0", 3, process)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)

@@ -170,9 +170,13 @@ def test_a_kill_while_publishing_loses_nothing(trained, tmp_path):
 def test_the_global_reduction_refuses_accumulation(llama, splits, tmp_path):
     with pytest.raises(InputError, match="'global' with gradient accumulation"):
         once(
-            llama, splits, tmp_path / "work", objective="bt-bsr", micro_batch=4,
+            llama,
+            splits,
+            tmp_path / "work",
+            objective="bt-bsr",
+            micro_batch=4,
             options={"weight": 1e-3, "reduction": "global"},
-        )  # fmt: skip
+        )
 
 
 def test_a_global_batch_that_does_not_divide_is_refused(llama, splits, tmp_path):
@@ -214,8 +218,12 @@ def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(llama, sp
         output = tmp_path / f"{processes}.safetensors"
         answer = subprocess.run(
             [sys.executable, *command, *map(str, (program, llama, splits, output))],
-            env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert answer.returncode == 0, answer.stderr[-2000:]
         assert f"processes {processes}" in answer.stderr
         gradients.append(load_file(output))

@@ -42,11 +42,19 @@ def messages(rows):
 
 def trainer(llama, rows, folder, objective, kind=ObjectiveTrainer, eval_rows=None, **options):
     settings = {
-        "output_dir": str(folder), "per_device_train_batch_size": 8, "num_train_epochs": 1,
-        "learning_rate": 1e-3, "bf16": False, "gradient_checkpointing": False,
-        "per_device_eval_batch_size": 16, "logging_steps": 1, "save_strategy": "no",
-        "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False,
-    } | options  # fmt: skip
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-3,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "per_device_eval_batch_size": 16,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    } | options
     return kind(
         model=initialise(llama, seed=1),
         args=RewardConfig(**settings),
@@ -99,8 +107,9 @@ def test_messages_are_rendered_as_the_scorer_renders_them(llama, rows, tmp_path)
 
 
 def test_the_loss_of_eval_data_is_the_objective_s(llama, rows, tmp_path):
-    made = trainer(llama, messages(rows), tmp_path, partial(bt_bsr, weight=0.5),
-                   eval_rows=messages(rows))  # fmt: skip
+    made = trainer(
+        llama, messages(rows), tmp_path, partial(bt_bsr, weight=0.5), eval_rows=messages(rows)
+    )
     found = made.evaluate()
     ids = [*made.train_dataset["chosen_ids"], *made.train_dataset["rejected_ids"]]
     rewards = torch.from_numpy(score_ids(made.model, ids, 0).rewards)
@@ -121,9 +130,13 @@ def test_accumulation_averages_the_penalties_of_its_micro_batches(
     penalties = []
     for micro, steps in ((8, 1), (4, 2)):
         made = trainer(
-            llama, messages(same), tmp_path, objective, per_device_train_batch_size=micro,
+            llama,
+            messages(same),
+            tmp_path,
+            objective,
+            per_device_train_batch_size=micro,
             gradient_accumulation_steps=steps,
-        )  # fmt: skip
+        )
         reward = score_ids(made.model, made.train_dataset["chosen_ids"][:1], 0).rewards.item()
         penalties.append(made.train().training_loss - math.log(2))
     assert penalties[0] == pytest.approx(

@@ -81,9 +81,14 @@ def test_scores_have_a_row_a_response_and_the_contract_s_columns(finished):
         scores = pd.read_parquet(run / f"scores/llama/bt/seed-0/{scenario}.parquet")
         assert list(scores["response_id"]) == list(split["response_id"])
         assert list(scores.columns) == [
-            "prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm",
+            "prompt_id",
+            "response_id",
+            "response_model",
+            "reward",
+            "gold",
+            "hidden_norm",
             "n_tokens",
-        ]  # fmt: skip
+        ]
 
 
 @pytest.mark.slow
@@ -124,9 +129,13 @@ def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, se
     arguments = ["--cores", "1", *DEMO]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
-        command(*arguments, "--", "all"), cwd=folder, env=os.environ | {"PATH": path},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        command(*arguments, "--", "all"),
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 300
     while not list(folder.glob(f"runs/cut/{seen}")):
         assert process.poll() is None and time.monotonic() < deadline
@@ -247,8 +256,10 @@ def verb(*arguments: object) -> subprocess.CompletedProcess[str]:
     program = "from rm_robustness.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def refused(answer: subprocess.CompletedProcess[str]) -> str:
@@ -281,10 +292,22 @@ def test_a_training_on_a_full_disk_publishes_nothing(full, small_disk, tmp_path,
         (small_disk / "ballast").write_bytes(os.urandom(380_000))
     line = refused(
         verb(
-            "train", "--settings", json.dumps(training_settings()), "--backbone", llama,
-            "--train", splits / "train.parquet", "--held-out", splits / "in_domain.parquet",
-            "--seeds", 0, "--work", folders["work"], "--output", folders["output"],
+            "train",
+            "--settings",
+            json.dumps(training_settings()),
+            "--backbone",
+            llama,
+            "--train",
+            splits / "train.parquet",
+            "--held-out",
+            splits / "in_domain.parquet",
+            "--seeds",
+            0,
+            "--work",
+            folders["work"],
+            "--output",
+            folders["output"],
         )
-    )  # fmt: skip
+    )
     assert "No space left" in line or "cannot write" in line
     assert not list(folders["output"].rglob("model.safetensors"))

@@ -150,9 +150,14 @@ def train(options: argparse.Namespace) -> None:
         for seed, work in works.items():
             label = f"{options.output.parent.name} {options.output.name} seed {seed}"
             final = trainer.train(
-                options.backbone, options.train, options.held_out, options.settings, seed, work,
+                options.backbone,
+                options.train,
+                options.held_out,
+                options.settings,
+                seed,
+                work,
                 label,
-            )  # fmt: skip
+            )
             finals[final] = options.output / work.name
         _publish(finals)
 
@@ -191,9 +196,14 @@ def rloo(options: argparse.Namespace) -> None:
     launch.spread("ddp")
     with held([options.work]):
         final = rloo.train(
-            options.policy, options.reward_model, options.prompts, options.settings, options.seed,
-            options.work, options.output.parent.name,
-        )  # fmt: skip
+            options.policy,
+            options.reward_model,
+            options.prompts,
+            options.settings,
+            options.seed,
+            options.work,
+            options.output.parent.name,
+        )
         _publish({final: options.output})
 
 
@@ -237,9 +247,14 @@ def ranks(options: argparse.Namespace) -> None:
     settings = options.settings
     with recorded(settings, [options.output], [options.model / WEIGHTS]):
         measure(
-            options.model, options.train, options.rm_bench, settings["rows"], settings["seed"],
-            settings["batch_tokens"], options.output,
-        )  # fmt: skip
+            options.model,
+            options.train,
+            options.rm_bench,
+            settings["rows"],
+            settings["seed"],
+            settings["batch_tokens"],
+            options.output,
+        )
 
 
 def answers(options: argparse.Namespace) -> None:

@@ -98,8 +98,13 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def settings(sub: argparse.ArgumentParser, section: str) -> None:
-        sub.add_argument("--settings", required=True, type=read_settings, metavar="JSON|FILE",
-                         help=f"{section} (keys: config/README.md)")  # fmt: skip
+        sub.add_argument(
+            "--settings",
+            required=True,
+            type=read_settings,
+            metavar="JSON|FILE",
+            help=f"{section} (keys: config/README.md)",
+        )
 
     def path(sub: argparse.ArgumentParser, name: str, text: str, many: bool = False) -> None:
         if many:
@@ -219,11 +224,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(number=number)
         settings(sub, "what the figure shows")
         path(sub, "--runs", "folder runs/PRESET")
-        path(
-            sub,
-            "--output",
-            "figure without its suffix: .png, .pdf, .csv and a record",
-        )
+        path(sub, "--output", "figure without its suffix: .png, .pdf, .csv and a record")
 
     sub = verb("claims", verbs.claims, "a verdict on each of the paper's claims")
     settings(sub, "the sections that the tables show")
@@ -245,8 +246,13 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--output", "html page")
 
     sub = verb("plan", verbs.plan, "what a preset will cost: jobs, GPUs, memory, hours, disk")
-    sub.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")],
-                     help="as Snakemake's: later files change earlier ones")  # fmt: skip
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[Path("config/demo.yaml")],
+        help="as Snakemake's: later files change earlier ones",
+    )
     sub.add_argument("--gpu", default="h100-80gb", help="type and memory")
     sub.add_argument("--tflops", type=float, help="dense bfloat16; default: the type's own")
     sub.add_argument("--mfu", type=float, default=0.4, help="the share of it that training reaches")
@@ -254,8 +260,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     sub = verb("crate", verbs.crate, "describe a finished run as an RO-Crate, for other tools")
-    sub.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")],
-                     help="those that the run was started with")  # fmt: skip
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[Path("config/demo.yaml")],
+        help="those that the run was started with",
+    )
     sub.add_argument("--output", type=Path, default=Path("ro-crate-metadata.json"))
 
     sub = verb("trace", verbs.trace, "where does this number come from? the chain behind a file")
@@ -263,13 +274,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--row", nargs="+", default=[], metavar="KEY=VALUE", help="rows of its csv")
     sub.add_argument("--commands", action="store_true", help="also the command of each job")
     sub.add_argument("--json", action="store_true", help="print everything, as JSON")
-    sub.add_argument("--configfile", type=Path, nargs="+", default=[],
-                     help="as Snakemake's; config/PRESET.yaml if not given")  # fmt: skip
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="as Snakemake's; config/PRESET.yaml if not given",
+    )
 
     sub = verb("verify", verbs.verify, "hash everything again and name what is wrong")
     sub.add_argument("paths", type=Path, nargs="*", help="files or folders; all if none is given")
-    sub.add_argument("--configfile", type=Path, nargs="+", default=[],
-                     help="as Snakemake's; config/PRESET.yaml if not given")  # fmt: skip
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="as Snakemake's; config/PRESET.yaml if not given",
+    )
 
     sub = verb("evaluate", verbs.evaluate, "how robust is my reward model? all scenarios, RM-Bench")
     sub.add_argument("model", metavar="MODEL", help="folder, or model of the Hugging Face hub")

@@ -132,10 +132,18 @@ def _backbone(config: Settings, name: str) -> Work:
 
     def memory(gpus: int) -> Parts:
         return training_memory(
-            shape, reward=False, sequences=sft["micro_batch"], length=length, masked=False,
-            bf16=sft["bf16"], checkpointing=sft["gradient_checkpointing"],
-            optimizer=sft["optimizer"], processes=gpus, sharded=True, accumulating=batches > gpus,
-        )  # fmt: skip
+            shape,
+            reward=False,
+            sequences=sft["micro_batch"],
+            length=length,
+            masked=False,
+            bf16=sft["bf16"],
+            checkpointing=sft["gradient_checkpointing"],
+            optimizer=sft["optimizer"],
+            processes=gpus,
+            sharded=True,
+            accumulating=batches > gpus,
+        )
 
     advice = "a GPU with more memory, or a smaller sft.micro_batch"
     data = TOKEN_BYTES * chats
@@ -153,19 +161,29 @@ def _reward_model(config: Settings, name: str) -> Work:
     padded = min(longest, PADDING * mean)
     batches = settings["global_batch"] // settings["micro_batch"]
     flops = training_flops(
-        shape, settings["epochs"] * 2 * pairs * padded, padded, True,
+        shape,
+        settings["epochs"] * 2 * pairs * padded,
+        padded,
+        True,
         settings["gradient_checkpointing"],
-    )  # fmt: skip
+    )
     looked_at = 2 * settings["probe_pairs"] * settings["probe_looks"] * mean
     flops += FLOAT32 * forward_flops(shape, looked_at, mean)
 
     def memory(gpus: int) -> Parts:
         return training_memory(
-            shape, reward=True, sequences=2 * settings["micro_batch"], length=longest, masked=True,
-            bf16=settings["bf16"], checkpointing=settings["gradient_checkpointing"],
-            optimizer=settings["optimizer"], processes=gpus, sharded=True,
+            shape,
+            reward=True,
+            sequences=2 * settings["micro_batch"],
+            length=longest,
+            masked=True,
+            bf16=settings["bf16"],
+            checkpointing=settings["gradient_checkpointing"],
+            optimizer=settings["optimizer"],
+            processes=gpus,
+            sharded=True,
             accumulating=batches > gpus,
-        )  # fmt: skip
+        )
 
     data = TOKEN_BYTES * 2 * pairs * mean
     advice = (
@@ -223,10 +241,16 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
 
     def memory(gpus: int) -> Parts:
         parts = training_memory(
-            shape, reward=False, sequences=rloo["micro_batch"], length=longest, masked=True,
-            bf16=rloo["bf16"], checkpointing=rloo["gradient_checkpointing"],
-            optimizer=rloo["optimizer"], processes=gpus,
-        )  # fmt: skip
+            shape,
+            reward=False,
+            sequences=rloo["micro_batch"],
+            length=longest,
+            masked=True,
+            bf16=rloo["bf16"],
+            checkpointing=rloo["gradient_checkpointing"],
+            optimizer=rloo["optimizer"],
+            processes=gpus,
+        )
         scored = inference_memory(judge, min(rloo["batch_tokens"], 2 * longest), width)
         parts["reference"] = 4 * parameters(shape)
         parts["reward_model"] = scored["weights"]

@@ -60,8 +60,9 @@ def _gpus() -> int:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        given = sum(name[:1].isdigit() or name[:4] in ("GPU-", "MIG-")
-                    for name in visible.split(","))  # fmt: skip
+        given = sum(
+            name[:1].isdigit() or name[:4] in ("GPU-", "MIG-") for name in visible.split(",")
+        )
     else:
         given = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
     if on_cpu():
@@ -71,11 +72,13 @@ def _gpus() -> int:
     seen = torch.cuda.device_count()
     if seen < given:
         raise InputError(
-            "GPUs", f"{seen} that torch {torch.__version__} sees, of {given} given "
-            f"(CUDA_VISIBLE_DEVICES={visible})", "all of them",
+            "GPUs",
+            f"{seen} that torch {torch.__version__} sees, of {given} given "
+            f"(CUDA_VISIBLE_DEVICES={visible})",
+            "all of them",
             "install a torch with CUDA and see whether `nvidia-smi` works on that node; "
             "ACCELERATE_USE_CPU=true trains on its CPU",
-        )  # fmt: skip
+        )
     return given
 
 

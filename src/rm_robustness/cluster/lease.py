@@ -62,8 +62,9 @@ def _acquire(path: Path, mine: dict[str, Any]) -> None:
             told = now
             print(
                 f"{path.with_suffix('')}: waiting for {_named(holder)}, which is writing it",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.5)
 
 

@@ -89,10 +89,19 @@ def parameters(shape: Shape, reward: bool = False) -> int:
 
 
 def training_memory(
-    shape: Shape, *, reward: bool, sequences: int, length: int, masked: bool, bf16: bool,
-    checkpointing: bool, optimizer: str = "adamw_torch", processes: int = 1, sharded: bool = False,
+    shape: Shape,
+    *,
+    reward: bool,
+    sequences: int,
+    length: int,
+    masked: bool,
+    bf16: bool,
+    checkpointing: bool,
+    optimizer: str = "adamw_torch",
+    processes: int = 1,
+    sharded: bool = False,
     accumulating: bool = False,
-) -> Parts:  # fmt: skip
+) -> Parts:
     """Peak bytes of one GPU in training, by part, as the head of this file writes them down.
 
     `sequences` x `length` tokens are on the GPU at once, `masked` when some are padded; `sharded`
@@ -157,10 +166,7 @@ def inference_memory(shape: Shape, tokens: int, width: int, reward: bool = True)
     At the widest place a layer holds three tensors of the MLP and four of the residual's width.
     """
     wide = 3 * shape.intermediate_size + 4 * shape.hidden_size
-    return {
-        "weights": width * parameters(shape, reward),
-        "activations": width * tokens * wide,
-    }
+    return {"weights": width * parameters(shape, reward), "activations": width * tokens * wide}
 
 
 def generation_memory(shape: Shape, sequences: int, length: int, width: int) -> float:

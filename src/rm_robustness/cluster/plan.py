@@ -224,11 +224,16 @@ def _cells(row: Row) -> list[str]:
             gpus += " (!)" if found.problem else ""
             memory = f"{found.gpu_bytes / 1e9:.0f}"
     return [
-        row.phase, row.name, str(row.jobs), gpus, memory, hours,
+        row.phase,
+        row.name,
+        str(row.jobs),
+        gpus,
+        memory,
+        hours,
         f"{row.gpu_hours:.0f}" if row.gpu_hours else dash,
         f"{row.disk / 1e9:.1f}" if row.disk else dash,
         f"{row.checkpoints / 1e9:.1f}" if row.checkpoints else dash,
-    ]  # fmt: skip
+    ]
 
 
 def _busiest(rows: list[Row]) -> str:

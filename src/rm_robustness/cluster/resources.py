@@ -62,9 +62,17 @@ def needs(config: Settings, cluster: Cluster, kind: str, name: str = "", seeds: 
     # Every process reads the weights; the first gathers and writes them in the end.
     memory = math.ceil((each * (4e9 + work.data) + max(each, 2) * work.load) / 1e6)
     return Needs(
-        gpus, gpus // each, each, each * cluster.cpus_per_gpu, memory, _minutes(hours), hours,
-        sum(parts.values()), parts, problem,
-    )  # fmt: skip
+        gpus,
+        gpus // each,
+        each,
+        each * cluster.cpus_per_gpu,
+        memory,
+        _minutes(hours),
+        hours,
+        sum(parts.values()),
+        parts,
+        problem,
+    )
 
 
 def _gpus(work: Work, cluster: Cluster, seeds: int) -> tuple[int, str]:

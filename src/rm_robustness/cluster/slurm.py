@@ -79,10 +79,14 @@ def request(job: Any) -> Request:
     """What a job of Snakemake's asks for."""
     asked = job.resources
     return Request(
-        str(asked.get("slurm_partition") or ""), str(asked.get("gres") or ""),
-        asked.get("nodes") or 1, asked.get("cpus_per_task") or job.threads, asked.get("mem_mb"),
-        asked.get("runtime"), str(asked.get("slurm_account") or ""),
-    )  # fmt: skip
+        str(asked.get("slurm_partition") or ""),
+        str(asked.get("gres") or ""),
+        asked.get("nodes") or 1,
+        asked.get("cpus_per_task") or job.threads,
+        asked.get("mem_mb"),
+        asked.get("runtime"),
+        str(asked.get("slurm_account") or ""),
+    )
 
 
 def living(folder: Path) -> list[Job]:
@@ -109,29 +113,35 @@ def refuse_living(folder: Path) -> None:
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         numbers = " ".join(job.number for job in jobs)
         raise InputError(
-            folder, f"Slurm jobs of an earlier run that still write here ({named}{more})", "none",
+            folder,
+            f"Slurm jobs of an earlier run that still write here ({named}{more})",
+            "none",
             f"wait until `squeue -j {numbers.replace(' ', ',')}` is empty, or cancel them with "
             f"`scancel {numbers}`; what they finish is kept",
-        )  # fmt: skip
+        )
 
 
 def refuse_impossible(requests: Iterable[Request]) -> None:
     """Let Slurm itself judge every kind of job, without submitting one (raises InputError)."""
     for request in sorted(set(requests)):
         options = [
-            f"--partition={request.partition}", f"--nodes={request.nodes}", "--ntasks=1",
-            f"--cpus-per-task={request.cpus}", f"--mem={request.mem_mb}",
+            f"--partition={request.partition}",
+            f"--nodes={request.nodes}",
+            "--ntasks=1",
+            f"--cpus-per-task={request.cpus}",
+            f"--mem={request.mem_mb}",
             f"--time={request.minutes}",
-        ]  # fmt: skip
+        ]
         options += [f"--gres={request.gres}"] if request.gres else []
         options += [f"--account={request.account}"] if request.account else []
         answer = _run("sbatch", "--test-only", *options, "--wrap=true")
         if answer.returncode:
             raise InputError(
-                PROFILE, f"a job that Slurm would refuse: {' '.join(options)} "
-                f"({_reason(answer.stderr)})", f"one that it can give; it has {_offered()}",
+                PROFILE,
+                f"a job that Slurm would refuse: {' '.join(options)} ({_reason(answer.stderr)})",
+                f"one that it can give; it has {_offered()}",
                 "correct the keys at the top of that file",
-            )  # fmt: skip
+            )
 
 
 def _offered() -> str:
@@ -144,9 +154,11 @@ def _ask(*command: str) -> list[str]:
     answer = _run(*command)
     if answer.returncode:
         raise UnreachableError(
-            "Slurm", f"no answer to `{command[0]}` ({_reason(answer.stderr)})",
-            "a controller that can be reached", "see `scontrol ping`, then run this again",
-        )  # fmt: skip
+            "Slurm",
+            f"no answer to `{command[0]}` ({_reason(answer.stderr)})",
+            "a controller that can be reached",
+            "see `scontrol ping`, then run this again",
+        )
     return answer.stdout.splitlines()
 
 

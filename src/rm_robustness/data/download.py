@@ -128,9 +128,14 @@ def _download(url: str, path: Path, size: int) -> None:
         if file.tell() > size:
             file.truncate(0)
         http_get(
-            url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=size,
-            displayed_filename=path.name, tqdm_class=_Line,
-        )  # fmt: skip
+            url,
+            file,
+            resume_size=file.tell(),
+            headers=build_hf_headers(),
+            expected_size=size,
+            displayed_filename=path.name,
+            tqdm_class=_Line,
+        )
     part.replace(path)
 
 

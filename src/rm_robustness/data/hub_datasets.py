@@ -59,8 +59,10 @@ def pairs_as_split(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             prompt, response = side[0]["content"], side[1]["content"]
             rows.append((example_id, response_id, prompt, response, name, gold))
     left_out = len(frame) - len(rows) // 2
-    print(f"{where}: {len(rows) // 2} pairs, {left_out} left out (more turns, or no text)",
-          file=sys.stderr)  # fmt: skip
+    print(
+        f"{where}: {len(rows) // 2} pairs, {left_out} left out (more turns, or no text)",
+        file=sys.stderr,
+    )
     if not rows:
         raise InputError(where, "no pair of one question and one answer each", "some")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]

@@ -149,16 +149,19 @@ def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> 
         few = size[size < settings["responses_per_prompt"]]
         if len(few):
             raise InputError(
-                f"responses: example {few.index[0]}", f"{few.iloc[0]} responses of {side}_models",
+                f"responses: example {few.index[0]}",
+                f"{few.iloc[0]} responses of {side}_models",
                 f"{settings['responses_per_prompt']} (splits.responses_per_prompt)",
-            )  # fmt: skip
+            )
     empty = frame["response"].str.strip() == ""
     if empty.any():
         if settings["empty_responses"] == "error":
             raise InputError(
-                _name(frame[empty].iloc[0]), "an empty response", "some text",
+                _name(frame[empty].iloc[0]),
+                "an empty response",
+                "some text",
                 "set splits.empty_responses to 'drop' to leave such responses out and count them",
-            )  # fmt: skip
+            )
         dropped["responses: empty"] += int(empty.sum())
         frame = frame[~empty]
     prompt_ids = frame["prompt"].map(lambda prompt: key(normalise(prompt)))
@@ -207,9 +210,11 @@ def _cut(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
     needed = train + (valid or 1)
     if len(prompts) < needed:
         raise InputError(
-            "splits", f"{len(prompts)} usable prompts", f"{needed} or more",
+            "splits",
+            f"{len(prompts)} usable prompts",
+            f"{needed} or more",
             "lower splits.train_prompts or splits.valid_prompts",
-        )  # fmt: skip
+        )
     return prompts[:train], prompts[train : train + valid if valid else None]
 
 

@@ -35,11 +35,7 @@ from .rm_bench import published_name
 
 Array = NDArray[np.float64]
 
-METRICS = {
-    "erank_train": "train set",
-    "erank_eval": "RM-Bench",
-    "erank_delta": "difference",
-}
+METRICS = {"erank_train": "train set", "erank_eval": "RM-Bench", "erank_delta": "difference"}
 COLUMNS = [
     *("preset", "backbone", "method", "metric", "n", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "difference", "difference_low", "difference_high", "p_value", "p_holm"),

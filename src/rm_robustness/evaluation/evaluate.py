@@ -41,16 +41,27 @@ def run(options: argparse.Namespace) -> None:
     `options`: model, preset, revision, dtype, batch_tokens, skip_long and json.
     """
     frame = evaluate(
-        options.model, Path("runs") / options.preset, revision=options.revision,
-        dtype=options.dtype, batch_tokens=options.batch_tokens, skip_long=options.skip_long,
-    )  # fmt: skip
+        options.model,
+        Path("runs") / options.preset,
+        revision=options.revision,
+        dtype=options.dtype,
+        batch_tokens=options.batch_tokens,
+        skip_long=options.skip_long,
+    )
     print(as_json(frame) if options.json else table(frame))
 
 
 def evaluate(
-    model: str, runs: Path, *, revision: str | None = None, dtype: str = "float32",
-    batch_tokens: int = 8192, skip_long: bool = False, seed: int = 0, resamples: int = 2000,
-) -> pd.DataFrame:  # fmt: skip
+    model: str,
+    runs: Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    batch_tokens: int = 8192,
+    skip_long: bool = False,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
     """Measure a reward model: four scenarios and RM-Bench, with intervals over prompts.
 
     `model` is a folder or an id of the hub (at `revision`), `runs` the run folder of a preset.
@@ -68,9 +79,11 @@ def evaluate(
     scorer, tokenizer = load(model, DTYPES[dtype], revision)
     if tokenizer.chat_template is None:
         raise InputError(
-            model, "a tokenizer without chat template", "the one that the model was trained with",
+            model,
+            "a tokenizer without chat template",
+            "the one that the model was trained with",
             "save it beside the tokenizer (chat_template.jinja)",
-        )  # fmt: skip
+        )
     rows: list[dict[str, Any]] = []
     for split, frame in sets.items():
         kept, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
@@ -123,9 +136,10 @@ def _score(
         row = int(lengths.argmax())
         raise InputError(
             f"{split}, response {frame['response_id'][row]}",
-            f"{lengths[row]} tokens with its prompt", f"{limit} or fewer, the model's context",
+            f"{lengths[row]} tokens with its prompt",
+            f"{limit} or fewer, the model's context",
             "responses are never cut; --skip-long leaves out and counts such prompts",
-        )  # fmt: skip
+        )
     fits = ~frame["prompt_id"].isin(frame["prompt_id"][lengths > limit])
     if not fits.any():
         raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
@@ -135,9 +149,10 @@ def _score(
     if len(wrong):
         raise InputError(
             f"{split}, response {kept['response_id'][wrong[0]]}",
-            f"a reward of {scores.rewards[wrong[0]]}", "a finite one",
+            f"a reward of {scores.rewards[wrong[0]]}",
+            "a finite one",
             "the weights are broken, or --dtype float32 is needed",
-        )  # fmt: skip
+        )
     return kept, scores.rewards.astype(np.float64)
 
 

@@ -65,9 +65,11 @@ def margins(bench: pd.DataFrame, rewards: Array) -> tuple[pd.DataFrame, Array]:
         prompt, kind, style = wrong[0]
         count = int((found == wrong[0]).sum())
         raise InputError(
-            f"prompt {prompt}", f"{count} responses '{kind}', '{style}'",
-            f"one of each of {KINDS} in each of {STYLES}", "make rm_bench.parquet again",
-        )  # fmt: skip
+            f"prompt {prompt}",
+            f"{count} responses '{kind}', '{style}'",
+            f"one of each of {KINDS} in each of {STYLES}",
+            "make rm_bench.parquet again",
+        )
     series = pd.Series(rewards, index=found, dtype=np.float64).reindex(slots)
     chosen, rejected = np.moveaxis(series.to_numpy().reshape(len(prompts), 2, 3), 1, 0)
     return prompts, chosen[:, :, None] - rejected[:, None, :]

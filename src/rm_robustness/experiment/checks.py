@@ -76,22 +76,26 @@ def _check_sources(config: Settings, where: str) -> None:
     for part, key, source in _named_sources(config):
         if source not in config["sources"]:
             raise InputError(
-                f"{where}: {key}", f"'{source}'", "a key of sources",
+                f"{where}: {key}",
+                f"'{source}'",
+                "a key of sources",
                 nearest(source, list(config["sources"])),
-            )  # fmt: skip
+            )
         kind = config["sources"][source]["kind"]
         if kind not in _KINDS[part]:
             raise InputError(
-                f"{where}: {key}", f"'{source}', of kind '{kind}'",
+                f"{where}: {key}",
+                f"'{source}', of kind '{kind}'",
                 f"a source of kind {' or '.join(_KINDS[part])}",
-            )  # fmt: skip
+            )
     kind = config["sources"][config["responses"]["source"]]["kind"]
     judged = {"programmatic": "synthetic", "column": "local"}.get(config["gold"]["kind"], kind)
     if kind != judged:
         raise InputError(
-            f"{where}: gold.kind", f"'{config['gold']['kind']}' for a source of kind '{kind}'",
+            f"{where}: gold.kind",
+            f"'{config['gold']['kind']}' for a source of kind '{kind}'",
             f"a source of kind '{judged}', or gold of kind 'model'",
-        )  # fmt: skip
+        )
 
 
 def _check_responses(responses: Settings, where: str) -> None:
@@ -100,22 +104,26 @@ def _check_responses(responses: Settings, where: str) -> None:
     overlap = set(responses["train_models"]) & set(responses["valid_models"])
     if overlap:
         raise InputError(
-            where, f"{sorted(overlap)} in train_models and in valid_models",
+            where,
+            f"{sorted(overlap)} in train_models and in valid_models",
             "no response model on both sides",
-        )  # fmt: skip
+        )
     wanted = responses["responses_per_prompt"]
     for side in ("train_models", "valid_models"):
         if len(responses[side]) < wanted:
             raise InputError(
-                f"{where}.{side}", f"{len(responses[side])} models",
+                f"{where}.{side}",
+                f"{len(responses[side])} models",
                 f"{wanted} or more (responses.responses_per_prompt)",
-            )  # fmt: skip
+            )
     for model in responses["generate"]["models"] if responses["generate"] else []:
         if model not in responses["valid_models"]:
             raise InputError(
-                f"{where}.generate.models", f"'{model}'", "a model of responses.valid_models",
+                f"{where}.generate.models",
+                f"'{model}'",
+                "a model of responses.valid_models",
                 nearest(model, responses["valid_models"]),
-            )  # fmt: skip
+            )
 
 
 def _check_training(config: Settings, where: str) -> None:
@@ -124,9 +132,10 @@ def _check_training(config: Settings, where: str) -> None:
         settings = config[section]
         if settings and settings["global_batch"] % settings["micro_batch"]:
             raise InputError(
-                f"{where}: {section}.global_batch", f"{settings['global_batch']}",
+                f"{where}: {section}.global_batch",
+                f"{settings['global_batch']}",
                 f"a multiple of {section}.micro_batch, which is {settings['micro_batch']}",
-            )  # fmt: skip
+            )
     for name, backbone in config["backbones"].items():
         key, chat = f"{where}: backbones.{name}", backbone["chat"]
         if chat["pad"] == chat["eos"]:
@@ -153,9 +162,10 @@ def _check_downloads(config: Settings, where: str) -> None:
         if names.count(name) > 1:
             raise InputError(
                 f"{where}: backbones, responses.generate.models",
-                f"'{name}' for two models", "a name of its own for each",
+                f"'{name}' for two models",
+                "a name of its own for each",
                 "'gold' is the gold's" if name == "gold" else "",
-            )  # fmt: skip
+            )
 
 
 def _check_sizes(config: Settings, where: str) -> None:
@@ -169,16 +179,19 @@ def _check_sizes(config: Settings, where: str) -> None:
         for name in names:
             if name not in config["sizes"][part]:
                 raise InputError(
-                    f"{where}: sizes.{part}", f"no '{name}'", "an entry for all that is used",
+                    f"{where}: sizes.{part}",
+                    f"no '{name}'",
+                    "an entry for all that is used",
                     "see config/README.md, Sizes",
-                )  # fmt: skip
+                )
     for name in used["sources"]:
         known = config["sizes"]["sources"][name]["rows"] is not None
         if not known and config["sources"][name]["kind"] != "synthetic":
             raise InputError(
-                f"{where}: sizes.sources.{name}.rows", "null", "a number: only a synthetic source "
-                "says it itself",
-            )  # fmt: skip
+                f"{where}: sizes.sources.{name}.rows",
+                "null",
+                "a number: only a synthetic source says it itself",
+            )
 
 
 def _check_later(config: Settings, where: str) -> None:
@@ -202,9 +215,11 @@ def _check_later(config: Settings, where: str) -> None:
                 raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
         if judged["judge"] and judged["judge"]["serve"] and config["gold"]["kind"] == "model":
             raise InputError(
-                f"{where}: alpaca_eval.judge.serve", "true with a gold of kind 'model'", "false",
+                f"{where}: alpaca_eval.judge.serve",
+                "true with a gold of kind 'model'",
+                "false",
                 "the judge on this machine would load the gold anew for every pair",
-            )  # fmt: skip
+            )
 
 
 def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
@@ -216,14 +231,17 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
     completions = rloo["prompts_per_update"] * rloo["k"]
     if completions % rloo["mini_batches"]:
         raise InputError(
-            f"{where}: rloo.mini_batches", f"{rloo['mini_batches']}",
+            f"{where}: rloo.mini_batches",
+            f"{rloo['mini_batches']}",
             f"a divisor of prompts_per_update x k, which is {completions}",
-        )  # fmt: skip
+        )
     if config["gold"]["kind"] == "column":
         raise InputError(
-            f"{where}: rloo", "a gold of kind 'column'", "one that can judge new responses",
+            f"{where}: rloo",
+            "a gold of kind 'column'",
+            "one that can judge new responses",
             "set rloo and alpaca_eval to null",
-        )  # fmt: skip
+        )
 
 
 def _check_artifacts(config: Settings, where: str) -> None:
@@ -241,9 +259,11 @@ def _check_artifacts(config: Settings, where: str) -> None:
     blank = [name for name in released(config) if config["artifacts"][name]["revision"] is None]
     if blank:
         raise InputError(
-            where, f"no revision of {', '.join(blank)}", "the commit to fetch, 40 hex digits",
+            where,
+            f"no revision of {', '.join(blank)}",
+            "the commit to fetch, 40 hex digits",
             "its page on the hub has it; or make it here (source: train, of splits: build)",
-        )  # fmt: skip
+        )
     splits = released(config, "splits/")
     if len(splits) not in (0, 5):
         raise InputError(where, f"only {', '.join(splits)} as released", "all five splits, or none")
@@ -263,6 +283,8 @@ def _check_seeds(config: Settings, where: str) -> None:
             here = [folder(model) for model in models if model in asked]
             if len({name in fetched for name in here}) > 1:
                 raise InputError(
-                    where, f"only some of {', '.join(here)} as released", "all of them, or none",
+                    where,
+                    f"only some of {', '.join(here)} as released",
+                    "all of them, or none",
                     "one job trains them: with reward_models.seeds_per_job 1 each has its own",
-                )  # fmt: skip
+                )

@@ -23,9 +23,11 @@ def known_backbone(config: Settings, name: str, where: str) -> None:
     """Refuse a backbone that the preset does not define."""
     if name not in config["backbones"]:
         raise InputError(
-            where, f"backbone '{name}'", f"one of preset '{config['preset']}'",
+            where,
+            f"backbone '{name}'",
+            f"one of preset '{config['preset']}'",
             nearest(name, list(config["backbones"])),
-        )  # fmt: skip
+        )
 
 
 def objective_parts(name: str) -> tuple[str, str]:

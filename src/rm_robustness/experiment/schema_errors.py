@@ -65,9 +65,10 @@ def _explain_unknown(error: Any, key: str) -> InputError:
     known = list(error.schema.get("properties", {}))
     patterns = [re.compile(p) for p in error.schema.get("patternProperties", {})]
     unknown = next(
-        name for name in error.instance
+        name
+        for name in error.instance
         if name not in known and not any(p.search(str(name)) for p in patterns)
-    )  # fmt: skip
+    )
     if patterns:
         plain = "letters, digits, '_', '.' and '-' alone"
         return InputError(key, f"the name '{unknown}'", error.schema.get("description", plain))

@@ -43,9 +43,13 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
         for name in settings["needs"]:
             shutil.copy(folder / name, draft)
         made = record(
-            settings, inputs, sorted(draft.iterdir()), None, started,
+            settings,
+            inputs,
+            sorted(draft.iterdir()),
+            None,
+            started,
             source={**source, "sha256": manifest["files"]},
-        )  # fmt: skip
+        )
         write_json(made, draft / "record.json")
         shutil.rmtree(work / "final", ignore_errors=True)
     return work / "final"
@@ -57,19 +61,23 @@ def _check(folder: Path, expected: dict[str, str]) -> None:
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             raise InputError(
-                folder / name, f"sha256 {found.get(name, 'of no file')}",
+                folder / name,
+                f"sha256 {found.get(name, 'of no file')}",
                 f"{expected.get(name, 'no such file')}, as {folder.parent / 'manifest.json'} says",
                 f"remove {folder.parent} and run it again",
-            )  # fmt: skip
+            )
 
 
 def _language_model(folder: Path) -> tuple[Any, Any]:
     """Load a language model and its tokenizer; no weight may be invented or dropped."""
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True,
+            folder,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=True,
             trust_remote_code=False,
-        )  # fmt: skip
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160]

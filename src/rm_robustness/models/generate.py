@@ -203,10 +203,15 @@ def _answers_here(
         batch = rows[start : start + settings["batch_size"]]
         seeds = [prompt_seed(settings["seed"], prompts[row]) for row in batch]
         outputs = sample(
-            model, [chats[row] for row in batch], seeds, ends=ends, pad=pad,
+            model,
+            [chats[row] for row in batch],
+            seeds,
+            ends=ends,
+            pad=pad,
             max_new_tokens=settings["max_new_tokens"],
-            temperature=settings["temperature"], top_p=settings["top_p"],
-        )  # fmt: skip
+            temperature=settings["temperature"],
+            top_p=settings["top_p"],
+        )
         found: list[Answer] = []
         for row, tokens in zip(batch, outputs, strict=True):
             stop = next((i for i, token in enumerate(tokens) if token in ends), None)
@@ -217,9 +222,16 @@ def _answers_here(
 
 @torch.inference_mode()
 def sample(
-    model: Any, chats: list[list[int]], seeds: list[int], *,
-    ends: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float = 1.0,
-) -> list[list[int]]:  # fmt: skip
+    model: Any,
+    chats: list[list[int]],
+    seeds: list[int],
+    *,
+    ends: list[int],
+    pad: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+) -> list[list[int]]:
     """Return the new tokens of every chat (a list of token ids), each with noise of its own seed.
 
     A row ends with one of `ends`, filled with `pad` to the longest, or after `max_new_tokens`.

@@ -63,9 +63,11 @@ def load(
         if local:
             raise InputError(source, f"unreadable checkpoint ({reason})", "a whole one") from error
         raise InputError(
-            source, f"no folder, and no model of the hub ({reason})", "one of them",
+            source,
+            f"no folder, and no model of the hub ({reason})",
+            "one of them",
             "check the spelling, the network, and HF_TOKEN where the model is gated",
-        ) from error  # fmt: skip
+        ) from error
     _check_head(model, info, source)
     rows, words = model.get_input_embeddings().num_embeddings, len(tokenizer)
     padded = rows % 64 == 0 and 0 < rows - words < PADDING
@@ -78,21 +80,26 @@ def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
     """Refuse a model whose reward is not the product of a stored score head and its last token."""
     if "score" not in dict(model.named_children()):
         raise InputError(
-            source, f"a {type(model).__name__}, which has no head `score`",
+            source,
+            f"a {type(model).__name__}, which has no head `score`",
             "a decoder with a reward head, read at the last token",
-        )  # fmt: skip
+        )
     missing, unexpected = info["missing_keys"], info["unexpected_keys"] - {"lm_head.weight"}
     if missing == {"score.weight"} and not unexpected:
         raise InputError(
-            source, "no weights of a reward head (score.weight), as in a language model",
-            "a reward model", "train one on it; a missing score head is never made up",
-        )  # fmt: skip
+            source,
+            "no weights of a reward head (score.weight), as in a language model",
+            "a reward model",
+            "train one on it; a missing score head is never made up",
+        )
     wrong = sorted(missing) + sorted(info["unexpected_keys"])
     if wrong:
         raise InputError(
-            source, f"missing or unexpected weights {wrong[:3]}", "exactly those of a reward model",
+            source,
+            f"missing or unexpected weights {wrong[:3]}",
+            "exactly those of a reward model",
             "train or fetch it again",
-        )  # fmt: skip
+        )
     if model.config.num_labels != 1:
         raise InputError(source, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
 

@@ -109,8 +109,9 @@ def score(
             raise InputError(
                 f"response {split['response_id'].iloc[row]}",
                 f"{len(sequence)} tokens with its prompt, {alone} alone",
-                f"{limit} or fewer", "lower splits.max_characters: responses are never cut",
-            )  # fmt: skip
+                f"{limit} or fewer",
+                "lower splits.max_characters: responses are never cut",
+            )
     scores = score_ids(model, sequences, batch_tokens, label)
     kept = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
     return kept.assign(

@@ -3,11 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-TITLES = {
-    "wrong": "WRONG",
-    "differs": "Worth knowing",
-    "unproven": "Cannot be proven",
-}
+TITLES = {"wrong": "WRONG", "differs": "Worth knowing", "unproven": "Cannot be proven"}
 
 
 class Finding(NamedTuple):

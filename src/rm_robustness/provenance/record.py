@@ -18,9 +18,22 @@ from ..experiment.config import Settings
 from ..files import noted, read_json, sha256, write_json
 
 PACKAGES = (
-    "accelerate", "alpaca_eval", "datasets", "numpy", "openai", "pandas", "pyarrow", "safetensors",
-    "scikit-learn", "scipy", "snakemake", "tokenizers", "torch", "transformers", "trl",
-)  # fmt: skip
+    "accelerate",
+    "alpaca_eval",
+    "datasets",
+    "numpy",
+    "openai",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "snakemake",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+)
 CODE = ("src/", "workflow/", "Snakefile")
 Inputs = dict[str, dict[str, str]]
 

@@ -63,12 +63,15 @@ def crate(config: Settings, configfiles: list[Path], found: Run) -> Settings:
     tools = _tools(made, found)
     workflow["hasPart"] = list(tools.values())
     whole = _action(
-        made, f"#run-{config['preset']}", workflow, f"Run of the preset {config['preset']}",
+        made,
+        f"#run-{config['preset']}",
+        workflow,
+        f"Run of the preset {config['preset']}",
         f"snakemake --configfile {shlex.join(map(str, configfiles))} -- all",
         (min(map(_started, found.jobs.values())), _ended(newest)),
         [*(_file(made, path) for path in configfiles), *_files(made, found.given)],
         _files(made, found.results),
-    )  # fmt: skip
+    )
     root = made.root_dataset
     _describe(made, config)
     root["datePublished"] = _ended(newest)
@@ -90,7 +93,10 @@ def _describe(made: ROCrate, config: Settings) -> None:
             for url, name in PROFILES.items()
         ],
         license=_add(
-            made, f"https://spdx.org/licenses/{license}", "CreativeWork", name=license,
+            made,
+            f"https://spdx.org/licenses/{license}",
+            "CreativeWork",
+            name=license,
             description="see the file LICENSE",
         ),
         author=[
@@ -98,20 +104,28 @@ def _describe(made: ROCrate, config: Settings) -> None:
             for author in citation["authors"]
         ],
         citation=[
-            _add(made, work["url"], "ScholarlyArticle", name=work["title"],
-                 datePublished=str(work["year"]))
+            _add(
+                made,
+                work["url"],
+                "ScholarlyArticle",
+                name=work["title"],
+                datePublished=str(work["year"]),
+            )
             for work in citation["references"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _workflow(made: ROCrate, newest: Settings) -> Entity:
     """The Snakefile, its rules and what else the repository holds for whoever runs it again."""
     workflow = made.add_workflow(
-        "Snakefile", "Snakefile", main=True, lang="snakemake",
+        "Snakefile",
+        "Snakefile",
+        main=True,
+        lang="snakemake",
         lang_version=newest["packages"]["snakemake"],
         properties={"version": _version(newest), **_facts(Path("Snakefile"))},
-    )  # fmt: skip
+    )
     for path in (*map(Path, PARTS), *sorted(Path("workflow/rules").glob("*.smk"))):
         _file(made, path)
     _file(made, Path("README.md"))["about"] = made.root_dataset
@@ -128,10 +142,13 @@ def _tools(made: ROCrate, found: Run) -> dict[str, Entity]:
         own = [job for job in found.jobs.values() if _verb(job) == verb]
         versions = sorted({pair for job in own for pair in job["packages"].items()})
         tools[verb] = _add(
-            made, f"#rm-robustness-{verb}", "SoftwareApplication", name=f"rm-robustness {verb}",
+            made,
+            f"#rm-robustness-{verb}",
+            "SoftwareApplication",
+            name=f"rm-robustness {verb}",
             softwareVersion=sorted({_version(job) for job in own}),
             softwareRequirements=[_package(made, *pair) for pair in versions],
-        )  # fmt: skip
+        )
     return tools
 
 
@@ -139,32 +156,54 @@ def _package(made: ROCrate, name: str, version: str) -> Entity:
     python = name == "python"
     home = "https://www.python.org/ftp/python/" if python else f"https://pypi.org/project/{name}/"
     return _add(
-        made, f"{home}{quote(version)}/", "SoftwareApplication", name=name, url=home,
+        made,
+        f"{home}{quote(version)}/",
+        "SoftwareApplication",
+        name=name,
+        url=home,
         softwareVersion=version,
-    )  # fmt: skip
+    )
 
 
 def _job(made: ROCrate, record: Path, job: Settings, tools: dict[str, Entity]) -> Entity:
     """One job: a command, what it read and what it made; the rest is in its record."""
     name = str(record).removesuffix("record.json").rstrip("./")
     action = _action(
-        made, f"#job/{quote(name)}", tools[_verb(job)], f"{_verb(job)}: {name}", job["command"],
+        made,
+        f"#job/{quote(name)}",
+        tools[_verb(job)],
+        f"{_verb(job)}: {name}",
+        job["command"],
         (_started(job), _ended(job)),
         _files(made, {Path(each["path"]): each["sha256"] for each in job["inputs"].values()}),
         _files(made, {record.with_name(file): digest for file, digest in job["files"].items()}),
-    )  # fmt: skip
+    )
     action["subjectOf"] = _file(made, record)
     return action
 
 
 def _action(
-    made: ROCrate, key: str, tool: Entity, name: str, command: str, times: tuple[str, str],
-    inputs: list[Entity], outputs: list[Entity],
-) -> Entity:  # fmt: skip
+    made: ROCrate,
+    key: str,
+    tool: Entity,
+    name: str,
+    command: str,
+    times: tuple[str, str],
+    inputs: list[Entity],
+    outputs: list[Entity],
+) -> Entity:
     return _add(
-        made, key, "CreateAction", name=name, instrument=tool, description=command,
-        startTime=times[0], endTime=times[1], object=inputs, result=outputs,
-    )  # fmt: skip
+        made,
+        key,
+        "CreateAction",
+        name=name,
+        instrument=tool,
+        description=command,
+        startTime=times[0],
+        endTime=times[1],
+        object=inputs,
+        result=outputs,
+    )
 
 
 def _files(made: ROCrate, digests: dict[Path, str]) -> list[Entity]:
@@ -177,10 +216,13 @@ def _file(made: ROCrate, path: Path, digest: str = "") -> Entity:
     outside = path.is_absolute() or ".." in path.parts
     if outside or not path.is_file():
         return _add(
-            made, f"#absent/{quote(name)}", "CreativeWork", name=name,
+            made,
+            f"#absent/{quote(name)}",
+            "CreativeWork",
+            name=name,
             description="Recorded, and not in this crate: not released, or outside the repository.",
             sha256=digest or sha256(path),
-        )  # fmt: skip
+        )
     known = made.get(quote(name))
     if known:
         return known

@@ -102,9 +102,13 @@ def _names(row: Row) -> set[str]:
 
 
 def _as_text(
-    chain: Chain, start: str, question: Question, records: list[str], audit: Audit,
+    chain: Chain,
+    start: str,
+    question: Question,
+    records: list[str],
+    audit: Audit,
     options: argparse.Namespace,
-) -> str:  # fmt: skip
+) -> str:
     marked = {finding.path for finding in audit.findings if finding.kind == "wrong"}
     tree = Tree(chain, records, question.keep, marked)
     lines = [" ".join([start, *options.row]), ""]
@@ -160,16 +164,21 @@ def _narrowed(chain: Chain, question: Question, records: list[str]) -> list[str]
 
 
 def _as_json(
-    chain: Chain, start: str, question: Question, records: list[str], audit: Audit,
+    chain: Chain,
+    start: str,
+    question: Question,
+    records: list[str],
+    audit: Audit,
     options: argparse.Namespace,
-) -> str:  # fmt: skip
+) -> str:
     files = {}
     for file in audit.sums.known:
         sums = audit.sums.of(file)
         files[file] = {
-            "recorded": chain.recorded(file), "sha256": sums[0] if sums else None,
+            "recorded": chain.recorded(file),
+            "sha256": sums[0] if sums else None,
             "record": chain.maker.get(file),
-        }  # fmt: skip
+        }
     whole = {
         "path": start,
         "copy_of": question.path if question.path != start else None,

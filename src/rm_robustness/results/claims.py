@@ -55,61 +55,76 @@ CLAIMS = {
     "C1": Claim(
         "Bradley-Terry training inflates the distance between the hidden states of chosen and "
         "rejected responses, in mean and in spread.",
-        "figure2.csv", evidence.inflation,
+        "figure2.csv",
+        evidence.inflation,
     ),
     "C2": Claim(
         "The norm of the reward head stays near its value before training.",
-        "figure1.csv", evidence.head_norm,
+        "figure1.csv",
+        evidence.head_norm,
     ),
     "C3": Claim(
         "BSR lowers the dispersion of the hidden states' norm and keeps it in one range over the "
         "four scenarios.",
-        "figure3.csv", evidence.dispersion,
+        "figure3.csv",
+        evidence.dispersion,
     ),
     "C4": Claim(
         "BSR agrees best with the gold preference in all four scenarios.",
-        "table5.csv", partial(evidence.against, BSR, [BT, "bt-hinge", "bt-norm", "bt-dr"], ABOVE_0),
+        "table5.csv",
+        partial(evidence.against, BSR, [BT, "bt-hinge", "bt-norm", "bt-dr"], ABOVE_0),
         adjust=True,
     ),
     "C5": Claim(
         "BT-DR is below BT everywhere.",
-        "table5.csv", partial(evidence.against, "bt-dr", [BT], BELOW_0), adjust=True,
+        "table5.csv",
+        partial(evidence.against, "bt-dr", [BT], BELOW_0),
+        adjust=True,
     ),
     "C6": Claim(
         "BT-Norm is below BT everywhere.",
-        "table5.csv", partial(evidence.against, "bt-norm", [BT], BELOW_0), adjust=True,
+        "table5.csv",
+        partial(evidence.against, "bt-norm", [BT], BELOW_0),
+        adjust=True,
     ),
     "C7": Claim(
-        "Unseen response models cost more than 10 % of tau.",
-        "table5.csv", evidence.unseen_models,
+        "Unseen response models cost more than 10 % of tau.", "table5.csv", evidence.unseen_models
     ),
     "C8": Claim(
         "RLOO with a BSR reward model keeps raising the gold reward; with a BT one it stagnates in "
         "the last half of training.",
-        "figure5.csv", evidence.gold_under_rloo,
+        "figure5.csv",
+        evidence.gold_under_rloo,
     ),
     "C9": Claim(
         "The effective rank of the hidden states grows from the training set to RM-Bench with BT, "
         "and less so with BSR.",
-        "table1.csv", evidence.effective_ranks,
+        "table1.csv",
+        evidence.effective_ranks,
     ),
     "C10": Claim(
         "RM-Bench's hard accuracy rises with BSR's lambda.",
-        "table2.csv", evidence.hard_accuracy, adjust=True,
+        "table2.csv",
+        evidence.hard_accuracy,
+        adjust=True,
     ),
     "C11": Claim(
         "RLOO with a BSR reward model answers much more briefly than the SFT policy.",
-        "table3.csv", evidence.response_length,
+        "table3.csv",
+        evidence.response_length,
     ),
     "C12": Claim(
         "RLOO with a BSR reward model has a higher length-controlled win rate than with a BT one.",
-        "table3.csv", evidence.win_rate,
+        "table3.csv",
+        evidence.win_rate,
     ),
     "C13": Claim(
         "The gap between BSR and BT grows with size within a family.",
-        "table5.csv", evidence.grows_with_size, adjust=True,
+        "table5.csv",
+        evidence.grows_with_size,
+        adjust=True,
     ),
-}  # fmt: skip
+}
 
 
 def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:

@@ -23,14 +23,19 @@ def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
     claims = [own for _, own in frame.groupby("claim", sort=False)]
     heading = ["claim", "statement", "paper (its own tables)", "here", _heading(preset), "artifact"]
     lines = [
-        f"# The paper's claims in preset `{preset}`", "", *([note, ""] if note else []), about, "",
-        *grid([heading, *(_summary(own) for own in claims)]), "",
+        f"# The paper's claims in preset `{preset}`",
+        "",
+        *([note, ""] if note else []),
+        about,
+        "",
+        *grid([heading, *(_summary(own) for own in claims)]),
+        "",
         "- here: the value with its 95% interval; of a claim of several parts, how many are what.",
         f"- A claim is {RULE_OF_ALL}.",
         "- With one seed, or without an interval, nothing is more than inconclusive.",
         "- paper (its own tables): `-` where the paper has a figure alone, or no such model.",
         "- The rules, fixed before the verdicts, and their reasons: docs/CLAIMS.md.",
-    ]  # fmt: skip
+    ]
     for own in claims:
         lines += ["", *_details(own)]
     notes = frame[(frame["part"] == ALL) & frame["note"].fillna("").ne("")]

@@ -215,9 +215,15 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
                 density = rows[rows["quantity"] == "density"]
                 width = side * 0.42 * density["value"] / density["value"].max()
                 panel.fill_betweenx(
-                    density["at"], i, i + width, facecolor=colour, hatch=hatch,
-                    edgecolor="black", linewidth=0.5, label=label(method) if i == 0 else None,
-                )  # fmt: skip
+                    density["at"],
+                    i,
+                    i + width,
+                    facecolor=colour,
+                    hatch=hatch,
+                    edgecolor="black",
+                    linewidth=0.5,
+                    label=label(method) if i == 0 else None,
+                )
                 one = rows.set_index("quantity")["value"]
                 panel.plot([i + side * 0.04] * 2, one[["q25", "q75"]], color="black", lw=2)
                 panel.plot(

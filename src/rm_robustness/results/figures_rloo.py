@@ -165,9 +165,17 @@ def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
         for name, q in (("xerr", "kl"), ("yerr", "reward_gain"))
     }
     axes.errorbar(
-        marked["kl"], marked["reward_gain"], **bars, fmt=marker, ms=6, color=colour, mec="white",
-        mew=0.5, elinewidth=0.9, zorder=4,
-    )  # fmt: skip
+        marked["kl"],
+        marked["reward_gain"],
+        **bars,
+        fmt=marker,
+        ms=6,
+        color=colour,
+        mec="white",
+        mew=0.5,
+        elinewidth=0.9,
+        zorder=4,
+    )
     axes.axhline(0, color="0.4", linestyle="--", linewidth=0.8, zorder=1)
     axes.set_xlabel("KL to the SFT policy, nats a response")
 
@@ -181,9 +189,17 @@ def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str)
     axes.fill_between(mean["epoch"], low, high, color=colour, alpha=0.15, lw=0)
     axes.axhline(mean[column].iloc[0], color="0.4", linestyle="--", linewidth=0.8, zorder=1)
     axes.plot(
-        mean["epoch"], mean[column], marker=marker, ms=6, color=colour, mec="white", mew=0.5,
-        lw=1.6, markevery=_marked(mean), label=f"RLOO with {label(method)}, mean",
-    )  # fmt: skip
+        mean["epoch"],
+        mean[column],
+        marker=marker,
+        ms=6,
+        color=colour,
+        mec="white",
+        mew=0.5,
+        lw=1.6,
+        markevery=_marked(mean),
+        label=f"RLOO with {label(method)}, mean",
+    )
     axes.set_xlabel("epoch")
 
 

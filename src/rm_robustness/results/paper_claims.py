@@ -42,7 +42,8 @@ def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
     )
     return {
         "C4": (
-            len(cells) - len(missed), n,
+            len(cells) - len(missed),
+            n,
             f"Best in all, says the paper; not in {'; '.join(missed)}. Section 3.1 has 7B and 8B "
             f"models; table 5 has {', '.join(five['model'].unique())}. Table 5's caption and "
             "section 3.2 say figure 5 where figure 4 is meant.",
@@ -50,7 +51,8 @@ def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
         "C5": (int((cells["bt-dr"] < cells[BT]).sum()), n, ""),
         "C6": (int((cells["bt-norm"] < cells[BT]).sum()), n, ""),
         "C7": (
-            quoted, "% (Qwen2.5-3B)",
+            quoted,
+            "% (Qwen2.5-3B)",
             f"'16.4 %' is {quoted:.1f} %. Over every model and objective the loss is "
             f"{loss[MUTUAL].min():.1f} to {loss[MUTUAL].max():.1f} %; to response-disjoint BT "
             f"loses {to_response.min():.1f} ({to_response.idxmin()}) to {to_response.max():.1f} %. "
@@ -58,12 +60,14 @@ def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
             "response-disjoint, whose prompts it was trained on: not explained.",
         ),
         "C9": (
-            np.nan, "",
+            np.nan,
+            "",
             f"'About 40 %' is {_percent(*rank[BT])} % ({rank[BT][1] - rank[BT][0]:+.2f}) for BT; "
             f"the sentence names BSR, for which it is {rank[BSR][1] - rank[BSR][0]:+.2f}.",
         ),
         "C10": (
-            np.nan, "",
+            np.nan,
+            "",
             f"'More than 5 % in complex tasks' is {hard[1] - hard[0]:+.1f} points "
             f"({_percent(*hard[:2])} %) at lambda 1e-3, the one of every other table, and "
             f"{hard[2] - hard[0]:+.1f} points at 1e-2. 'Surpasses the best 8B models with 7 %' is "
@@ -72,17 +76,19 @@ def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
             "they must be equal, and rounding explains 0.10.",
         ),
         "C11": (
-            np.nan, "",
+            np.nan,
+            "",
             f"'40 % shorter' is {_percent(length[0], length[2])} % against SFT, "
             f"{_percent(*length[1:])} % against RLOO with BT.",
         ),
         "C12": (
-            np.nan, "",
+            np.nan,
+            "",
             f"'7 % more wins' is {wins[2] - wins[1]:+.2f} points, {_percent(*wins[1:])} % of "
             f"{wins[1]:.2f}.",
         ),
         "C13": (int((growth > 0).sum()), f"of {growth.size} comparisons", ""),
-    }  # fmt: skip
+    }
 
 
 def _percent(before: float, after: float) -> str:

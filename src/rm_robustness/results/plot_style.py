@@ -64,16 +64,34 @@ def panels(n: int, height: float, columns: int = 2) -> tuple[Figure, list[Axes]]
 
 
 def with_interval(
-    axes: Axes, at: Any, rows: pd.DataFrame, column: str, marker: str, colour: str, face: str,
-    text: str, line: str = "",
-) -> None:  # fmt: skip
+    axes: Axes,
+    at: Any,
+    rows: pd.DataFrame,
+    column: str,
+    marker: str,
+    colour: str,
+    face: str,
+    text: str,
+    line: str = "",
+) -> None:
     """Mark `column` with the interval from `low` to `high`; no bar where there is no interval."""
     middle = rows[column].to_numpy(np.float64)
     bars = np.stack([middle - rows["low"], rows["high"] - middle]).astype(np.float64)
     axes.errorbar(
-        at, middle, yerr=bars.clip(min=0), fmt=marker, ls=line, color=colour, mfc=face, mec=colour,
-        mew=0.8, elinewidth=0.9, capsize=1.8, label=text, zorder=4,
-    )  # fmt: skip
+        at,
+        middle,
+        yerr=bars.clip(min=0),
+        fmt=marker,
+        ls=line,
+        color=colour,
+        mfc=face,
+        mec=colour,
+        mew=0.8,
+        elinewidth=0.9,
+        capsize=1.8,
+        label=text,
+        zorder=4,
+    )
 
 
 def legend(figure: Figure, axes: Axes, extra: list[Line2D]) -> None:

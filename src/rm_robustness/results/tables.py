@@ -76,9 +76,13 @@ def bsr_weight(method: str, default: float) -> float | None:
 
 
 def paper_value(
-    published: pd.DataFrame, artifact: str, model: str | None, method: str,
-    weight: float | None, metric: str,
-) -> float:  # fmt: skip
+    published: pd.DataFrame,
+    artifact: str,
+    model: str | None,
+    method: str,
+    weight: float | None,
+    metric: str,
+) -> float:
     """Look one cell up among the published numbers, at the same lambda; NaN if it is not there."""
     rows = published[
         (published["artifact"] == artifact)

@@ -57,9 +57,10 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
     """
     total, micro, processes = settings["global_batch"], settings["micro_batch"], world_size()
     check_processes(
-        f"global_batch {total} in micro-batches of {micro}", processes,
+        f"global_batch {total} in micro-batches of {micro}",
+        processes,
         [n for n in range(1, total + 1) if total % (micro * n) == 0],
-    )  # fmt: skip
+    )
     return {
         "output_dir": str(work),
         "seed": seed,
@@ -101,10 +102,12 @@ def check_processes(batch: str, processes: int, possible: list[int]) -> None:
     if processes not in possible:
         counts = ", ".join(map(str, possible)) or "none, the micro-batch does not divide it"
         raise InputError(
-            f"{batch} over {processes} processes", "no even share", f"a count that works: {counts}",
+            f"{batch} over {processes} processes",
+            "no even share",
+            f"a count that works: {counts}",
             "change the number of GPUs (CUDA_VISIBLE_DEVICES, --gres of Slurm), not the "
             "micro-batch, which is part of the experiment",
-        )  # fmt: skip
+        )
 
 
 class WholeBatches:
@@ -164,9 +167,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.loss = ""
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-        logs: dict[str, float] | None = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Keep the last loss for the line."""
         if logs and "loss" in logs:
             self.loss = f", loss {float(logs['loss']):.4f}"

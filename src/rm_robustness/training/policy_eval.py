@@ -31,9 +31,17 @@ class Looks(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, folder: Path, prompts: pd.DataFrame, tokenizer: Any, ends: list[int], reference: Any,
-        reward: Reward, settings: Mapping[str, Any], seed: int, name: str,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        prompts: pd.DataFrame,
+        tokenizer: Any,
+        ends: list[int],
+        reference: Any,
+        reward: Reward,
+        settings: Mapping[str, Any],
+        seed: int,
+        name: str,
+    ) -> None:
         """Take all eligible prompts (prompt_id, prompt, ids); the first `look_prompts` are used."""
         self.folder, self.tokenizer, self.ends = folder, tokenizer, ends
         self.reference, self.reward, self.settings = reference, reward, settings
@@ -77,9 +85,13 @@ class Looks(TrainerCallback):  # type: ignore[misc]
         tokens = self.sample(model, prompts)
         chats = list(prompts["ids"])
         kl = sequence_kl(
-            model, self.reference, chats, tokens,
-            self.settings["temperature"], self.settings["batch_tokens"],
-        )  # fmt: skip
+            model,
+            self.reference,
+            chats,
+            tokens,
+            self.settings["temperature"],
+            self.settings["batch_tokens"],
+        )
         model.train(training)
         responses = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return pd.DataFrame(
@@ -106,11 +118,14 @@ class Looks(TrainerCallback):  # type: ignore[misc]
         for start in range(0, len(rows), self.settings["batch_size"]):
             batch = rows[start : start + self.settings["batch_size"]]
             drawn = sample(
-                model, [chats[row] for row in batch], [seeds[row] for row in batch],
-                ends=self.ends, pad=self.tokenizer.pad_token_id,
+                model,
+                [chats[row] for row in batch],
+                [seeds[row] for row in batch],
+                ends=self.ends,
+                pad=self.tokenizer.pad_token_id,
                 max_new_tokens=self.settings["response_length"],
                 temperature=self.settings["temperature"],
-            )  # fmt: skip
+            )
             found |= {row: self._cut(tokens) for row, tokens in zip(batch, drawn, strict=True)}
         return [found[row] for row in range(len(chats))]
 
@@ -129,9 +144,13 @@ class Looks(TrainerCallback):  # type: ignore[misc]
 
 @torch.no_grad()
 def sequence_kl(
-    policy: Any, reference: Any, prompts: list[list[int]], completions: list[list[int]],
-    temperature: float, batch_tokens: int,
-) -> NDArray[np.float64]:  # fmt: skip
+    policy: Any,
+    reference: Any,
+    prompts: list[list[int]],
+    completions: list[list[int]],
+    temperature: float,
+    batch_tokens: int,
+) -> NDArray[np.float64]:
     """Estimate KL(policy || reference) of whole completions, in nats, one value a prompt (N,).
 
     KL of sequences is, by the chain rule, the expectation over the policy's completions of the

@@ -77,9 +77,11 @@ class Attempts(TrainerCallback):  # type: ignore[misc]
         if len(killed) == 2 and killed[0] == killed[1]:
             where = "before the first step" if killed[0] is None else f"at step {killed[0]}"
             raise InputError(
-                self.path.parent, f"two attempts that were killed {where}", "some progress",
+                self.path.parent,
+                f"two attempts that were killed {where}",
+                "some progress",
                 f"see the logs (out of memory?), mend that, then remove {self.path} to try again",
-            )  # fmt: skip
+            )
         self.attempts.append({"step": None, "killed": True})
         write_json(self.attempts, self.path)
 

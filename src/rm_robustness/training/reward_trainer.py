@@ -34,14 +34,19 @@ class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[mi
         self.objective = objective
         if self.args.center_rewards_coefficient:
             raise InputError(
-                "center_rewards_coefficient", f"{self.args.center_rewards_coefficient}", "none",
+                "center_rewards_coefficient",
+                f"{self.args.center_rewards_coefficient}",
+                "none",
                 "the objective replaces the whole loss: say what is wanted there, as bt_bsr does",
-            )  # fmt: skip
+            )
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
         num_items_in_batch: Any = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Let TRL run the model and log its metrics; replace the loss alone."""
         _, outputs = super().compute_loss(model, inputs, return_outputs=True)
         loss = self.objective(*outputs.logits.squeeze(-1).float().chunk(2))
@@ -113,9 +118,11 @@ class Pairs:
         self.dropped = len(frame) - len(fits)
         if not fits:
             raise InputError(
-                "train pairs", f"all {len(frame)} longer than {max_length} tokens", "some that fit",
+                "train pairs",
+                f"all {len(frame)} longer than {max_length} tokens",
+                "some that fit",
                 "raise reward_models.max_length",
-            )  # fmt: skip
+            )
         fits = fits[:limit]
         self.chosen = [chosen[n] for n in fits]
         self.rejected = [rejected[n] for n in fits]
@@ -130,9 +137,14 @@ def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -
 
 
 def train(
-    backbone: Path, train_split: Path, held_out_split: Path, settings: Settings, seed: int,
-    work: Path, label: str,
-) -> Path:  # fmt: skip
+    backbone: Path,
+    train_split: Path,
+    held_out_split: Path,
+    settings: Settings,
+    seed: int,
+    work: Path,
+    label: str,
+) -> Path:
     """Train one reward model and return the finished folder, still inside `work`.
 
     The folder holds the checkpoint, its card, probes.parquet and record.json. A run that was killed
@@ -150,9 +162,11 @@ def train(
     arguments = training.arguments(settings, work, seed)
     if reduction == "global" and arguments["gradient_accumulation_steps"] > 1:
         raise InputError(
-            "reward_models.objectives.bt-bsr.reduction", "'global' with gradient accumulation",
-            "the whole global batch at once", "set micro_batch x processes to global_batch",
-        )  # fmt: skip
+            "reward_models.objectives.bt-bsr.reduction",
+            "'global' with gradient accumulation",
+            "the whole global batch at once",
+            "set micro_batch x processes to global_batch",
+        )
     length = settings["max_length"]
     tokenizer, data = tokenised(backbone, train_split, length, None)
     _, held_out = tokenised(backbone, held_out_split, length, settings["probe_pairs"])

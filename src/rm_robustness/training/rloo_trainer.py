@@ -56,10 +56,11 @@ class Reward:
         for row, sequence in enumerate(sequences):
             if len(sequence) > self.context:
                 raise InputError(
-                    _named(prompts[row], completions[row]), f"{len(sequence)} tokens for the "
-                    "reward model", f"{self.context} or fewer, its context",
+                    _named(prompts[row], completions[row]),
+                    f"{len(sequence)} tokens for the reward model",
+                    f"{self.context} or fewer, its context",
                     "lower rloo.prompt_length or rloo.response_length",
-                )  # fmt: skip
+                )
         rewards = [float(r) for r in score_ids(self.model, sequences, self.batch_tokens).rewards]
         for row, reward in enumerate(rewards):
             if not math.isfinite(reward):
@@ -106,20 +107,23 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
         )
     if prompts * k % (parts * micro):
         raise InputError(
-            "rloo.micro_batch", f"{micro} completions x {parts} mini-batches",
+            "rloo.micro_batch",
+            f"{micro} completions x {parts} mini-batches",
             f"a divisor of {prompts * k} (prompts_per_update x k)",
-        )  # fmt: skip
+        )
     if settings["batch_form"] == "release" and micro % k:
         raise InputError(
-            "rloo.micro_batch", f"{micro} completions",
+            "rloo.micro_batch",
+            f"{micro} completions",
             f"a multiple of k = {k} (batch_form release)",
-        )  # fmt: skip
+        )
     per_step = prompts * k // parts
     training.check_processes(
         f"rloo: an update of {prompts} prompts x k {k} in {parts} mini-batches of micro-batches "
-        f"of {micro}", training.world_size(),
+        f"of {micro}",
+        training.world_size(),
         [n for n in range(1, prompts + 1) if prompts % n == 0 == per_step % (micro * n)],
-    )  # fmt: skip
+    )
     shared = training.arguments(
         Strict(
             settings
@@ -189,9 +193,14 @@ def order(prompts: int, epochs: float, seed: int) -> list[int]:
 
 
 def train(
-    policy: Path, reward_model: Path, prompts: Path, settings: Settings, seed: int, work: Path,
+    policy: Path,
+    reward_model: Path,
+    prompts: Path,
+    settings: Settings,
+    seed: int,
+    work: Path,
     name: str,
-) -> Path:  # fmt: skip
+) -> Path:
     """Train one policy and return the finished folder, still inside `work`.
 
     `policy` is the SFT model it starts from and stays near to, `prompts` a split; `settings` the
@@ -221,9 +230,16 @@ def train(
         reference = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
         reference.to(args.device)
     looks = Looks(
-        work / "looks", kept, tokenizer, trainer.eos_token_ids, reference, reward, settings, seed,
+        work / "looks",
+        kept,
+        tokenizer,
+        trainer.eos_token_ids,
+        reference,
+        reward,
+        settings,
+        seed,
         name,
-    )  # fmt: skip
+    )
     trainer.add_callback(training.Watch(f"{name} seed {seed}"))
     trainer.add_callback(looks)
     facts = training.run(trainer, work, settings["mini_batches"])
@@ -245,18 +261,23 @@ def _in_order(kept: pd.DataFrame, dropped: int, settings: Settings, seed: int) -
     rows = order(len(kept), settings["epochs"], seed)
     if len(rows) < settings["prompts_per_update"]:
         raise InputError(
-            "rloo.prompts_per_update", f"{len(kept)} prompts of at most "
+            "rloo.prompts_per_update",
+            f"{len(kept)} prompts of at most "
             f"{settings['prompt_length']} tokens, {dropped} longer ones left out",
             f"enough for one update of {settings['prompts_per_update']}",
             "raise rloo.prompt_length or lower rloo.prompts_per_update",
-        )  # fmt: skip
+        )
     return [str(kept["prompt"][row]) for row in rows]
 
 
 def _trainer(
-    policy: Path, tokenizer: Any, reward: Reward, prompts: list[str], args: RLOOConfig,
+    policy: Path,
+    tokenizer: Any,
+    reward: Reward,
+    prompts: list[str],
+    args: RLOOConfig,
     batch_form: str,
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """Make the trainer; prompts are one user turn each, in the order of training."""
 
     def proxy(prompts: Any, completions: Any, **_: Any) -> list[float]:
@@ -279,7 +300,8 @@ def _check_context(settings: Settings, model: str, context: int) -> None:
     prompt, response = settings["prompt_length"], settings["response_length"]
     if prompt + response > context:
         raise InputError(
-            "rloo.response_length", f"{prompt} tokens of a prompt and {response} of a response",
+            "rloo.response_length",
+            f"{prompt} tokens of a prompt and {response} of a response",
             f"{context} or fewer together, the context of the {model}",
             "lower rloo.prompt_length or rloo.response_length",
-        )  # fmt: skip
+        )

@@ -91,9 +91,13 @@ def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
 
 
 def build(
-    settings: Settings, sft: Settings | None, chats: Path | None, pretrained: Path | None,
-    work: Path, label: str,
-) -> Path:  # fmt: skip
+    settings: Settings,
+    sft: Settings | None,
+    chats: Path | None,
+    pretrained: Path | None,
+    work: Path,
+    label: str,
+) -> Path:
     """Make one backbone: initialise, cut to its first layers where asked, and SFT where asked.
 
     `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the

@@ -27,14 +27,7 @@ from .responders import (
 )
 from .tasks import draw_prompt, gold
 
-__all__ = [
-    "CHAT_RESPONDERS",
-    "TRAIN_RESPONDERS",
-    "VALID_RESPONDERS",
-    "chats",
-    "gold",
-    "responses",
-]
+__all__ = ["CHAT_RESPONDERS", "TRAIN_RESPONDERS", "VALID_RESPONDERS", "chats", "gold", "responses"]
 
 REPEATED_PROMPTS = 0.01  # share of rows of prompts that ask an earlier prompt again
 TWIN_RESPONSES = 0.005  # share of prompts where two response models say the same

@@ -153,9 +153,11 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
                 name = settings["api_key_env"]
                 found = f"environment variable {name} unset" if name else "api_key_env null"
                 raise InputError(
-                    "alpaca_eval.judge", found, f"the key of {OPENAI}",
+                    "alpaca_eval.judge",
+                    found,
+                    f"the key of {OPENAI}",
                     "or name the address of another server in the variable of base_url_env",
-                )  # fmt: skip
+                )
         here = client(url, key, settings["retries"], TIMEOUT, local=settings["serve"])
         yield stack.enter_context(here), judged_by
 

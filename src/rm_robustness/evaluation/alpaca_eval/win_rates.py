@@ -147,9 +147,11 @@ def read_answers(files: Mapping[str, list[Path]]) -> dict[str, list[pd.DataFrame
         for path, frame in zip(files[method], frames, strict=True):
             if frame["example_id"].tolist() != first:
                 raise InputError(
-                    path, "answers to other instructions, or in another order",
-                    f"those of {files['sft'][0]}", "let the policy answer again",
-                )  # fmt: skip
+                    path,
+                    "answers to other instructions, or in another order",
+                    f"those of {files['sft'][0]}",
+                    "let the policy answer again",
+                )
     return answers
 
 
