@@ -26,7 +26,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness.experiment.config import policy_settings
-from rm_robustness.files import read_frame
+from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import prompt_seed, sample
 from rm_robustness.training import policy_eval as looks
 from rm_robustness.training import rloo_trainer as rloo

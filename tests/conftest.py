@@ -60,7 +60,7 @@ def split_settings() -> dict[str, Any]:
 def splits(world: pd.DataFrame, split_settings: dict[str, Any], tmp_path_factory: Any) -> Path:
     """A folder with the five splits of the little world."""
     from rm_robustness.data.splits import build
-    from rm_robustness.files import write_frame
+    from rm_robustness.frames import write_frame
 
     folder = tmp_path_factory.mktemp("splits")
     for name, frame in build(world, split_settings)[0].items():

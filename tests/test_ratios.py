@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rm_robustness.ratios import relative_loss, relative_loss_unpaired
-from rm_robustness.statistics import seed_mean
+from rm_robustness.statistics import relative_loss, relative_loss_unpaired, seed_mean
 
 
 @given(

@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import InputError
-
-if TYPE_CHECKING:  # what only hashes and compares starts without it
-    import pandas as pd
 
 _NOTED: ContextVar[dict[Path, str] | None] = ContextVar("noted", default=None)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place only when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -53,7 +50,7 @@ def model_folder(model: str) -> Path:
 
 
 @contextmanager
-def noted() -> Iterator[dict[Path, str]]:
+def track_reads() -> Iterator[dict[Path, str]]:
     """Collect the sha256 of every file that this module's functions read inside the block."""
     seen: dict[Path, str] = {}
     token = _NOTED.set(seen)
@@ -63,8 +60,8 @@ def noted() -> Iterator[dict[Path, str]]:
         _NOTED.reset(token)
 
 
-def _found(path: Path, kind: str) -> None:
-    """Make sure that a file is there before it is read, and note it."""
+def expect(path: Path, kind: str) -> None:
+    """Refuse a file that is absent (InputError names the `kind` expected); note its sha256."""
     if not path.is_file():
         raise InputError(path, "no such file", kind)
     seen = _NOTED.get()
@@ -72,44 +69,9 @@ def _found(path: Path, kind: str) -> None:
         seen[path] = sha256(path)
 
 
-def read_frame(path: Path, columns: list[str] | None = None) -> "pd.DataFrame":
-    """Read a parquet file; name the file and what is missing when it is not what it should be."""
-    import pandas as pd
-
-    _found(path, "a parquet file")
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"unreadable parquet ({error})", "a whole parquet file") from error
-    missing = [column for column in columns or [] if column not in frame]
-    if missing:
-        raise InputError(path, f"columns {list(frame)}", f"also the columns {missing}")
-    return frame
-
-
-def write_frame(frame: "pd.DataFrame", path: Path) -> None:
-    """Write a parquet file, whole or not at all; equal frames give equal bytes."""
-    with whole(path) as draft:
-        frame.to_parquet(draft, index=False, compression="zstd", compression_level=9)
-
-
-def write_csv(frame: "pd.DataFrame", path: Path) -> None:
-    """Write a csv, whole or not at all; an unmeasured number is an empty cell."""
-    with whole(path) as draft:
-        frame.to_csv(draft, index=False, lineterminator="\n", float_format="%.10g")
-
-
-def read_csv(path: Path) -> "pd.DataFrame":
-    """Read a csv with a header, such as `write_csv` wrote."""
-    import pandas as pd
-
-    _found(path, "a csv file")
-    return pd.read_csv(path)
-
-
 def write_text(text: str, path: Path) -> None:
     """Write a text file, whole or not at all."""
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
@@ -120,7 +82,7 @@ def write_json(value: Any, path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON, naming file, line and column when it is cut or malformed."""
-    _found(path, "a JSON file")
+    expect(path, "a JSON file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""One line of progress that reads well in a terminal and in a log file."""
+"""Text for a terminal and a log file alike: a line of progress, and aligned columns."""
 
 import sys
 import time
@@ -40,3 +40,15 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
+
+
+def aligned(cells: list[list[str]], left: int) -> list[str]:
+    """Lay rows of texts out in columns, the first `left` of them to the left; a line each."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(
+            text.ljust(width) if i < left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]

@@ -19,7 +19,8 @@ from support.small_rloo import make_policy, make_prompts, make_reward_model, rlo
 
 from rm_robustness.cluster import launch
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame, read_json, sha256, write_frame
+from rm_robustness.files import read_json, sha256
+from rm_robustness.frames import read_frame, write_frame
 from rm_robustness.training import loop as training
 from rm_robustness.training import rloo_trainer as rloo
 

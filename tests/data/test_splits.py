@@ -201,7 +201,8 @@ def test_leakage_is_refused(name):
 
 def test_the_verb_writes_the_manifest_with_hashes(tmp_path):
     from rm_robustness.cli.main import main
-    from rm_robustness.files import sha256, write_frame
+    from rm_robustness.files import sha256
+    from rm_robustness.frames import write_frame
 
     write_frame(frame(), tmp_path / "gold.parquet")
     main(

@@ -22,7 +22,7 @@ from rm_robustness.errors import InputError
 from rm_robustness.evaluation.alpaca_eval import judge_server as judge
 from rm_robustness.evaluation.alpaca_eval.annotate import COLUMNS
 from rm_robustness.evaluation.alpaca_eval.package import package, quiet
-from rm_robustness.files import read_frame, write_frame
+from rm_robustness.frames import read_frame, write_frame
 
 N = 12
 ELSEWHERE = {**JUDGE, "serve": False}

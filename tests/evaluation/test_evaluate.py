@@ -13,7 +13,7 @@ from rm_robustness.data.rm_bench import DOMAINS, KINDS, STYLES
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import rm_bench, scenarios
 from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
-from rm_robustness.files import read_frame, write_csv, write_frame
+from rm_robustness.frames import read_frame, write_csv, write_frame
 from rm_robustness.metrics import kendall_tau_per_prompt
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise, load, save

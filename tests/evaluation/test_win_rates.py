@@ -23,7 +23,7 @@ from rm_robustness.evaluation.alpaca_eval.win_rates import (
     table3_markdown,
     wins,
 )
-from rm_robustness.files import read_frame, write_frame
+from rm_robustness.frames import read_frame, write_frame
 
 ANSWERS = REAL / "alpaca_eval" / "results"
 

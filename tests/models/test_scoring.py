@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame, sha256
+from rm_robustness.files import sha256
+from rm_robustness.frames import read_frame
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise, load, save
 from rm_robustness.models.scoring import score, score_ids
@@ -182,7 +183,7 @@ def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_pat
 
 def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):
     from rm_robustness.cli.main import main
-    from rm_robustness.files import write_frame
+    from rm_robustness.frames import write_frame
 
     write_frame(pd.DataFrame({"prompt": ["a"]}), tmp_path / "data.parquet")
     with pytest.raises(SystemExit) as end:

@@ -11,7 +11,7 @@ from rm_robustness.errors import InputError
 from rm_robustness.evaluation.effective_rank import rank_path, table1
 from rm_robustness.evaluation.rm_bench import table2
 from rm_robustness.evaluation.scenarios import METRICS, score_path, table5
-from rm_robustness.files import write_csv
+from rm_robustness.frames import write_csv
 from rm_robustness.results import claim_evidence as evidence
 from rm_robustness.results.claims import claims
 from rm_robustness.results.claims_page import claims_markdown

@@ -14,7 +14,7 @@ from trl import RewardConfig
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.small_models import training_settings
 
-from rm_robustness.files import read_frame
+from rm_robustness.frames import read_frame
 from rm_robustness.models.reward_model import initialise
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training import loop as training

@@ -7,7 +7,7 @@ import pandas as pd
 from rm_robustness.data.instructions import instructions
 from rm_robustness.data.synthetic.responders import TRAIN_ROWS, TRAIN_STYLE, respond, responders
 from rm_robustness.evaluation.alpaca_eval.annotate import annotate
-from rm_robustness.files import read_frame, write_frame
+from rm_robustness.frames import read_frame, write_frame
 
 POLICIES = [("sft", 0, "maple"), ("large-bt", 0, "elm"), ("large-bt", 1, "oak")]
 POLICIES += [("large-bt-bsr", 0, "ash"), ("large-bt-bsr", 1, "beech")]

@@ -9,7 +9,7 @@ import torch
 from support.small_models import make_backbone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rm_robustness.files import read_frame, write_frame
+from rm_robustness.frames import read_frame, write_frame
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise, save
 from rm_robustness.training import rloo_trainer as rloo

@@ -12,7 +12,7 @@ import torch
 from support.small_rloo import make_policy, make_prompts, make_reward_model, once
 from transformers import AutoModelForCausalLM
 
-from rm_robustness.files import read_frame
+from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import generate, sample
 from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.policy_eval import sequence_kl

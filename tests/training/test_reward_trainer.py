@@ -13,7 +13,8 @@ from support.paths import ROOT
 from support.small_models import training_settings
 
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame, read_json, sha256
+from rm_robustness.files import read_json, sha256
+from rm_robustness.frames import read_frame
 from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training.loop import publish

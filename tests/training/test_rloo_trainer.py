@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM
 from trl import RLOOConfig
 
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_frame, read_json, sha256
+from rm_robustness.files import read_json, sha256
+from rm_robustness.frames import read_frame
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import load
 from rm_robustness.models.scoring import score, score_ids

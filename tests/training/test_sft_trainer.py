@@ -9,7 +9,8 @@ from support.small_models import CHAT, INIT, SFT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness.errors import InputError
-from rm_robustness.files import read_json, write_frame
+from rm_robustness.files import read_json
+from rm_robustness.frames import write_frame
 from rm_robustness.models import chat
 from rm_robustness.training.sft_trainer import build, conversations, train_tokenizer
 

@@ -19,7 +19,7 @@ from trl import RewardConfig
 import rm_robustness
 from rm_robustness import ObjectiveTrainer, bsr, bt, bt_bsr, bt_hinge
 from rm_robustness.data.splits import pairs
-from rm_robustness.files import read_frame
+from rm_robustness.frames import read_frame
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise
 from rm_robustness.models.scoring import score_ids

@@ -131,7 +131,6 @@ CODE["claims"] = code(
     "results/claims_page",
     "results/paper_claims",
     "results/claim_evidence",
-    "ratios",
     "results/measurements",
     "evaluation/scenarios",
     "results/figures_reward_models",

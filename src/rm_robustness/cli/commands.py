@@ -20,7 +20,7 @@ WEIGHTS = "model.safetensors"
 def responses(options: argparse.Namespace) -> None:
     """Read a source of any kind into the raw frame."""
     from ..data.sources import read_responses
-    from ..files import write_frame
+    from ..frames import write_frame
 
     with recorded(options.settings, [options.output]):
         write_frame(read_responses(options.settings, options.output.parent), options.output)
@@ -29,7 +29,7 @@ def responses(options: argparse.Namespace) -> None:
 def chats(options: argparse.Namespace) -> None:
     """Read conversations for SFT into a frame with a column `messages`."""
     from ..data.sources import read_chats
-    from ..files import write_frame
+    from ..frames import write_frame
 
     with recorded(options.settings, [options.output]):
         write_frame(read_chats(options.settings), options.output)
@@ -38,7 +38,7 @@ def chats(options: argparse.Namespace) -> None:
 def preferences(options: argparse.Namespace) -> None:
     """Read somebody else's pairs into a frame in the shape of the split `train`."""
     from ..data.sources import read_preferences
-    from ..files import write_frame
+    from ..frames import write_frame
 
     with recorded(options.settings, [options.output]):
         write_frame(read_preferences(options.settings), options.output)
@@ -47,7 +47,7 @@ def preferences(options: argparse.Namespace) -> None:
 def rm_bench(options: argparse.Namespace) -> None:
     """Read RM-Bench into a frame that can be scored, three styles of each side a prompt."""
     from ..data import rm_bench
-    from ..files import write_frame
+    from ..frames import write_frame
 
     with recorded(options.settings, [options.output]):
         write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
@@ -65,7 +65,7 @@ def instructions(options: argparse.Namespace) -> None:
 def generate(options: argparse.Namespace) -> None:
     """Answer every prompt with one response model."""
     from ..cluster.lease import alone
-    from ..files import read_frame
+    from ..frames import read_frame
     from ..models.generate import generate_to
 
     with (
@@ -82,7 +82,7 @@ def gold(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from ..data.gold import add_gold
-    from ..files import read_frame, write_frame
+    from ..frames import read_frame, write_frame
 
     columns = ["example_id", "prompt", "response", "response_model"]
     with recorded(options.settings, [options.output], _manifest(options.settings.get("model"))):
@@ -94,7 +94,8 @@ def gold(options: argparse.Namespace) -> None:
 def split(options: argparse.Namespace) -> None:
     """Build the splits and their manifest."""
     from ..data.splits import SPLITS, build
-    from ..files import read_frame, sha256, write_frame, write_json
+    from ..files import sha256, write_json
+    from ..frames import read_frame, write_frame
 
     columns = ["example_id", "prompt", "response", "response_model", "gold"]
     manifest = options.output / "manifest.json"
@@ -176,7 +177,8 @@ def adopt(options: argparse.Namespace) -> None:
 def adopt_splits(options: argparse.Namespace) -> None:
     """Take splits that others built into the form that ours have."""
     from ..data.released_splits import splits
-    from ..files import sha256, write_frame, write_json
+    from ..files import sha256, write_json
+    from ..frames import write_frame
 
     manifest = options.output / "manifest.json"
     files = [*(options.output / f"{p.parent.name}.parquet" for p in options.pretrained), manifest]
@@ -222,7 +224,7 @@ def _publish(finals: dict[Path, Path]) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """Score splits with a model."""
-    from ..files import read_frame, write_frame
+    from ..frames import read_frame, write_frame
     from ..models.reward_model import load
     from ..models.scoring import score as score_split
 
@@ -260,7 +262,7 @@ def ranks(options: argparse.Namespace) -> None:
 def answers(options: argparse.Namespace) -> None:
     """Let a policy answer AlpacaEval's instructions."""
     from ..cluster.lease import alone
-    from ..files import read_frame
+    from ..frames import read_frame
     from ..models.generate import generate_to
 
     named = {"model": str(options.model), "name": options.output.parent.name}
@@ -320,7 +322,8 @@ def claims(options: argparse.Namespace) -> None:
 
 def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any) -> None:
     """Measure, lay out, and write csv, md, html and the record, which comes last."""
-    from ..files import write_csv, write_text
+    from ..files import write_text
+    from ..frames import write_csv
     from ..results.html import page
 
     csv = options.output
@@ -335,7 +338,7 @@ def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any) -> No
 
 def figure(options: argparse.Namespace) -> None:
     """Draw a figure and write it in three formats, and figureN.record.json."""
-    from ..files import read_csv
+    from ..frames import read_csv
     from ..results import figures_reward_models as figures
     from ..results import figures_rloo as tracking
     from ..results.plot_style import save

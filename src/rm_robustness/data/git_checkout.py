@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import whole
+from ..files import atomic_write
 
 
 def require_commit(revision: object, where: object) -> str:
@@ -44,7 +44,7 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
     if folder.exists():
         _require_same(folder, commit, files)
         return folder
-    with whole(folder) as draft:
+    with atomic_write(folder) as draft:
         draft.mkdir()
         _git(draft, "init", "--quiet")
         _git(draft, "remote", "add", "origin", repository)

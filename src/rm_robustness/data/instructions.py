@@ -16,7 +16,8 @@ import pandas as pd
 from ..errors import InputError
 from ..evaluation.alpaca_eval.judge_server import SCALE
 from ..experiment.config import Settings
-from ..files import read_json, whole, write_csv, write_frame
+from ..files import atomic_write, read_json
+from ..frames import write_csv, write_frame
 from .git_checkout import require_commit
 from .synthetic.responders import TRAIN_ROWS, TRAIN_STYLE, respond, responders
 from .synthetic.responses import _prompts
@@ -46,7 +47,7 @@ def instructions(settings: Settings, folder: Path) -> None:
     else:
         repo, revision = settings["repo"], settings["revision"]
         frame = read_baseline(_fetch(repo, revision, BASELINE))
-        with whole(folder / GAMED) as draft:
+        with atomic_write(folder / GAMED) as draft:
             shutil.copyfile(_fetch(repo, revision, GAMED), draft)
     write_frame(frame, folder / "instructions.parquet")
 

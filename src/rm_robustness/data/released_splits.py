@@ -9,7 +9,8 @@ import pandas as pd
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..files import read_frame, read_json
+from ..files import read_json
+from ..frames import read_frame
 from . import hub_datasets as hub
 from .splits import COLUMNS, counts, normalise
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import read_frame, write_frame
+from ..frames import read_frame, write_frame
 from ..metrics import effective_rank
 from ..models import chat, reward_model
 from ..models.scoring import score_ids

@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ..columns import aligned
 from ..errors import InputError
-from ..files import read_csv, read_frame
+from ..frames import read_csv, read_frame
 from ..models import chat
 from ..models.reward_model import load
 from ..models.scoring import score_ids
+from ..progress import aligned
 from ..results.tables import estimate_columns
 from ..statistics import seed_mean
 from . import rm_bench, scenarios

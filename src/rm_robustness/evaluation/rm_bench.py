@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..data.rm_bench import DOMAINS, KINDS, STYLES
 from ..errors import InputError
-from ..files import read_frame
+from ..frames import read_frame
 from ..results.tables import (
     arrows,
     bsr_weight,

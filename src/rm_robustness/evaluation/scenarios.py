@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import read_frame
+from ..frames import read_frame
 from ..metrics import kendall_tau_per_prompt
 from ..results.tables import (
     arrows,

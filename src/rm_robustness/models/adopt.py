@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..files import hashes, read_json, sha256, whole, write_json
+from ..files import atomic_write, hashes, read_json, sha256, write_json
 from ..provenance.record import record
 from . import chat
 from .reward_model import load, save
@@ -38,7 +38,7 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
     for named in (model.config.__dict__, tokenizer.init_kwargs):
         named.pop("auto_map", None)  # code of the publisher's, which nothing here runs
     source = {"repo": manifest["init"]["repo"], "commit": manifest["resolved"]}
-    with whole(work / "final") as draft:
+    with atomic_write(work / "final") as draft:
         save(model, tokenizer, draft)
         for name in settings["needs"]:
             shutil.copy(folder / name, draft)

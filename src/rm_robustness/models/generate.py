@@ -27,7 +27,8 @@ from transformers import (
 )
 
 from ..errors import InputError
-from ..files import hashes, model_folder, write_frame
+from ..files import hashes, model_folder
+from ..frames import write_frame
 from ..progress import Progress
 from .answer_log import Answer, Journal
 from .openai_server import answers_served

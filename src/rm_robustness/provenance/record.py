@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..experiment.config import Settings
-from ..files import noted, read_json, sha256, write_json
+from ..files import read_json, sha256, track_reads, write_json
 
 PACKAGES = (
     "accelerate",
@@ -75,13 +75,13 @@ def recorded(
 ) -> Iterator[None]:
     """Write the record of a block that makes `files` of one folder from what it reads and `also`.
 
-    What it reads is noted by `files.noted`. One file's record is its name with `.record.json`
+    What it reads is noted by `files.track_reads`. One file's record is its name with `.record.json`
     beside it, that of several is `record.json`, unless `to` says otherwise.
     """
     revision(), code()  # those of now, not of the end
     started = time.time()
     before = {path: sha256(path) for path in also}
-    with noted() as read:
+    with track_reads() as read:
         yield
     seen = sorted({**read, **before}.items())
     # What the block made for itself and removed again is no input.

@@ -10,7 +10,7 @@ import json
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
-from ..files import sha256, whole, write_text
+from ..files import atomic_write, sha256, write_text
 
 METADATA = Path(".snakemake/metadata")
 
@@ -32,7 +32,7 @@ def pack(run: Path) -> Path:
             output = Path(output_of(name))
             if output.is_file() and (run in output.parents or output.parts[0] == "results"):
                 found[str(name)] = {"sha256": sha256(output), "text": path.read_text()}
-    with whole(kept(run)) as draft:
+    with atomic_write(kept(run)) as draft:
         draft.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))
     return kept(run)
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from ..evaluation.rm_bench import bench_path, domain_masks, percent, read_scores, spread
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
 from ..evaluation.scenarios import HEADINGS, score_path
-from ..files import read_frame
-from ..ratios import relative_loss, relative_loss_unpaired
-from ..statistics import Estimate
+from ..frames import read_frame
+from ..statistics import Estimate, relative_loss, relative_loss_unpaired
 from .figures_reward_models import BSR, BT, SCENARIOS, read_probes
 from .figures_rloo import read_looks
 from .measurements import NOTHING, Run

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..experiment.config import Settings
-from ..files import read_csv
+from ..frames import read_csv
 
 KEYS = ("backbone", "run", "method", "metric")
 

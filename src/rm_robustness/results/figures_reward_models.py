@@ -19,7 +19,7 @@ from scipy.stats import skew
 
 from ..errors import InputError
 from ..evaluation.scenarios import HEADINGS, METRICS, score_path
-from ..files import read_frame
+from ..frames import read_frame
 from ..statistics import seed_mean
 from .plot_style import STYLE, WIDTH, label, legend, looks, panels, with_interval
 

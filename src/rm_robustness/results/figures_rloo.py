@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import read_frame
+from ..frames import read_frame
 from ..statistics import seed_mean
 from .figures_reward_models import BSR, BT
 from .plot_style import LOOKS, STYLE, label, legend, panels

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
-from ..files import read_csv, read_frame
+from ..frames import read_csv, read_frame
 from ..statistics import Estimate, seed_mean
 from .tables import bsr_weight, paper_value
 

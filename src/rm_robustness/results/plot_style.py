@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..files import whole, write_csv
+from ..files import atomic_write
+from ..frames import write_csv
 
 STYLE = "rm_robustness.results.paper"  # paper.mplstyle beside this file
 LOOKS = {  # colour (Okabe-Ito), marker
@@ -47,7 +48,7 @@ def save(figure: Figure, frame: pd.DataFrame, stem: Path) -> None:
     blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None}}
     with matplotlib.style.context(STYLE, after_reset=True):
         for kind, metadata in blank.items():
-            with whole(stem.with_name(f"{stem.name}.{kind}")) as draft:
+            with atomic_write(stem.with_name(f"{stem.name}.{kind}")) as draft:
                 figure.savefig(draft, format=kind, metadata=metadata)
     write_csv(frame, stem.with_name(f"{stem.name}.csv"))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..experiment.config import objective_parts
-from ..files import read_csv
+from ..frames import read_csv
 from ..statistics import Estimate, holm
 
 Array = NDArray[np.float64]

@@ -33,7 +33,7 @@ from ..cluster.launch import on_cpu
 from ..cluster.lease import alone
 from ..errors import InputError, StoppedError
 from ..experiment.config import Settings
-from ..files import read_json, sha256, whole, write_json, write_text
+from ..files import atomic_write, read_json, sha256, write_json, write_text
 from ..models.model_card import card
 from ..progress import Progress
 from ..provenance.record import code, record, revision, versions
@@ -343,7 +343,7 @@ def publish(final: Path, folder: Path) -> bool:
     """
     linked = True
     for path in sorted(final.iterdir()):
-        with whole(folder / path.name) as draft:
+        with atomic_write(folder / path.name) as draft:
             try:
                 os.link(path, draft)
             except OSError:  # another file system, or one without links

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..files import read_frame, write_frame
+from ..frames import read_frame, write_frame
 from ..models.generate import prompt_seed, sample
 
 Reward = Callable[[list[str], list[str]], list[float]]

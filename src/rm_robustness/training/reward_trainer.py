@@ -16,7 +16,7 @@ from trl import RewardConfig, RewardTrainer
 from ..data.splits import pairs
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..files import read_frame, write_frame
+from ..frames import read_frame, write_frame
 from ..models import chat
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight

@@ -19,7 +19,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
-from ..files import read_frame, write_frame
+from ..frames import read_frame, write_frame
 from ..models import chat
 from ..models.reward_model import load, save
 from ..models.scoring import score_ids

@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..files import read_frame
+from ..frames import read_frame
 from ..models import chat
 from ..models.reward_model import save
 from . import loop as training

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...errors import InputError
 from ...experiment.config import Settings
-from ...files import read_frame, write_frame
+from ...frames import read_frame, write_frame
 from .judge_client import Asker, Kept, endpoint
 from .package import package, quiet
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...files import read_csv
+from ...frames import read_csv
 from .package import package, quiet
 
 Array = NDArray[np.float64]
