@@ -25,7 +25,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rm_robustness.experiment.config import policy_settings
+from rm_robustness.experiment.settings import policy as policy_settings
 from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import prompt_seed, sample
 from rm_robustness.training import policy_eval as looks

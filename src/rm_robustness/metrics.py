@@ -39,10 +39,19 @@ def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike) -> float:
     `chosen` and `rejected` are (P,) rewards. Raises `InputError` on unequal shapes, on no pairs and
     on a reward that is not finite, naming its row.
     """
-    a, b = _two(("chosen", "rejected"), chosen, rejected, 1)
-    if not len(a):
+    correct = correct_pairs(chosen, rejected)
+    if not len(correct):
         raise InputError("chosen and rejected", "no pairs", "at least one")
-    return float(np.mean(a > b))
+    return float(np.mean(correct))
+
+
+def correct_pairs(chosen: ArrayLike, rejected: ArrayLike) -> NDArray[np.float64]:
+    """Mark each pair (P,) with 1 where the chosen response has strictly the higher reward, else 0.
+
+    Their mean is `pairwise_accuracy`; errors are the same, except that no pairs give no marks.
+    """
+    a, b = _two(("chosen", "rejected"), chosen, rejected, 1)
+    return np.asarray(a > b, np.float64)
 
 
 def count_ties(chosen: ArrayLike, rejected: ArrayLike) -> int:
@@ -95,7 +104,7 @@ def kendall_tau(rewards: ArrayLike, gold: ArrayLike) -> float:
 def effective_rank(matrix: ArrayLike) -> float:
     """Effective rank exp(-sum p_i ln p_i), p_i = s_i / sum s, over singular values s_i (D43).
 
-    `matrix` is (N, H), a hidden state a row, not centred (SPEC section 5; Roy & Vetterli 2007). The
+    `matrix` is (N, H), a hidden state a row, not centred (paper, table 1; Roy & Vetterli 2007). The
     result lies between 1 and min(N, H), so two sets are comparable only at one N. Raises
     `InputError` on a value that is not finite, naming its row, and on a matrix of zeros alone.
     """

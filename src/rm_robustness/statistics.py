@@ -9,7 +9,7 @@ twice already, and the interaction would count it a third time. Intervals theref
 side, by a factor of sqrt 2 at most, where such noise is all there is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,3 +205,37 @@ def relative_loss_unpaired(before: Array, after: Array) -> Array:
 def _mean_of_means(values: Array) -> float:
     """Mean over seeds of the means over prompts, as `seed_mean` takes it."""
     return float(np.mean(np.nanmean(values, axis=1)))
+
+
+def stratified_mean(values: Array, masks: Sequence[NDArray[np.bool_]]) -> Array:
+    """Linearise a mean over domains of their means: (S, P) values whose plain mean is that one.
+
+    `values` is (S, P), `masks` the prompts of each of D domains. With m_d the seed's mean of a
+    domain of n_d prompts and m the mean of the m_d, prompt p of n becomes m + n / (D n_d) (v_p -
+    m_d): the influence function of the stratified mean. So the mean over prompts is m to rounding,
+    a bootstrap over prompts has the variance sum_d var_d / (D^2 n_d) without a part from how many
+    prompts of each domain it happens to draw, and differences of two such matrices are that of
+    their differences. One domain comes back as it is. Prompts of no domain are left out, so the
+    result is (S, n), and (S, 0) without masks.
+    """
+    if not masks:
+        return values[:, :0]
+    total = sum(int(mask.sum()) for mask in masks)
+    means = [values[:, mask].mean(axis=1, keepdims=True) for mask in masks]
+    mean = np.mean(means, axis=0)
+    out = np.full(values.shape, np.nan)
+    for mask, own in zip(masks, means, strict=True):
+        weight = total / (len(masks) * mask.sum())
+        out[:, mask] = mean + weight * (values[:, mask] - own)
+    return np.asarray(out[:, np.any(masks, axis=0)])
+
+
+def relative_change(values: Array, base: Array) -> Array:
+    """Linearise the change of the mean from `base` (N,) to `values` (S, N), in percent.
+
+    With m and b the means, the mean of a row is 100 (m / b - 1) to rounding; each entry adds its
+    influence on that ratio, 100 (v - m / b v_base) / b, so that a bootstrap over instructions
+    moves both means together.
+    """
+    ratio = values.mean(axis=1, keepdims=True) / base.mean()
+    return np.asarray(100 * (ratio - 1 + (values - ratio * base) / base.mean()))

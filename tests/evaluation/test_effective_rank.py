@@ -9,16 +9,11 @@ from scipy.stats import t as student
 
 from rm_robustness.data.rm_bench import responses
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.effective_rank import (
-    curve,
-    measure,
-    rank_path,
-    states,
-    table1,
-    table1_markdown,
-)
+from rm_robustness.evaluation.effective_rank import curve, measure, states
+from rm_robustness.experiment.paths import location
 from rm_robustness.models.reward_model import initialise, save
 from rm_robustness.models.scoring import score
+from rm_robustness.results.table1_effective_rank import table1, table1_markdown
 
 # --- curves ---
 
@@ -139,7 +134,7 @@ def runs(tmp_path: Path) -> Path:
         for seed, (train, evaluation) in enumerate(seeds):
             ranks = [("train", 4, train / 2), ("train", 8, train)]
             ranks += [("rm_bench", 4, evaluation / 2), ("rm_bench", 8, evaluation)]
-            path = rank_path(tmp_path, "tiny", method, seed)
+            path = tmp_path / location("ranks", backbone="tiny", objective=method, seed=seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame(ranks, columns=["set", "n", "effective_rank"]).to_parquet(path)
     return tmp_path
@@ -226,7 +221,7 @@ def test_markdown_shows_the_largest_n_alone_and_is_the_same_from_the_csv(runs, s
     ],
 )
 def test_ranks_of_other_sizes_are_refused_by_file(runs, settings, change, message):
-    path = rank_path(runs, "tiny", "bt-bsr", 2)
+    path = runs / location("ranks", backbone="tiny", objective="bt-bsr", seed=2)
     change(pd.read_parquet(path)).to_parquet(path)
     with pytest.raises(InputError, match=message) as caught:
         table1(runs, settings)

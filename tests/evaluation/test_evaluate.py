@@ -9,15 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rm_robustness.data.rm_bench import DOMAINS, KINDS, STYLES
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import rm_bench, scenarios
 from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
+from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
+from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
+from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
 from rm_robustness.frames import read_frame, write_csv, write_frame
 from rm_robustness.metrics import kendall_tau_per_prompt
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise, load, save
 from rm_robustness.models.scoring import score
+from rm_robustness.results.table5_scenarios import table5
 
 ESTIMATE = ["value", "ci_low", "ci_high", "n_prompts", "n_undefined", "n_ties"]
 
@@ -89,7 +92,7 @@ def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_pa
         "seed": 0,
         "paper_values": published,
     }
-    expected = scenarios.table5(runs, settings)
+    expected = table5(runs, settings)
     found = measure(model, runs)
     for kind, method in (("model", "bt"), ("baseline", "length")):
         theirs = expected[expected["method"] == method].set_index("metric")[ESTIMATE]

@@ -24,13 +24,12 @@ from rm_robustness.evaluation.rm_bench import (
     margins,
     per_prompt,
     percent,
-    published_name,
-    spread,
-    table2,
-    table2_markdown,
 )
 from rm_robustness.evaluation.scenarios import score_path
+from rm_robustness.results.table2_rm_bench import table2, table2_markdown
+from rm_robustness.results.tables import published_name
 from rm_robustness.statistics import seed_mean
+from rm_robustness.statistics import stratified_mean as spread
 
 BENCH = REAL / "rm_bench"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

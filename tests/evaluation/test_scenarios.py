@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import kendalltau
 
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.scenarios import METRICS, score_path, table5, table5_markdown
+from rm_robustness.evaluation.scenarios import METRICS, score_path
+from rm_robustness.results.table5_scenarios import table5, table5_markdown
 
 GOLD2 = [[1, 2], [3, 1], [5, 5], [2, 4]]  # the third prompt has no better response
 GOLD4 = [[1, 2, 3, 4], [4, 3, 2, 1], [1, 3, 2, 4]]

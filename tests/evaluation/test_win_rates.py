@@ -17,13 +17,10 @@ from support.paths import PUBLISHED, REAL
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.alpaca_eval.length_controlled import length_controlled_wins, lengths
 from rm_robustness.evaluation.alpaca_eval.package import package, quiet
-from rm_robustness.evaluation.alpaca_eval.win_rates import (
-    change_from,
-    table3,
-    table3_markdown,
-    wins,
-)
+from rm_robustness.evaluation.alpaca_eval.win_rates import wins
 from rm_robustness.frames import read_frame, write_frame
+from rm_robustness.results.table3_alpaca_eval import table3, table3_markdown
+from rm_robustness.statistics import relative_change as change_from
 
 ANSWERS = REAL / "alpaca_eval" / "results"
 

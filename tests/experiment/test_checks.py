@@ -11,14 +11,12 @@ from support.presets import dry_run, parsed, preset
 
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import check
-from rm_robustness.experiment.config import (
-    backbone_settings,
-    known_objective,
-    policies,
-    policy_settings,
-    read_settings,
-    reward_model_settings,
-)
+from rm_robustness.experiment.config import read_settings
+from rm_robustness.experiment.grid import check_objective as known_objective
+from rm_robustness.experiment.grid import policies
+from rm_robustness.experiment.settings import backbone as backbone_settings
+from rm_robustness.experiment.settings import policy as policy_settings
+from rm_robustness.experiment.settings import reward_model as reward_model_settings
 from rm_robustness.models import generate
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

@@ -8,14 +8,16 @@ import pytest
 from support.paths import PUBLISHED
 
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.effective_rank import rank_path, table1
-from rm_robustness.evaluation.rm_bench import table2
-from rm_robustness.evaluation.scenarios import METRICS, score_path, table5
+from rm_robustness.evaluation.scenarios import METRICS, score_path
+from rm_robustness.experiment.paths import location
 from rm_robustness.frames import write_csv
 from rm_robustness.results import claim_evidence as evidence
 from rm_robustness.results.claims import claims
 from rm_robustness.results.claims_page import claims_markdown
 from rm_robustness.results.measurements import Run
+from rm_robustness.results.table1_effective_rank import table1
+from rm_robustness.results.table2_rm_bench import table2
+from rm_robustness.results.table5_scenarios import table5
 from rm_robustness.results.tables import read_published
 
 SEEDS = [0, 1, 2]
@@ -230,7 +232,9 @@ def test_rank_growth_is_bts_minus_bsrs_at_the_largest_n(tmp_path):
             rows = [(20, "train", 30.0), (20, "rm_bench", 30.0 + large[seed])]
             rows += [(10, "train", 15.0), (10, "rm_bench", 15.0 + small[seed])]
             frame = pd.DataFrame(rows, columns=["n", "set", "effective_rank"])
-            write(frame, rank_path(tmp_path, "small", method, seed))
+            write(
+                frame, tmp_path / location("ranks", backbone="small", objective=method, seed=seed)
+            )
     sections = {"rm_bench": BENCH, "ranks": {"objectives": ["bt", "bt-bsr"], "rows": [20]}}
     write_csv(table1(tmp_path, SETTINGS | sections), tmp_path / "results" / "table1.csv")
     [part] = evidence.effective_ranks(run(tmp_path, **sections))

@@ -119,7 +119,7 @@ def test_figure3_draws_equal_norms_too(runs):
 
 
 def test_figure4_draws_values_intervals_paper_and_baseline():
-    figure, frame = figures.figure4(table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2"]))
+    figure, frame = figures.draw_figure4(table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2"]))
     for panel, metric in zip(figure.axes, METRICS, strict=True):
         own = frame[frame["metric"] == metric]
         drawn = points(panel)[:, 1]
@@ -131,7 +131,7 @@ def test_figure4_draws_values_intervals_paper_and_baseline():
 
 
 def test_figure4_names_the_paper_only_where_it_has_a_number():
-    figure, _ = figures.figure4(table(BACKBONES, ["bt", "bt-dr"]).assign(paper=np.nan))
+    figure, _ = figures.draw_figure4(table(BACKBONES, ["bt", "bt-dr"]).assign(paper=np.nan))
     assert "paper" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
@@ -145,7 +145,7 @@ def test_every_method_has_its_own_mark():
 @pytest.mark.parametrize("n", [1, 6])
 def test_layout_holds_for_one_and_six_backbones(n, tmp_path):
     names = [f"Llama-3.2-{i}B" for i in range(n)]
-    figure, frame = figures.figure4(table(names, ["bt", "bt-bsr"]))
+    figure, frame = figures.draw_figure4(table(names, ["bt", "bt-bsr"]))
     drawing.save(figure, frame, tmp_path / "figure4")
     labels = figure.axes[0].get_xticklabels()
     boxes = [label.get_window_extent() for label in labels]

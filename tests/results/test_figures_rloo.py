@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rm_robustness.errors import InputError
+from rm_robustness.evaluation import policy_curves
 from rm_robustness.results import figures_rloo as tracking
 from rm_robustness.results import plot_style as drawing
 
@@ -18,7 +19,7 @@ def write_looks(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
     """Rising rewards; every seed's reward model has its own zero and scale."""
     rng = np.random.default_rng(len(policy))
     grid = pd.MultiIndex.from_product(
-        [seeds, updates, [f"p{i}" for i in range(PROMPTS)]], names=tracking.KEYS
+        [seeds, updates, [f"p{i}" for i in range(PROMPTS)]], names=policy_curves.KEYS
     )
     frame = grid.to_frame(index=False).sample(frac=1, random_state=0, ignore_index=True)
     trained = frame["update"] / 10
@@ -53,7 +54,7 @@ def means(frame: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def test_track_averages_the_looks_of_every_seed(runs):
-    frame = tracking.track(runs, "large", SETTINGS)
+    frame = policy_curves.track(runs, "large", SETTINGS)
     assert len(frame) == 2 * len(UPDATES) * (len(SEEDS) + 1)
     looks = pd.read_parquet(runs / "looks/large-bt-bsr.parquet")
     own = frame[(frame["reward_model"] == "bt-bsr") & (frame["seed"] == 5)].set_index("update")
@@ -66,12 +67,12 @@ def test_track_averages_the_looks_of_every_seed(runs):
     at_20 = looks[looks["update"] == 20]
     mean = means(frame, "bt-bsr").set_index("update").loc[20]
     assert mean["gold"] == pytest.approx(at_20["gold"].mean())
-    for name in tracking.QUANTITIES:
+    for name in policy_curves.QUANTITIES:
         assert mean[f"{name}_low"] < mean[name] < mean[f"{name}_high"]
 
 
 def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(runs):
-    frame = tracking.track(runs, "large", SETTINGS)
+    frame = policy_curves.track(runs, "large", SETTINGS)
     looks = pd.read_parquet(runs / "looks/large-bt.parquet")
     gains = []
     for seed in SEEDS:
@@ -86,11 +87,11 @@ def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(run
 
 
 def test_the_gain_does_not_depend_on_a_reward_models_zero_and_scale(runs):
-    before = tracking.track(runs, "large", SETTINGS)
+    before = policy_curves.track(runs, "large", SETTINGS)
     path = runs / "looks/large-bt.parquet"
     looks = pd.read_parquet(path)
     looks.assign(reward=100 * looks["seed"] + 9 * looks["reward"]).to_parquet(path)
-    after = tracking.track(runs, "large", SETTINGS)
+    after = policy_curves.track(runs, "large", SETTINGS)
     gain = ["reward_gain", "reward_gain_low", "reward_gain_high"]
     pd.testing.assert_frame_equal(before[gain], after[gain])
     assert not np.allclose(before["reward"].astype(float), after["reward"].astype(float))
@@ -176,6 +177,6 @@ def test_saving_twice_gives_equal_bytes_and_the_csv_is_the_frame(runs, tmp_path)
         assert first == second
     written = pd.read_csv(tmp_path / "first/figure5.csv")
     assert set(written["seed"]) == {"3", "5", "8", "mean"}
-    assert {f"{q}{end}" for q in tracking.QUANTITIES for end in ("", "_low", "_high")} < set(
+    assert {f"{q}{end}" for q in policy_curves.QUANTITIES for end in ("", "_low", "_high")} < set(
         written
     )

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rm_robustness.errors import InputError
-from rm_robustness.results.html import page, run_times
+from rm_robustness.results.html import page
+from rm_robustness.results.run_times import run_times
 from rm_robustness.results.tables import cell, grid
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"

@@ -16,8 +16,9 @@ from unittest.mock import patch
 import yaml
 from support.paths import ROOT
 
-from rm_robustness.experiment.config import backbone_settings, reward_model_settings
+from rm_robustness.experiment.settings import backbone as backbone_settings
 from rm_robustness.experiment.settings import configured
+from rm_robustness.experiment.settings import reward_model as reward_model_settings
 from rm_robustness.files import sha256, write_json
 from rm_robustness.provenance import record
 

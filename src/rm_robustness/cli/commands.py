@@ -287,40 +287,33 @@ def judge(options: argparse.Namespace) -> None:
         )
 
 
-def table(options: argparse.Namespace) -> None:
-    """Write tableN.csv, .md, .html, and tableN.record.json on what they rest on."""
-    match options.number:
-        case 1:
-            from ..evaluation.effective_rank import table1, table1_markdown
+def result(options: argparse.Namespace) -> None:
+    """Measure a table, a figure or the claims, and write it in all its formats, the record last."""
+    from importlib import import_module
 
-            _write_result(options, table1, table1_markdown)
-        case 2:
-            from ..evaluation.rm_bench import table2, table2_markdown
+    from ..experiment.catalog import RESULTS, is_figure
 
-            _write_result(options, table2, table2_markdown)
-        case 3:
-            from ..evaluation.alpaca_eval.win_rates import table3, table3_markdown
+    def function(name: str) -> Any:
+        module, _, function = name.partition(":")
+        return getattr(import_module(f"rm_robustness.results.{module}"), function)
 
-            _write_result(options, table3, table3_markdown)
-        case 4:
-            from ..results.table4_rloo import table4, table4_markdown
-
-            _write_result(options, table4, table4_markdown)
-        case 5:
-            from ..evaluation.scenarios import table5, table5_markdown
-
-            _write_result(options, table5, table5_markdown)
+    spec = RESULTS[options.name]
+    if is_figure(options.name):
+        _write_figure(options, function(spec.measure))
+    else:
+        _write_page(options, function(spec.measure), function(spec.render))
 
 
-def claims(options: argparse.Namespace) -> None:
-    """Write claims.csv, .md, .html, and claims.record.json on what they rest on."""
-    from ..results.claims import claims
-    from ..results.claims_page import claims_markdown
+def _write_figure(options: argparse.Namespace, measure: Any) -> None:
+    """Draw, and write png, pdf, csv and the record."""
+    from ..results.plot_style import save
 
-    _write_result(options, claims, claims_markdown)
+    files = [options.output.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
+    with recorded(options.settings, files, to=options.output.with_suffix(".record.json")):
+        save(*measure(options.runs, options.settings), options.output)
 
 
-def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any) -> None:
+def _write_page(options: argparse.Namespace, measure: Any, lay_out: Any) -> None:
     """Measure, lay out, and write csv, md, html and the record, which comes last."""
     from ..files import write_text
     from ..frames import write_csv
@@ -334,32 +327,6 @@ def _write_result(options: argparse.Namespace, measure: Any, lay_out: Any) -> No
         write_csv(frame, files[0])
         write_text(text, files[1])
         write_text(page(text, csv.stem), files[2])
-
-
-def figure(options: argparse.Namespace) -> None:
-    """Draw a figure and write it in three formats, and figureN.record.json."""
-    from ..frames import read_csv
-    from ..results import figures_reward_models as figures
-    from ..results import figures_rloo as tracking
-    from ..results.plot_style import save
-
-    runs, settings = options.runs, options.settings
-    files = [options.output.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
-    with recorded(settings, files, to=options.output.with_suffix(".record.json")):
-        match options.number:
-            case 1:
-                drawn = figures.figure1(runs, settings)
-            case 2:
-                drawn = figures.figure2(runs, settings)
-            case 3:
-                drawn = figures.figure3(runs, settings)
-            case 4:
-                drawn = figures.figure4(read_csv(runs / "results" / "table5.csv"))
-            case 5:
-                drawn = tracking.figure5(runs, settings)
-            case 6:
-                drawn = tracking.figure6(runs, settings)
-        save(*drawn, options.output)
 
 
 def metrics(options: argparse.Namespace) -> None:
@@ -388,7 +355,8 @@ def release(options: argparse.Namespace) -> None:
 def run_times(options: argparse.Namespace) -> None:
     """Write what each phase took, from Snakemake's benchmark files, as a page."""
     from ..files import write_text
-    from ..results.html import page, run_times
+    from ..results.html import page
+    from ..results.run_times import run_times
 
     write_text(page(run_times(options.benchmarks), "Run times"), options.output)
 

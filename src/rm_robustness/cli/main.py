@@ -213,20 +213,18 @@ def parser() -> argparse.ArgumentParser:
     path(sub, "--output", "annotations.parquet")
 
     for number, text in TABLES.items():
-        sub = verb(f"table{number}", verbs.table, text)
-        sub.set_defaults(number=number)
+        sub = verb(f"table{number}", verbs.result, text)
         settings(sub, "what the table shows")
         path(sub, "--runs", "folder runs/PRESET")
         path(sub, "--output", f"table{number}.csv; .md, .html and .record.json go beside it")
 
     for number, text in FIGURES.items():
-        sub = verb(f"figure{number}", verbs.figure, text)
-        sub.set_defaults(number=number)
+        sub = verb(f"figure{number}", verbs.result, text)
         settings(sub, "what the figure shows")
         path(sub, "--runs", "folder runs/PRESET")
         path(sub, "--output", "figure without its suffix: .png, .pdf, .csv and a record")
 
-    sub = verb("claims", verbs.claims, "a verdict on each of the paper's claims")
+    sub = verb("claims", verbs.result, "a verdict on each of the paper's claims")
     settings(sub, "the sections that the tables show")
     path(sub, "--runs", "folder runs/PRESET")
     path(sub, "--output", "claims.csv; .md, .html and .record.json go beside it")

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..experiment.artifacts import backbone_of
-from ..experiment.config import Settings, policies
+from ..experiment.config import Settings
+from ..experiment.grid import backbone_of, policies
 from .model_cost import (
     Parts,
     forward_flops,

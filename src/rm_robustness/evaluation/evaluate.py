@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..experiment.paths import location
 from ..frames import read_csv, read_frame
 from ..models import chat
 from ..models.reward_model import load
 from ..models.scoring import score_ids
 from ..progress import aligned
-from ..results.tables import estimate_columns
-from ..statistics import seed_mean
+from ..statistics import Array, seed_mean, stratified_mean
 from . import rm_bench, scenarios
-
-Array = NDArray[np.float64]
+from .estimates import estimate_columns
 
 BENCH = "rm_bench"
 METRICS = {**scenarios.METRICS, **dict.fromkeys(rm_bench.METRICS, BENCH)}  # metric: its set
@@ -113,12 +111,12 @@ def _read(runs: Path) -> dict[str, pd.DataFrame]:
     columns = ["prompt_id", "response_id", "prompt", "response", "gold"]
     sets = {}
     for split in scenarios.METRICS.values():
-        path = runs / "splits" / f"{split}.parquet"
+        path = runs / location("split", split=split)
         if not path.is_file():
-            command = make(runs / "splits" / "manifest.json")
+            command = make(runs / location("splits_manifest"))
             raise InputError(path, "no such file", "a split", f"make it: {command}")
         sets[split] = read_frame(path, columns)
-    bench = rm_bench.bench_path(runs)
+    bench = runs / location("rm_bench")
     if bench.is_file():
         sets[BENCH] = read_frame(bench, [*columns, "domain", "style", "kind"])
     return sets
@@ -177,13 +175,13 @@ def _measure(
         prompts = rm_bench.per_prompt(frame, rewards)
         for metric in rm_bench.METRICS:
             masks = rm_bench.domain_masks(metric, prompts["domain"])
-            values[metric] = rm_bench.spread(rm_bench.percent(prompts, metric)[None], masks)
+            values[metric] = stratified_mean(rm_bench.percent(prompts, metric)[None], masks)
     else:
         metric = next(name for name, own in scenarios.METRICS.items() if own == split)
         by_prompt = frame.assign(reward=rewards).groupby("prompt_id", sort=False)
         given, gold = (np.stack(by_prompt[c].agg(list).to_list()) for c in ("reward", "gold"))
         values[metric] = scenarios.per_prompt(metric, given, gold, Path(split))[None]
-        ties = scenarios.count_ties(given)
+        ties = scenarios.tied_rewards(given)
     return [
         {"metric": metric, "n_ties": ties}
         | estimate_columns(seed_mean(own, seed=seed, resamples=resamples), own)
@@ -193,7 +191,7 @@ def _measure(
 
 def _references(runs: Path) -> pd.DataFrame:
     """Read the preset's own reward models from its tables, as far as these have been made."""
-    tables = [runs / "results" / f"{name}.csv" for name in ("table5", "table2")]
+    tables = [runs / location("result", name=name) for name in ("table5", "table2")]
     frames = [read_csv(path) for path in tables if path.is_file()]
     if not frames:
         return pd.DataFrame()
@@ -217,7 +215,7 @@ def table(frame: pd.DataFrame) -> str:
         headings = {metric: metric for metric in rm_bench.METRICS}
         lines += ["RM-Bench, accuracy in percent", "", *_grid(frame, headings, 1), ""]
     else:
-        target = rm_bench.bench_path(Path("runs") / preset)
+        target = Path("runs") / preset / location("rm_bench")
         lines += [f"RM-Bench: not measured; to make it: {make(target)}", ""]
     lines += [
         "± half of a 95% interval: over prompts for the model and for length (the reward is the",

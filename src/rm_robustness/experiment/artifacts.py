@@ -1,28 +1,13 @@
-"""The section `artifacts`: what is fetched instead of made, by its folder under runs/PRESET.
+"""The section `artifacts`: models and splits that are fetched instead of made.
 
-`splits/train`, `backbones/NAME`, `reward_models/BACKBONE/OBJECTIVE/seed-N`, `policies/NAME/seed-N`.
-What is not listed, or has another source than `released`, is made here.
+What is not listed, or has another source than `released`, is made by the run.
 """
 
-from .config import Settings, policies
+from .config import Settings
+from .grid import backbone_of
 
 
-def released(config: Settings, kind: str = "") -> list[str]:
-    """The artifacts that are fetched, of one kind (`splits`, `backbones`, ...) or of all."""
-    return [
-        name
-        for name, section in config["artifacts"].items()
-        if section["source"] == "released" and name.startswith(kind)
-    ]
-
-
-def backbone_of(config: Settings, name: str) -> str:
-    """The backbone that a model has or was made from."""
-    kind, first, *_ = name.split("/")
-    return str(policies(config)[first]["policy"]) if kind == "policies" else first
-
-
-def looked_at(config: Settings, name: str) -> list[str]:
+def files_needed(config: Settings, name: str) -> list[str]:
     """The files of a training that figures read: of bt in the grid, and of every policy."""
     kind, *parts = name.split("/")
     grid, reference = config["grid"], config["statistics"]["reference"]
@@ -33,21 +18,22 @@ def looked_at(config: Settings, name: str) -> list[str]:
     return []
 
 
-def rule(config: Settings, name: str) -> str:
-    """The rule that adopts a model: there is one for each file that comes with it."""
-    return "_".join(["released", *(file.partition(".")[0] for file in looked_at(config, name))])
+def adopting_rule(config: Settings, name: str) -> str:
+    """The rule that converts a fetched model: there is one for each file that comes with it."""
+    files = files_needed(config, name)
+    return "_".join(["released", *(file.partition(".")[0] for file in files)])
 
 
 def origin(config: Settings, name: str) -> Settings:
-    """What the verb `pretrained` is told: the repository, its commit, known sums, what it needs."""
+    """Where an artifact is downloaded from: repository, commit, known sums, files it needs."""
     section = config["artifacts"][name]
-    asked = {key: section[key] for key in ("repo", "revision", "sha256")}
+    place = {key: section[key] for key in ("repo", "revision", "sha256")}
     kind = "dataset" if name.startswith("splits/") else "hub"
-    return {"kind": kind, **asked, "needs": looked_at(config, name)}
+    return {"kind": kind, **place, "needs": files_needed(config, name)}
 
 
 def adoption(config: Settings, name: str) -> Settings:
-    """What the verb `adopt` is told of a model; null as chat format is that of its backbone."""
-    own = config["artifacts"][name].get("chat")
-    chat = own or config["backbones"][backbone_of(config, name)]["chat"]
-    return {"kind": name.split("/")[0], "chat": chat, "needs": looked_at(config, name)}
+    """How a fetched model is converted; null as chat format is that of its backbone."""
+    section = config["artifacts"][name]
+    chat = section.get("chat") or config["backbones"][backbone_of(config, name)]["chat"]
+    return {"kind": name.split("/")[0], "chat": chat, "needs": files_needed(config, name)}

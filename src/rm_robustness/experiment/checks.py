@@ -6,20 +6,31 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError
-from .artifacts import released
-from .config import (
-    Settings,
-    generating,
-    known_backbone,
-    known_objective,
-    known_reward_model,
-    nearest,
+from .config import Settings, merged, nearest
+from .grid import (
+    check_backbone,
+    check_objective,
+    check_reward_model,
+    folder,
+    generated_models,
     objective_parts,
     policies,
+    released,
     reward_model_batches,
+    reward_models,
 )
-from .jobs import folder, reward_models
 from .schema_errors import explain
+
+SCHEMA = Path("workflow/schemas/config.schema.yaml")
+
+
+def read_config(files: list[Path]) -> Settings:
+    """Read config files, later ones on top of earlier ones, merged and checked as in a run."""
+    config = merged(files)
+    if not SCHEMA.is_file():
+        raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
+    check(config, SCHEMA, ", ".join(map(str, files)))
+    return config
 
 
 def check(config: Settings, schema_path: Path, where: str = "config") -> None:
@@ -42,12 +53,12 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_sizes(config, where)
     _check_later(config, where)
     for backbone in config["grid"]["backbones"]:
-        known_backbone(config, backbone, f"{where}: grid.backbones")
+        check_backbone(config, backbone, f"{where}: grid.backbones")
     for objective in config["grid"]["objectives"]:
-        known_objective(config, objective, f"{where}: grid.objectives")
+        check_objective(config, objective, f"{where}: grid.objectives")
     _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
-        known_backbone(config, backbone, f"{where}: grid.families")
+        check_backbone(config, backbone, f"{where}: grid.families")
 
 
 # What each part of a preset can read its data from.
@@ -152,7 +163,7 @@ def _check_training(config: Settings, where: str) -> None:
 
 def _models_that_only_answer(config: Settings) -> list[str]:
     """Models that are downloaded to answer prompts or, as the gold, to label answers."""
-    return generating(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+    return generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
 
 
 def _check_downloads(config: Settings, where: str) -> None:
@@ -202,7 +213,7 @@ def _check_later(config: Settings, where: str) -> None:
     if bench:
         for objective in [*bench["objectives"], *(ranks["objectives"] if ranks else [])]:
             model = f"{bench['backbone']}/{objective}"
-            known_reward_model(config, model, f"{where}: rm_bench or ranks")
+            check_reward_model(config, model, f"{where}: rm_bench or ranks")
     if ranks and not bench:
         raise InputError(f"{where}: ranks", "a section", "null, as rm_bench is null")
     if rloo:
@@ -225,9 +236,9 @@ def _check_later(config: Settings, where: str) -> None:
 def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
     """Policies and reward models must exist, and the batches divide."""
     for run, section in rloo["runs"].items():
-        known_backbone(config, section["policy"], f"{where}: rloo.runs.{run}.policy")
+        check_backbone(config, section["policy"], f"{where}: rloo.runs.{run}.policy")
         for model in section["reward_models"].values():
-            known_reward_model(config, model, f"{where}: rloo.runs.{run}.reward_models")
+            check_reward_model(config, model, f"{where}: rloo.runs.{run}.reward_models")
     completions = rloo["prompts_per_update"] * rloo["k"]
     if completions % rloo["mini_batches"]:
         raise InputError(
@@ -252,10 +263,10 @@ def _check_artifacts(config: Settings, where: str) -> None:
             known = nearest(first, list(policies(config)))
             raise InputError(f"{where}.{name}", f"policy '{first}'", "one of rloo.runs", known)
         if kind in ("backbones", "reward_models"):
-            known_backbone(config, first, f"{where}.{name}")
+            check_backbone(config, first, f"{where}.{name}")
         # Another's model may have a name of its own, which is no objective's.
         if kind == "reward_models" and (section["source"] == "train" or rest[0].startswith("bt")):
-            known_objective(config, rest[0], f"{where}.{name}")
+            check_objective(config, rest[0], f"{where}.{name}")
     blank = [name for name in released(config) if config["artifacts"][name]["revision"] is None]
     if blank:
         raise InputError(

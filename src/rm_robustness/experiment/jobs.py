@@ -7,8 +7,22 @@ against `snakemake -n`.
 from itertools import product
 from typing import NamedTuple
 
-from .artifacts import backbone_of, released, rule
-from .config import Settings, asks_elsewhere, generating, policies, reward_model_batches
+from .artifacts import adopting_rule
+from .catalog import is_figure, results
+from .config import Settings
+from .grid import (
+    backbone_of,
+    folder,
+    generated_models,
+    judged_policies,
+    models,
+    policies,
+    released,
+    reward_model_batches,
+    reward_models,
+    trained,
+    uses_external_server,
+)
 
 
 class Job(NamedTuple):
@@ -19,9 +33,6 @@ class Job(NamedTuple):
     name: str
     kind: str = ""  # of `needs`; "" for what runs where Snakemake runs and computes little
     seeds: int = 1
-
-
-Model = tuple[str, str, int]  # backbone, objective or another's name, seed
 
 
 def jobs(config: Settings) -> list[Job]:
@@ -38,123 +49,85 @@ def jobs(config: Settings) -> list[Job]:
     ]
 
 
-def reward_models(config: Settings) -> list[Model]:
-    """The reward models that anything asks for."""
-    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
-    found = [
-        (b, o, s) for b in grid["backbones"] for o in grid["objectives"] for s in grid["seeds"]
-    ]
-    if bench:
-        names = [*bench["objectives"], *(ranks["objectives"] if ranks else [])]
-        found += product([bench["backbone"]], names, bench["seeds"])
-    for name, policy in policies(config).items():
-        for seed, model in policy["reward_models"].items():
-            if f"policies/{name}/seed-{seed}" not in released(config):
-                backbone, objective, own = model.split("/")
-                found.append((backbone, objective, int(own.removeprefix("seed-"))))
-    return list(dict.fromkeys(found))
-
-
-def folder(model: Model) -> str:
-    """Where a reward model is, under runs/PRESET."""
-    return "reward_models/{}/{}/seed-{}".format(*model)
-
-
-def backbones(config: Settings) -> list[str]:
-    """The backbones that a training starts from, or that AlpacaEval asks as `sft`."""
-    fetched, judged = released(config), config["alpaca_eval"]
-    trained = [model[0] for model in reward_models(config) if folder(model) not in fetched]
-    tuned = [
-        policy["policy"]
-        for name, policy in policies(config).items()
-        if any(f"policies/{name}/seed-{seed}" not in fetched for seed in policy["reward_models"])
-    ]
-    tuned += [config["rloo"]["runs"][judged["run"]]["policy"]] if judged else []
-    return list(dict.fromkeys([*trained, *tuned]))
-
-
-def _needed(config: Settings) -> list[str]:
-    """The models that are there in the end, by their folders."""
-    asked = [folder(model) for model in reward_models(config)]
-    asked += [
-        f"policies/{name}/seed-{seed}"
-        for name, policy in policies(config).items()
-        for seed in policy["reward_models"]
-    ]
-    return [*(f"backbones/{name}" for name in backbones(config)), *asked]
-
-
-def _made(config: Settings, kind: str) -> list[str]:
-    """The models of a kind that are trained here."""
-    fetched = released(config)
-    return [name for name in _needed(config) if name.startswith(kind) and name not in fetched]
-
-
 def _fetched(config: Settings, kind: str) -> list[Job]:
-    """Models of a kind that are fetched: each is brought into the form of ours."""
+    """Models of a kind that are fetched: each is converted to this repository's layout."""
     return [
-        Job("released", rule(config, name), name, "released")
-        for name in _needed(config)
+        Job("released", adopting_rule(config, name), name, "released")
+        for name in models(config)
         if name.startswith(kind) and name in released(config)
     ]
 
 
 def _data(config: Settings) -> list[Job]:
     """Sources and models, fetched where Snakemake runs."""
-    sections, splits = config["backbones"], released(config, "splits/")
-    started = [name.partition("/")[2] for name in _made(config, "backbones/")]
-    trained = [backbone_of(config, name) for name in _made(config, "reward_models/")]
-    chats = dict.fromkeys(sections[name]["sft"] for name in started)
-    pairs = dict.fromkeys(sections[name]["reward_models"]["preferences"] for name in trained)
-    models = [name for name in started if sections[name]["init"]["kind"] != "config"]
-    models += [*splits, *(name for name in _needed(config) if name in released(config))]
-    judges = config["gold"]["kind"] == "model" and (config["rloo"] or not splits)
-    models += ["gold"] if judges else []
-    models += generating(config) if not splits and not asks_elsewhere(config) else []
-    found = [("responses", config["responses"]["source"])] if not splits else []
-    found += [("chats", name) for name in chats if name]
-    found += [("preferences", name) for name in pairs if name]
-    found += [("rm_bench", config["rm_bench"]["source"])] if config["rm_bench"] else []
-    found += [("instructions", config["alpaca_eval"]["source"])] if config["alpaca_eval"] else []
-    found += [("pretrained", name) for name in models]
-    return [Job("downloads", rule, name) for rule, name in found]
+    sources = [("responses", config["responses"]["source"])]
+    sources = [] if released(config, "splits/") else sources
+    sources += [("chats", name) for name in _training_sources(config, "backbones/")]
+    sources += [("preferences", name) for name in _training_sources(config, "reward_models/")]
+    for section, rule in (("rm_bench", "rm_bench"), ("alpaca_eval", "instructions")):
+        sources += [(rule, config[section]["source"])] if config[section] else []
+    sources += [("pretrained", name) for name in _downloads(config)]
+    return [Job("downloads", rule, name) for rule, name in sources]
+
+
+def _training_sources(config: Settings, kind: str) -> list[str]:
+    """The sources that models of a kind are trained on, besides the preset's own splits."""
+    sections = [config["backbones"][backbone_of(config, name)] for name in trained(config, kind)]
+    names = [
+        section["sft"] if kind == "backbones/" else section["reward_models"]["preferences"]
+        for section in sections
+    ]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _downloads(config: Settings) -> list[str]:
+    """Models and splits that are downloaded."""
+    splits = released(config, "splits/")
+    names = [name.partition("/")[2] for name in trained(config, "backbones/")]
+    names = [name for name in names if config["backbones"][name]["init"]["kind"] != "config"]
+    names += [*splits, *(name for name in models(config) if name in released(config))]
+    if config["gold"]["kind"] == "model" and (config["rloo"] or not splits):
+        names.append("gold")
+    return names + (
+        generated_models(config) if not splits and not uses_external_server(config) else []
+    )
 
 
 def _labels(config: Settings) -> list[Job]:
     """Responses, their gold and the splits."""
-    found = [Job("splits", "splits", "", "")]
+    splits = Job("splits", "splits", "")
     if released(config, "splits/"):
-        return found
-    kind = "" if asks_elsewhere(config) else "generate"
-    asked = [Job("responses", "generate", name, kind) for name in generating(config)]
-    return [*asked, Job("gold", "gold", "", "gold"), *found]
+        return [splits]
+    kind = "" if uses_external_server(config) else "generate"
+    generated = [Job("responses", "generate", name, kind) for name in generated_models(config)]
+    return [*generated, Job("gold", "gold", "", "gold"), splits]
 
 
 def _backbones(config: Settings) -> list[Job]:
     """Backbones: initialised and tuned, or fetched."""
-    names = [name.partition("/")[2] for name in _made(config, "backbones/")]
-    made = [Job("backbones", "backbone", name, "backbone") for name in names]
-    return [*made, *_fetched(config, "backbones/")]
+    names = [name.partition("/")[2] for name in trained(config, "backbones/")]
+    tuned = [Job("backbones", "backbone", name, "backbone") for name in names]
+    return [*tuned, *_fetched(config, "backbones/")]
 
 
 def _trained(config: Settings) -> list[Job]:
     """A training for every backbone, objective and batch of seeds of which one is asked for."""
     batches, fetched = reward_model_batches(config), released(config)
-    found: dict[tuple[str, str, int], Job] = {}
+    trainings: dict[tuple[str, str, int], Job] = {}
     for model in reward_models(config):
         if folder(model) not in fetched:
             backbone, objective, seed = model
             batch = next(batch for batch in batches if seed in batch)
-            found[backbone, objective, batch[0]] = Job(
+            trainings[backbone, objective, batch[0]] = Job(
                 "reward models", f"reward_models_{batch[0]}", backbone, "reward_model", len(batch)
             )
-    return [*found.values(), *_fetched(config, "reward_models/")]
+    return [*trainings.values(), *_fetched(config, "reward_models/")]
 
 
 def _scored(config: Settings) -> list[Job]:
     """Scores of the grid, of RM-Bench, and effective ranks."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
-    found = [
+    scored = [
         Job("scores", "score", backbone, "scores")
         for backbone in grid["backbones"]
         for _ in product(grid["objectives"], grid["seeds"])
@@ -163,50 +136,40 @@ def _scored(config: Settings) -> list[Job]:
         ("rm_bench_scores", bench["objectives"] if bench else []),
         ("ranks", ranks["objectives"] if ranks else []),
     ):
-        found += [
+        scored += [
             Job(kind.replace("_", " "), kind, bench["backbone"], kind)
             for _ in product(objectives, bench["seeds"] if bench else [])
         ]
-    return found
+    return scored
 
 
 def _policies(config: Settings) -> list[Job]:
-    """RLOO and the gold of its looks."""
-    rloo = config["rloo"]
-    names = [name.split("/")[1] for name in _made(config, "policies/")]
-    found = [Job("policies", "rloo", name, "rloo") for name in names]
-    found += _fetched(config, "policies/")
-    return found + [
-        Job("looks", "looks", name, "looks", len(rloo["seeds"])) for name in policies(config)
+    """RLOO, and the gold of what the policies said in training."""
+    names = [name.split("/")[1] for name in trained(config, "policies/")]
+    return [
+        *(Job("policies", "rloo", name, "rloo") for name in names),
+        *_fetched(config, "policies/"),
+        *(
+            Job("looks", "looks", name, "looks", len(config["rloo"]["seeds"]))
+            for name in policies(config)
+        ),
     ]
 
 
 def _judged(config: Settings) -> list[Job]:
     """Answers to AlpacaEval, and the judge."""
-    judged = config["alpaca_eval"]
-    if not judged:
+    section = config["alpaca_eval"]
+    if not section:
         return []
-    names = [f"{judged['run']}-{objective}" for objective in ("bt", "bt-bsr")]
-    names = [name for name in names for _ in judged["seeds"]]
-    found = [Job("answers", "answers", name, "answers") for name in [*names, "sft"]]
-    if judged["judge"]:
-        found.append(Job("judge", "judge", "", "judge" if judged["judge"]["serve"] else ""))
-    return found
+    names = [name for name in judged_policies(config) for _ in section["seeds"]]
+    jobs = [Job("answers", "answers", name, "answers") for name in [*names, "sft"]]
+    if section["judge"]:
+        jobs.append(Job("judge", "judge", "", "judge" if section["judge"]["serve"] else ""))
+    return jobs
 
 
 def _results(config: Settings) -> list[Job]:
     """Tables, figures and claims, and their copies in results/."""
-    texts, drawn = ["table5", "claims"], [f"figure{number}" for number in range(1, 5)]
-    texts += ["table2"] if config["rm_bench"] else []
-    texts += ["table1"] if config["ranks"] else []
-    texts += ["table4"] if config["rloo"] else []
-    texts += ["table3"] if config["alpaca_eval"] else []
-    drawn += ["figure5", "figure6"] if config["rloo"] else []
-    rules = [
-        *texts,
-        *drawn,
-        "metrics",
-        *["publish_table"] * len(texts),
-        *["publish_figure"] * len(drawn),
-    ]
-    return [Job("results", rule, "") for rule in rules]
+    names = results(config)
+    copies = ["publish_figure" if is_figure(name) else "publish_table" for name in names]
+    return [Job("results", rule, "") for rule in (*names, "metrics", *copies)]

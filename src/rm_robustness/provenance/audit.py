@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from ..experiment.settings import Configs, compared, differences
+from ..experiment.config import Configs
+from ..experiment.settings import compared, differences
 from .dvc_lock import Lock, Stage
 from .findings import Finding
 from .git import code_at, file_at, known

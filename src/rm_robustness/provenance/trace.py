@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..experiment.config import Settings, nearest
-from ..experiment.settings import Configs
+from ..experiment.config import Configs, Settings, nearest
 from . import dvc_lock
 from . import lineage as chains
 from .audit import Audit, Sums

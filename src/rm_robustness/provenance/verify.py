@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
-from ..experiment.settings import Configs
+from ..experiment.config import Configs
 from ..progress import Progress
 from . import dvc_lock
 from . import lineage as chains

@@ -10,19 +10,19 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ..evaluation.rm_bench import bench_path, domain_masks, percent, read_scores, spread
+from ..evaluation.policy_curves import read_looks
+from ..evaluation.probes import read_probes
+from ..evaluation.rm_bench import domain_masks, percent, read_scores
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
 from ..evaluation.scenarios import HEADINGS, score_path
+from ..experiment.grid import BSR, BT, bsr_weight
+from ..experiment.paths import location
+from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..frames import read_frame
-from ..statistics import Estimate, relative_loss, relative_loss_unpaired
-from .figures_reward_models import BSR, BT, SCENARIOS, read_probes
-from .figures_rloo import read_looks
+from ..statistics import Array, Estimate, relative_loss, relative_loss_unpaired, stratified_mean
 from .measurements import NOTHING, Run
-from .tables import bsr_weight
 
-Array = NDArray[np.float64]
 Side = tuple[float, float]
 Parts = Iterator["Part"]
 
@@ -34,7 +34,8 @@ COMPLEX: Side = (5.0, np.inf)  # points, the abstract's "more than 5 % in comple
 STAGNATION = 0.1  # linear decay alone would leave the last half a third of the first half's gain
 LAMBDAS = (0.0, 1e-4, 1e-3, 1e-2)  # those of the paper's table 2
 RLOO_RUN = "standard"  # the run of figure 5
-SEEN, RESPONSE, MUTUAL = "prompt_disjoint_tau", "response_disjoint_tau", "mutual_disjoint_tau"
+SEEN, RESPONSE = PROMPT_DISJOINT.metric, RESPONSE_DISJOINT.metric
+MUTUAL = MUTUAL_DISJOINT.metric
 
 
 @dataclass(frozen=True)
@@ -227,12 +228,12 @@ def _hard(run: Run, method: str) -> Array:
     """Hard accuracy in percent, (seeds, prompts), whose means are those of table 2."""
     about = run.settings["rm_bench"]
     columns = ["prompt_id", "response_id", "domain", "style", "kind"]
-    bench = read_frame(bench_path(run.folder), columns)
+    bench = read_frame(run.folder / location("rm_bench"), columns)
     folder = run.folder, about["backbone"], method
     paths = [score_path(*folder, seed, "rm_bench") for seed in about["seeds"]]
     frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
     values = np.stack([percent(frame, "hard") for frame in frames])
-    return spread(values, domain_masks("hard", frames[0]["domain"]))
+    return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
 
 
 def response_length(run: Run) -> Parts:

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..experiment.grid import BSR, BT
 from ..statistics import holm
 from . import claim_evidence as evidence
 from .claim_evidence import ABOVE_0, BELOW_0, Part, Side
-from .figures_reward_models import BSR, BT
 from .measurements import Run
 from .paper_claims import own_tables
 from .tables import read_published
@@ -130,7 +130,7 @@ CLAIMS = {
 def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Judge every claim: a row a part, and one with part "all" for the claim itself.
 
-    `settings`: those of `scenarios.table5`, with the sections rm_bench, ranks, rloo and alpaca_eval
+    `settings`: those of table 5, with the sections rm_bench, ranks, rloo and alpaca_eval
     (None where the preset has none of it) and `families` (lists of backbones from small to large).
     The columns are `COLUMNS`: value with its 95% interval and `paper` are in `unit`; `counts` is
     false for a part that is only shown; `p_holm` is adjusted over the claim; `paper_model` is the

@@ -4,7 +4,7 @@ Each `figureN` reads, measures and draws, and returns the figure with the frame 
 only `save` writes. Colour never stands alone: marks differ in shape, lines in dash, areas in hatch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +13,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import skew
 
-from ..errors import InputError
+from ..evaluation.probes import read_probes
 from ..evaluation.scenarios import HEADINGS, METRICS, score_path
-from ..frames import read_frame
-from ..statistics import seed_mean
+from ..experiment.grid import BSR, BT
+from ..experiment.paths import location
+from ..experiment.scenarios import SCENARIOS
+from ..frames import read_csv, read_frame
+from ..statistics import Array, seed_mean
 from .plot_style import STYLE, WIDTH, label, legend, looks, panels, with_interval
 
-Array = NDArray[np.float64]
-
-BT, BSR = "bt", "bt-bsr"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
-SCENARIOS = {
-    "in_domain": "in-\ndomain",
-    "prompt_disjoint": "prompt-\ndisjoint",
-    "response_disjoint": "response-\ndisjoint",
-    "mutual_disjoint": "mutual-\ndisjoint",
-}
-
-
-def read_probes(runs: Path, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
-    """Read the Bradley-Terry probes of all seeds of a backbone, with a column `seed`.
-
-    Raises `InputError` unless every seed was probed on the same pairs at the same steps.
-    """
-    frames: list[pd.DataFrame] = []
-    columns = ["step", "epoch", "prompt_id", "difference_norm", "weight_norm"]
-    for seed in seeds:
-        path = runs / "reward_models" / backbone / BT / f"seed-{seed}" / "probes.parquet"
-        frame = read_frame(path, columns)[columns].sort_values("step", kind="stable")
-        frame = frame.reset_index(drop=True).assign(seed=seed)
-        same = ["step", "prompt_id"]
-        if frame.empty or (frames and not frame[same].equals(frames[0][same])):
-            found = f"{len(frame)} probes of other steps or pairs than seed {seeds[0]}'s"
-            raise InputError(path, found, "the same steps and pairs", "train the seeds alike")
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
 
 
 def figure1(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Draw ||W_p|| before and after Bradley-Terry training, a group a backbone (claim C2).
 
-    `settings` are those of `scenarios.table5`. The frame has a row a point: backbone, seed, step,
+    `settings` are those of table 5. The frame has a row a point: backbone, seed, step,
     weight_norm; the row with seed "mean" has the mean over seeds and its 95% interval (low, high).
     """
     rows: list[dict[str, Any]] = []
@@ -239,19 +213,26 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
         panel.set_xlim(-1.75, len(SCENARIOS) - 0.5)
         low, high = panel.get_ylim()
         panel.set_ylim(low, high + 0.25 * (high - low))
-        panel.set_xticks(range(len(SCENARIOS)), list(SCENARIOS.values()))
+        panel.set_xticks(
+            range(len(SCENARIOS)), [s.title.replace("-", "-\n") for s in SCENARIOS.values()]
+        )
         panel.set_title(backbone)
         panel.set_ylabel(r"norm of the hidden state, $\Vert h \Vert$")
     legend(figure, axes[0], [])
     return figure
 
 
-def figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the frame of `scenarios.table5`: a panel a metric, a mark a method, with its interval.
+def figure4(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Draw table 5 of a run: a panel a metric, a mark a method, with its interval.
 
     Hollow diamonds are the paper's numbers, the dotted line in its band is the length
     baseline. The frame is the part of the table that was drawn, with the intervals.
     """
+    return draw_figure4(read_csv(runs / location("result", name="table5")))
+
+
+def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Draw the frame of `table5`, as `figure4` does."""
     columns = ["preset", "backbone", "method", "metric", "value", "ci_low", "ci_high", "paper"]
     frame = table[columns].reset_index(drop=True)
     models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]

@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
+from ..experiment.grid import bsr_weight
+from ..experiment.paths import location
 from ..frames import read_csv, read_frame
 from ..statistics import Estimate, seed_mean
-from .tables import bsr_weight, paper_value
+from .tables import paper_value
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 
@@ -75,7 +77,7 @@ class Run:
 
         Of a method and metric in several rows it is the first: table 1 begins with its largest n.
         """
-        frame = read_csv(self.folder / "results" / f"{table}.csv")
+        frame = read_csv(self.folder / location("result", name=table))
         rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
         if rows.empty or pd.isna(rows.iloc[0][kind]):
             return NOTHING

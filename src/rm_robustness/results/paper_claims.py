@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..experiment.grid import BSR, BT
 from .claim_evidence import MUTUAL, RESPONSE, SEEN
-from .figures_reward_models import BSR, BT
 
 
 def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:

@@ -6,43 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..experiment.config import objective_parts
+from ..experiment.grid import objective_parts
 from ..frames import read_csv
-from ..statistics import Estimate, holm
-
-Array = NDArray[np.float64]
+from ..statistics import holm
 
 PUBLISHED = ["artifact", "model", "method", "lambda", "metric", "value"]
-
-
-def estimate_columns(estimate: Estimate, values: Array) -> dict[str, Any]:
-    """Spread an estimate of values (S, P) over the table's columns."""
-    measured = ~np.isnan(values)
-    sums = np.where(measured, values, 0.0).sum(axis=1)
-    seeds = [
-        total / count for total, count in zip(sums, measured.sum(axis=1), strict=True) if count
-    ]
-    return {
-        "value": estimate.value,
-        "ci_low": estimate.low,
-        "ci_high": estimate.high,
-        "seed_std": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan,
-        "n_prompts": estimate.n_prompts,
-        "n_undefined": int((~measured).sum()),
-    }
-
-
-def difference_columns(gap: Estimate) -> dict[str, Any]:
-    """Spread a paired difference over the table's columns."""
-    return {
-        "difference": gap.value,
-        "difference_low": gap.low,
-        "difference_high": gap.high,
-        "p_value": gap.p_value,
-    }
 
 
 def correct(rows: list[dict[str, Any]]) -> None:
@@ -67,14 +37,6 @@ def read_published(path: Path) -> pd.DataFrame:
     return frame
 
 
-def bsr_weight(method: str, default: float) -> float | None:
-    """Read lambda from a name (`bt-bsr@1e-2`), the default without one, None if not BSR."""
-    objective, weight = objective_parts(method)
-    if objective != "bt-bsr":
-        return None
-    return float(weight) if weight else float(default)
-
-
 def paper_value(
     published: pd.DataFrame,
     artifact: str,
@@ -87,7 +49,7 @@ def paper_value(
     rows = published[
         (published["artifact"] == artifact)
         & (published["model"] == (model or ""))
-        & (published["method"] == method.partition("@")[0])
+        & (published["method"] == objective_parts(method)[0])
         & (published["metric"] == metric)
     ]
     if weight is not None:
@@ -140,3 +102,14 @@ def cell(row: pd.Series, digits: int = 4) -> str:
     if not pd.isna(row["p_holm"]) and row["p_holm"] < 0.05:
         text += " ↑" if row["difference"] > 0 else " ↓"
     return text if pd.isna(row["paper"]) else f"{text} (paper {row['paper']:.{digits}f})"
+
+
+def published_name(method: str, published_as: Mapping[str, str]) -> str:
+    """Name the paper's method whose numbers belong to a method of ours; "" if they are another's.
+
+    `published_as` maps ours to theirs where the two differ, as {"skywork": "bt"}: the numbers that
+    the paper prints as bt are then skywork's, and not those of bt itself (D42).
+    """
+    if method in published_as:
+        return published_as[method]
+    return "" if method in published_as.values() else method

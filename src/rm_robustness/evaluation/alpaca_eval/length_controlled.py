@@ -8,13 +8,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...frames import read_csv
+from ...statistics import Array
 from .package import package, quiet
-
-Array = NDArray[np.float64]
 
 # The weights of the package's GLM, by the names that it gives them.
 GLM = ["np.tanh(std_delta_len)", "instruction_difficulty", "not_gamed_baseline.astype(float)"]

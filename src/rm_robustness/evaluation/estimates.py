@@ -1,0 +1,34 @@
+"""Columns of a table: an estimate, and a paired difference."""
+
+from typing import Any
+
+import numpy as np
+
+from ..statistics import Array, Estimate
+
+
+def estimate_columns(estimate: Estimate, values: Array) -> dict[str, Any]:
+    """Spread an estimate of values (S, P) over the table's columns."""
+    measured = ~np.isnan(values)
+    sums = np.where(measured, values, 0.0).sum(axis=1)
+    seeds = [
+        total / count for total, count in zip(sums, measured.sum(axis=1), strict=True) if count
+    ]
+    return {
+        "value": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "seed_std": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan,
+        "n_prompts": estimate.n_prompts,
+        "n_undefined": int((~measured).sum()),
+    }
+
+
+def difference_columns(gap: Estimate) -> dict[str, Any]:
+    """Spread a paired difference over the table's columns."""
+    return {
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
+        "p_value": gap.p_value,
+    }

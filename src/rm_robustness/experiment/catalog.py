@@ -1,0 +1,272 @@
+"""RESULTS: every table, figure and the claims. The one list of them.
+
+The rules, the command line, the report, `plan` and the tests read it. It stands below the code that
+measures, because the rules start without pandas: `measure` and `render` name functions of the
+package `results`, as module:function, which are imported when a result is made.
+"""
+
+from collections.abc import Callable
+from itertools import product
+from typing import NamedTuple
+
+from .config import Settings
+from .grid import BSR, BT, judged_policies
+from .paths import location
+from .scenarios import SCENARIOS
+
+PUBLISHED = "data/paper/published_values.csv"
+# What a result rests on besides its inputs: an edit here makes it again, which takes seconds. A
+# training is not redone for an edit of code.
+CODE = ("results", "evaluation", "experiment", "metrics.py", "statistics.py")
+
+
+class Result(NamedTuple):
+    """A table, a figure, or the claims."""
+
+    title: str
+    section: str  # of the report
+    needs: str  # the section of the configuration without which it is not made; "" for none
+    settings: Callable[[Settings], Settings]
+    inputs: Callable[[Settings], list[str]]
+    measure: str  # (run folder, settings) -> frame; of a figure -> (figure, frame)
+    render: str = ""  # (frame, note) -> Markdown; a figure has none
+
+
+def is_figure(name: str) -> bool:
+    """Whether a result is drawn (png, pdf, csv) and not written (csv, md, html)."""
+    return name.startswith("figure")
+
+
+def results(config: Settings) -> list[str]:
+    """The results of a preset, in the order of `RESULTS`."""
+    return [name for name, result in RESULTS.items() if not result.needs or config[result.needs]]
+
+
+def tables_with_metrics(config: Settings) -> list[str]:
+    """The tables whose numbers `dvc metrics` shows."""
+    return [name for name in ("table1", "table2", "table3", "table5") if name in results(config)]
+
+
+def _at(config: Settings, kind: str, **wildcards: object) -> str:
+    return f"runs/{config['preset']}/{location(kind, **wildcards)}"
+
+
+def scores(config: Settings, *objectives: str) -> list[str]:
+    """The scores of some objectives, over all backbones, seeds and scenarios of the grid."""
+    grid = config["grid"]
+    return [
+        _at(config, "scores", backbone=b, objective=o, seed=s, split=split)
+        for b, o, s, split in product(grid["backbones"], objectives, grid["seeds"], SCENARIOS)
+    ]
+
+
+def _probes(config: Settings) -> list[str]:
+    """Evaluations of held-out pairs during the training of the reference objective."""
+    grid, reference = config["grid"], config["statistics"]["reference"]
+    return [
+        _at(config, "probes", backbone=backbone, objective=reference, seed=seed)
+        for backbone, seed in product(grid["backbones"], grid["seeds"])
+    ]
+
+
+def _splits(config: Settings) -> list[str]:
+    return [_at(config, "split", split=name) for name in SCENARIOS]
+
+
+def _bench(config: Settings, kind: str, objectives: list[str]) -> list[str]:
+    """Scores of RM-Bench, or effective ranks, of some objectives."""
+    bench = config["rm_bench"]
+    return [
+        _at(config, kind, backbone=bench["backbone"], objective=objective, seed=seed)
+        for objective, seed in product(objectives, bench["seeds"])
+    ]
+
+
+def _norms(config: Settings) -> list[str]:
+    return scores(config, config["statistics"]["reference"], BSR)
+
+
+def _table1(config: Settings) -> list[str]:
+    return [*_bench(config, "ranks", config["ranks"]["objectives"]), PUBLISHED]
+
+
+def _table2(config: Settings) -> list[str]:
+    files = _bench(config, "rm_bench_scores", config["rm_bench"]["objectives"])
+    return [*files, _at(config, "rm_bench"), PUBLISHED]
+
+
+def answers(config: Settings) -> list[str]:
+    """The answers to AlpacaEval's instructions: of the SFT model and of the policies."""
+    policies = product(judged_policies(config), config["alpaca_eval"]["seeds"])
+    return [
+        _at(config, "answers", policy="sft", seed=0),
+        *(_at(config, "answers", policy=policy, seed=seed) for policy, seed in policies),
+    ]
+
+
+def _table3(config: Settings) -> list[str]:
+    kinds = ("annotations", "gamed_baselines") if config["alpaca_eval"]["judge"] else ()
+    return [*answers(config), *(_at(config, kind) for kind in kinds), PUBLISHED]
+
+
+def _table5(config: Settings) -> list[str]:
+    return [*scores(config, *config["grid"]["objectives"]), *_splits(config), PUBLISHED]
+
+
+def _policy_curves(run: str) -> Callable[[Settings], list[str]]:
+    def inputs(config: Settings) -> list[str]:
+        return [_at(config, "policy_gold", policy=f"{run}-{method}") for method in (BT, BSR)]
+
+    return inputs
+
+
+def _claims(config: Settings) -> list[str]:
+    """What the tables rest on, measured anew, but for what tables 1 and 3 say."""
+    made = results(config)
+    return [
+        *_probes(config),
+        *scores(config, *config["grid"]["objectives"]),
+        *(_table2(config) if "table2" in made else [PUBLISHED]),
+        *(_at(config, "result", name=name) for name in ("table1", "table3") if name in made),
+        *(_policy_curves("standard")(config) if "figure5" in made else []),
+    ]
+
+
+def _shown(*sections: str) -> Callable[[Settings], Settings]:
+    """Settings of a result about reward models, with more sections of the configuration."""
+
+    def settings(config: Settings) -> Settings:
+        grid, rewards = config["grid"], config["reward_models"]
+        models = {
+            name: {"paper_model": config["backbones"][name]["paper_model"]}
+            for name in grid["backbones"]
+        }
+        return {
+            **grid,
+            **config["statistics"],
+            "preset": config["preset"],
+            "note": config["note"],
+            "backbones": models,
+            "bsr": rewards["objectives"][BSR],
+            "micro_batch": rewards["micro_batch"],
+            "paper_values": PUBLISHED,
+            **{section: config[section] for section in sections},
+        }
+
+    return settings
+
+
+def _statistics(config: Settings) -> Settings:
+    return dict(config["statistics"])
+
+
+def _rloo_options(config: Settings) -> Settings:
+    """The configuration of RLOO; `seed` is that of the statistics."""
+    named = {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
+    return {**named, "seed": config["statistics"]["seed"]}
+
+
+RESULTS = {
+    "table5": Result(
+        "Table 5: the four metrics",
+        "2 Four robustness scenarios",
+        "",
+        _shown(),
+        _table5,
+        "table5_scenarios:table5",
+        "table5_scenarios:table5_markdown",
+    ),
+    "figure1": Result(
+        "Figure 1: norm of the reward head",
+        "1 Why reward models fail",
+        "",
+        _shown(),
+        _probes,
+        "figures_reward_models:figure1",
+    ),
+    "figure2": Result(
+        "Figure 2: distance of hidden states",
+        "1 Why reward models fail",
+        "",
+        _shown(),
+        _probes,
+        "figures_reward_models:figure2",
+    ),
+    "figure3": Result(
+        "Figure 3: norms in four scenarios",
+        "1 Why reward models fail",
+        "",
+        _shown(),
+        _norms,
+        "figures_reward_models:figure3",
+    ),
+    "figure4": Result(
+        "Figure 4: the four metrics",
+        "2 Four robustness scenarios",
+        "",
+        _shown(),
+        lambda config: [_at(config, "result", name="table5")],
+        "figures_reward_models:figure4",
+    ),
+    "table2": Result(
+        "Table 2: RM-Bench",
+        "4 RM-Bench",
+        "rm_bench",
+        _shown("rm_bench"),
+        _table2,
+        "table2_rm_bench:table2",
+        "table2_rm_bench:table2_markdown",
+    ),
+    "table1": Result(
+        "Table 1: effective rank",
+        "4 RM-Bench",
+        "ranks",
+        _shown("rm_bench", "ranks"),
+        _table1,
+        "table1_effective_rank:table1",
+        "table1_effective_rank:table1_markdown",
+    ),
+    "figure5": Result(
+        "Figure 5: proxy reward, KL and gold",
+        "3 RLOO",
+        "rloo",
+        _statistics,
+        _policy_curves("standard"),
+        "figures_rloo:figure5",
+    ),
+    "figure6": Result(
+        "Figure 6: proxy reward, large reward models",
+        "3 RLOO",
+        "rloo",
+        _statistics,
+        _policy_curves("large"),
+        "figures_rloo:figure6",
+    ),
+    "table4": Result(
+        "Table 4: configuration of RLOO",
+        "3 RLOO",
+        "rloo",
+        _rloo_options,
+        lambda config: [],
+        "table4_rloo:table4",
+        "table4_rloo:table4_markdown",
+    ),
+    "table3": Result(
+        "Table 3: AlpacaEval 2.0",
+        "5 AlpacaEval 2.0",
+        "alpaca_eval",
+        _shown("alpaca_eval"),
+        _table3,
+        "table3_alpaca_eval:table3",
+        "table3_alpaca_eval:table3_markdown",
+    ),
+    "claims": Result(
+        "Claims C1 to C13: verdicts",
+        "0 Claims and cost",
+        "",
+        _shown("rm_bench", "ranks", "rloo", "alpaca_eval"),
+        _claims,
+        "claims:claims",
+        "claims_page:claims_markdown",
+    ),
+}

@@ -1,0 +1,182 @@
+"""What a preset trains and evaluates: backbones, reward models, policies, and what is fetched.
+
+Models are named by their folder under runs/PRESET: `backbones/NAME`,
+`reward_models/BACKBONE/OBJECTIVE/seed-N`, `policies/NAME/seed-N`.
+"""
+
+import re
+from itertools import product
+
+from ..errors import InputError
+from .config import Settings, nearest
+
+BT, BSR = "bt", "bt-bsr"  # the two objectives that the paper compares throughout
+Model = tuple[str, str, int]  # backbone, objective (or the name of a third-party model), seed
+
+
+def objective_parts(name: str) -> tuple[str, str]:
+    """Split an objective's name into its objective and its weight: `bt-bsr@1e-2`; "" for none."""
+    objective, _, weight = name.partition("@")
+    return objective, weight
+
+
+def bsr_weight(name: str, default: float) -> float | None:
+    """Read lambda from a name (`bt-bsr@1e-2`), the default without one, None if not BSR."""
+    objective, weight = objective_parts(name)
+    if objective != BSR:
+        return None
+    return float(weight) if weight else float(default)
+
+
+def check_backbone(config: Settings, name: str, where: str) -> None:
+    """Refuse a backbone that the preset does not define."""
+    if name not in config["backbones"]:
+        raise InputError(
+            where,
+            f"backbone '{name}'",
+            f"one of preset '{config['preset']}'",
+            nearest(name, list(config["backbones"])),
+        )
+
+
+def check_objective(config: Settings, name: str, where: str) -> None:
+    """Refuse an objective that does not exist; a weight may follow: `bt-bsr@1e-2`."""
+    objective, weight = objective_parts(name)
+    known = list(config["reward_models"]["objectives"])
+    if objective not in known:
+        raise InputError(where, f"objective '{name}'", "a known one", nearest(objective, known))
+    if "@" in name:
+        positive = re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", weight) and float(weight) > 0
+        if objective != BSR or not positive:
+            expected = "a positive weight after 'bt-bsr@', such as bt-bsr@1e-2"
+            raise InputError(where, f"objective '{name}'", expected)
+
+
+def check_reward_model(config: Settings, name: str, where: str) -> None:
+    """Refuse a reward model `backbone/objective` that cannot be trained or fetched."""
+    backbone, _, objective = name.partition("/")
+    check_backbone(config, backbone, where)
+    if not any(artifact.startswith(f"reward_models/{name}/") for artifact in config["artifacts"]):
+        check_objective(config, objective, where)
+
+
+def released(config: Settings, kind: str = "") -> list[str]:
+    """The artifacts that are fetched, of one kind (`splits/`, `backbones/`, ...) or of all."""
+    return [
+        name
+        for name, section in config["artifacts"].items()
+        if section["source"] == "released" and name.startswith(kind)
+    ]
+
+
+def policies(config: Settings) -> dict[str, Settings]:
+    """The policies that RLOO trains, by name: `standard-bt`, `standard-bt-bsr`, `large-bt`, ...
+
+    Each has its backbone (`policy`), its reward model (`backbone/objective/seed-N`) for every one
+    of its seeds, in turn where there are fewer (D17), and its learning rate.
+    """
+    if config["rloo"] is None:
+        return {}
+    return {
+        f"{run}-{objective}": {
+            "policy": section["policy"],
+            "learning_rate": section["learning_rate"],
+            "reward_models": {
+                seed: f"{reward_model}/seed-{seeds[number % len(seeds)]}"
+                for number, seed in enumerate(config["rloo"]["seeds"])
+            },
+        }
+        for run, section in config["rloo"]["runs"].items()
+        for seeds in [section["reward_model_seeds"]]
+        for objective, reward_model in section["reward_models"].items()
+    }
+
+
+def judged_policies(config: Settings) -> list[str]:
+    """The policies of the RLOO run whose answers AlpacaEval judges; none without AlpacaEval."""
+    judged = config["alpaca_eval"]
+    return [f"{judged['run']}-{objective}" for objective in (BT, BSR)] if judged else []
+
+
+def backbone_of(config: Settings, name: str) -> str:
+    """The backbone that a model, named by its folder, has or was trained from."""
+    kind, first, *_ = name.split("/")
+    return str(policies(config)[first]["policy"]) if kind == "policies" else first
+
+
+def seed_batches(seeds: list[int], size: int) -> list[list[int]]:
+    """Cut seeds into batches of `size`; a batch is trained in one process."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def reward_model_batches(config: Settings) -> list[list[int]]:
+    """Seeds of reward models: the grid's, then those that only RM-Bench or RLOO asks for."""
+    grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
+    others = set(bench["seeds"] if bench else [])
+    for run in rloo["runs"].values() if rloo else []:
+        others |= set(run["reward_model_seeds"])
+    size = config["reward_models"]["seeds_per_job"]
+    return seed_batches(grid, size) + seed_batches(sorted(others - set(grid)), size)
+
+
+def generated_models(config: Settings) -> list[str]:
+    """The response models whose responses are generated here."""
+    generate = config["responses"]["generate"]
+    return sorted(generate["models"]) if generate else []
+
+
+def uses_external_server(config: Settings) -> bool:
+    """Whether responses come from an already running server, so no model is downloaded."""
+    generate = config["responses"]["generate"]
+    options = generate["options"] if generate else {"kind": "transformers"}
+    return options["kind"] == "vllm" and not options.get("serve", False)
+
+
+def reward_models(config: Settings) -> list[Model]:
+    """The reward models that anything of the preset asks for."""
+    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
+    models: list[Model] = list(product(grid["backbones"], grid["objectives"], grid["seeds"]))
+    if bench:
+        objectives = [*bench["objectives"], *(ranks["objectives"] if ranks else [])]
+        models += product([bench["backbone"]], objectives, bench["seeds"])
+    for name, policy in policies(config).items():
+        for seed, model in policy["reward_models"].items():
+            if f"policies/{name}/seed-{seed}" not in released(config):
+                backbone, objective, own_seed = model.split("/")
+                models.append((backbone, objective, int(own_seed.removeprefix("seed-"))))
+    return list(dict.fromkeys(models))
+
+
+def folder(model: Model) -> str:
+    """Where a reward model is, under runs/PRESET."""
+    return "reward_models/{}/{}/seed-{}".format(*model)
+
+
+def backbones(config: Settings) -> list[str]:
+    """The backbones that a training starts from, or that AlpacaEval asks as `sft`."""
+    fetched, judged = released(config), config["alpaca_eval"]
+    trained = [model[0] for model in reward_models(config) if folder(model) not in fetched]
+    tuned = [
+        policy["policy"]
+        for name, policy in policies(config).items()
+        if any(f"policies/{name}/seed-{seed}" not in fetched for seed in policy["reward_models"])
+    ]
+    tuned += [config["rloo"]["runs"][judged["run"]]["policy"]] if judged else []
+    return list(dict.fromkeys([*trained, *tuned]))
+
+
+def models(config: Settings) -> list[str]:
+    """All models of the preset, trained or fetched, by their folders."""
+    named = [f"backbones/{name}" for name in backbones(config)]
+    named += [folder(model) for model in reward_models(config)]
+    return named + [
+        f"policies/{name}/seed-{seed}"
+        for name, policy in policies(config).items()
+        for seed in policy["reward_models"]
+    ]
+
+
+def trained(config: Settings, kind: str) -> list[str]:
+    """The models of a kind (`backbones/`, `reward_models/`, `policies/`) that are trained here."""
+    fetched = released(config)
+    return [name for name in models(config) if name.startswith(kind) and name not in fetched]
