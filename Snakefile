@@ -62,25 +62,29 @@ rule sources:
 
 rule backbones:
     input:
-        expand(f"{RUN}/backbones/{{backbone}}/record.json", backbone=BACKBONES),
+        expand(record("backbone"), backbone=BACKBONES),
 
 
 rule reward_models:
     input:
-        expand(f"{RUN}/reward_models/{{model}}/record.json", model=REWARD_MODELS),
+        [
+            record("reward_model").format(backbone=b, objective=o, seed=s)
+            for b, o, s in REWARD_MODELS
+        ],
 
 
 rule scores:
     input:
-        scores_of(*GRID["objectives"]),
-        [path for name in ("table1", "table2") for path in INPUTS.get(name, [])],
+        catalog.scores(config, *config["grid"]["objectives"]),
+        inputs_of("table1"),
+        inputs_of("table2"),
 
 
 rule policies:
     input:
-        expand(f"{RUN}/looks/{{policy}}.parquet", policy=POLICIES),
+        expand(at("policy_gold"), policy=POLICIES),
 
 
 rule alpaca_eval:
     input:
-        INPUTS.get("table3", []),
+        inputs_of("table3"),

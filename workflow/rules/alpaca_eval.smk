@@ -5,11 +5,11 @@ if JUDGED:
 
     rule answers:
         input:
-            model=lambda wildcards: answering(wildcards.policy, wildcards.seed),
-            instructions=f"{RUN}/raw/alpaca_eval/instructions.parquet",
+            model=answering_model,
+            instructions=at("instructions"),
         output:
-            answers=f"{RUN}/alpaca_eval/outputs/{{policy}}/seed-{{seed}}.parquet",
-            record=f"{RUN}/alpaca_eval/outputs/{{policy}}/seed-{{seed}}.record.json",
+            answers=at("answers"),
+            record=record("answers"),
         log:
             f"logs/{config['preset']}/answers/{{policy}}/seed-{{seed}}.log",
         benchmark:
@@ -21,7 +21,7 @@ if JUDGED:
         resources:
             **on_cluster("answers", "policy"),
         params:
-            settings=settings(JUDGED["generation"]),
+            settings=settings("answers"),
             model=subpath(input.model, parent=True),
         shell:
             "rm-robustness answers --settings {params.settings:q} --model {params.model}"
@@ -32,11 +32,11 @@ if JUDGED and JUDGED["judge"]:
 
     rule judge:
         input:
-            instructions=f"{RUN}/raw/alpaca_eval/instructions.parquet",
-            answers=ANSWERS,
+            instructions=at("instructions"),
+            answers=catalog.answers(config),
         output:
-            annotations=f"{RUN}/alpaca_eval/annotations.parquet",
-            record=f"{RUN}/alpaca_eval/annotations.record.json",
+            annotations=at("annotations"),
+            record=record("judge"),
         log:
             f"logs/{config['preset']}/judge.log",
         benchmark:
@@ -48,7 +48,7 @@ if JUDGED and JUDGED["judge"]:
         resources:
             **on_cluster("judge"),
         params:
-            settings=settings(JUDGED["judge"], gold=config["gold"]),
+            settings=settings("judge"),
             work=f"{RUN}/work/alpaca_eval",
         shell:
             "rm-robustness judge --settings {params.settings:q} --instructions {input.instructions}"

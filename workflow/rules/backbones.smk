@@ -5,23 +5,21 @@ rule backbone:
     input:
         unpack(backbone_inputs),
     output:
-        f"{RUN}/backbones/{{backbone}}/model.safetensors",
-        f"{RUN}/backbones/{{backbone}}/record.json",
+        at("backbone"),
+        record("backbone"),
         f"{RUN}/backbones/{{backbone}}/README.md",
     log:
         f"logs/{config['preset']}/backbones/{{backbone}}.log",
     benchmark:
         f"{RUN}/benchmarks/backbones/{{backbone}}.tsv"
     wildcard_constraints:
-        backbone=made("backbones/"),
+        backbone=trained_here("backbones/"),
     conda:
         "../../environment.yml"
     resources:
         **on_cluster("backbone", "backbone"),
     params:
-        settings=lambda wildcards: settings(
-            configuration.backbone_settings(config, wildcards.backbone)
-        ),
+        settings=settings("backbone"),
         inputs=lambda wildcards, input: " ".join(f"--{k} {v}" for k, v in input.items()),
         folder=subpath(output[0], parent=True),
         work=f"{RUN}/work/backbones/{{backbone}}",

@@ -1,18 +1,19 @@
-# What the rules share: the checked configuration, and the parts of it that a rule depends on.
+# What the rules share: the checked configuration, where files lie, and the settings of each job.
 # Each rule gets exactly its part, as `--settings`, so that an edit reruns what it touches.
 
-import json
+import hashlib
 import os
 import re
 import sys
 from pathlib import Path
 
 from rm_robustness.errors import InputError
-from rm_robustness.experiment import artifacts
-from rm_robustness.experiment import config as configuration
-from rm_robustness.experiment import jobs
+from rm_robustness.experiment import artifacts, catalog, grid, jobs
 from rm_robustness.experiment.checks import check
-from rm_robustness.provenance import snakemake_metadata as history
+from rm_robustness.experiment.paths import RECORDS, location
+from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
+from rm_robustness.experiment.settings import SETTINGS, as_json
+from rm_robustness.provenance import snakemake_metadata
 
 
 def refuse(error):
@@ -42,177 +43,110 @@ def checked(config):
     return config
 
 
-def settings(*parts, **more):
-    """Merge parts of the configuration into the JSON that a verb takes as `--settings`."""
-    merged = {}
-    for part in parts:
-        merged |= part
-    return json.dumps(merged | more, sort_keys=True, separators=(",", ":"))
+def at(kind, **wildcards):
+    """The path of a file in this run; wildcards that are not given stay."""
+    return f"{RUN}/{location(kind, **wildcards)}"
 
 
-def backbone_section(name):
-    """The section of a backbone that a target names; refuses one that does not exist."""
+def record(kind):
+    """The path of the record of a kind of job in this run."""
+    return f"{RUN}/{RECORDS[kind]}"
+
+
+def settings(kind):
+    """The settings of a kind of job, by the wildcards of the rule."""
+
+    def of(wildcards):
+        names = dict(wildcards.items())
+        if kind == "reward_model":  # others measure third-party models too
+            known(grid.check_objective, names["objective"])
+        return as_json(SETTINGS[kind](config, **names))
+
+    return of
+
+
+def known(check, name):
+    """Refuse a target whose backbone or objective the preset does not define."""
     try:
-        configuration.known_backbone(config, name, "target")
+        check(config, name, "target")
     except InputError as error:
         refuse(error)
-    return config["backbones"][name]
-
-
-def backbone_of(wildcards):
-    """The section of the backbone of a target's wildcards."""
-    return backbone_section(wildcards.backbone)
-
-
-def reward_model_of(wildcards):
-    """The settings of the reward model that a target names; refuses one that does not exist."""
-    backbone_of(wildcards)
-    try:
-        configuration.known_objective(config, wildcards.objective, "target")
-    except InputError as error:
-        refuse(error)
-    return configuration.reward_model_settings(
-        config, wildcards.backbone, wildcards.objective
-    )
 
 
 def pairs_of(wildcards):
     """The pairs that a backbone's reward models are trained on."""
-    source = backbone_of(wildcards)["reward_models"]["preferences"]
-    return (
-        f"{RUN}/raw/preferences/{source}.parquet"
-        if source
-        else f"{RUN}/splits/train.parquet"
-    )
-
-
-def origin_of(model):
-    """Where what is downloaded comes from: an artifact, the gold, a model that answers, any."""
-    if model in config["artifacts"]:
-        return artifacts.origin(config, model)
-    answering = config["responses"]["generate"] or {"models": {}}
-    others = {"gold": config["gold"], **answering["models"]}
-    found = others.get(model, {})
-    if "repo" in found:
-        return {"kind": "hub", "repo": found["repo"], "revision": found["revision"]}
-    return backbone_section(model)["init"]
-
-
-def pretrained(model):
-    """The manifest of a model that is downloaded; beside it is the folder `model`."""
-    return f"{RUN}/pretrained/{model}/manifest.json"
-
-
-def gold_settings():
-    """What the verb `gold` is given: a model is in a folder here, wherever it came from."""
-    if not GOLD_MODEL:
-        return config["gold"]
-    here = {k: v for k, v in config["gold"].items() if k not in ("repo", "revision")}
-    return here | {"model": f"{RUN}/pretrained/gold/model"}
-
-
-def answering(policy, seed):
-    """The model that answers AlpacaEval as a policy; the backbone as `sft`."""
-    if policy == "sft":
-        backbone = RLOO["runs"][JUDGED["run"]]["policy"]
-        return f"{RUN}/backbones/{backbone}/model.safetensors"
-    return f"{RUN}/policies/{policy}/seed-{seed}/model.safetensors"
-
-
-def reward_model_behind(policy, seed):
-    """The reward model that a policy is trained against with a seed; refuses an unknown one."""
-    models = POLICIES[policy]["reward_models"]
-    if seed not in models:
-        found, known = f"seed {seed} of {policy}", f"one of rloo.seeds, {list(models)}"
-        refuse(InputError("target", found, known))
-    return f"{RUN}/reward_models/{models[seed]}/model.safetensors"
+    known(grid.check_backbone, wildcards.backbone)
+    section = config["backbones"][wildcards.backbone]["reward_models"]
+    source = section["preferences"]
+    return at("preferences", source=source) if source else at("split", split="train")
 
 
 def backbone_inputs(wildcards):
     """The chats when the backbone is tuned, the pretrained model when it has one."""
-    backbone, inputs = backbone_of(wildcards), {}
-    if backbone["sft"]:
-        inputs["chats"] = f"{RUN}/raw/chats/{backbone['sft']}.parquet"
-    if backbone["init"]["kind"] != "config":
-        inputs["pretrained"] = pretrained(wildcards.backbone)
+    known(grid.check_backbone, wildcards.backbone)
+    section, inputs = config["backbones"][wildcards.backbone], {}
+    if section["sft"]:
+        inputs["chats"] = at("chats", source=section["sft"])
+    if section["init"]["kind"] != "config":
+        inputs["pretrained"] = at("pretrained", model=wildcards.backbone)
     return inputs
 
 
-def scores_of(*objectives):
-    """The scores of some objectives, over all backbones and seeds."""
-    return expand(
-        f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/{{split}}.parquet",
-        backbone=GRID["backbones"],
-        objective=objectives,
-        seed=GRID["seeds"],
-        split=SCENARIOS,
-    )
+def answering_model(wildcards):
+    """The model that answers AlpacaEval as a policy; the backbone as `sft`."""
+    if wildcards.policy == "sft":
+        return at("backbone", backbone=RLOO["runs"][JUDGED["run"]]["policy"])
+    return at("policy", policy=wildcards.policy, seed=wildcards.seed)
 
 
-def probes_of(*objectives):
-    """The probes of some objectives, over all backbones and seeds."""
-    return expand(
-        f"{RUN}/reward_models/{{backbone}}/{{objective}}/seed-{{seed}}/probes.parquet",
-        backbone=GRID["backbones"],
-        objective=objectives,
-        seed=GRID["seeds"],
-    )
+def proxy_reward_model(wildcards):
+    """The reward model that a policy is trained against; refuses a seed that RLOO has not."""
+    models, seed = POLICIES[wildcards.policy]["reward_models"], int(wildcards.seed)
+    if seed not in models:
+        found = f"seed {seed} of {wildcards.policy}"
+        refuse(InputError("target", found, f"one of rloo.seeds, {list(models)}"))
+    return f"{RUN}/reward_models/{models[seed]}/model.safetensors"
 
 
-def bench_files(pattern, *objectives):
-    """Scores of RM-Bench, or effective ranks, of some objectives."""
-    return expand(
-        pattern,
-        backbone=BENCH["backbone"],
-        objective=objectives,
-        seed=BENCH["seeds"],
-    )
-
-
-def made(kind, names="[^/]+"):
-    """What a wildcard after a kind's folder may be for it to be made here and not fetched."""
-    fetched = [name.removeprefix(kind) for name in artifacts.released(config, kind)]
+def trained_here(kind, names="[^/]+"):
+    """What a wildcard after a kind's folder may be for it to be trained here and not fetched."""
+    fetched = [name.removeprefix(kind) for name in grid.released(config, kind)]
     return "".join(f"(?!{re.escape(name)}/)" for name in fetched) + f"(?:{names})"
 
 
-def code(*modules):
-    """Modules whose edit changes a cheap result; a training is not redone for an edit of code."""
-    return [f"src/rm_robustness/{module}.py" for module in modules]
+def code(*parts):
+    """The hash of some folders and files of the package, as they are now."""
+    folder, digest = Path("src/rm_robustness"), hashlib.sha256()
+    for path in sorted(
+        path
+        for part in parts
+        for path in [folder / part, *(folder / part).rglob("*.py")]
+        if path.suffix == ".py"
+    ):
+        digest.update(path.as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 config = checked(config)
 
 RUN = f"runs/{config['preset']}"
-history.unpack(Path(RUN))
-GRID = config["grid"]
+snakemake_metadata.unpack(Path(RUN))
 BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
-SCENARIOS = ["in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint"]
-GOLD_MODEL = [pretrained("gold")] if config["gold"]["kind"] == "model" else []
-POLICIES = configuration.policies(config)
-REWARD_MODELS = [
-    f"{backbone}/{objective}/seed-{seed}"
-    for backbone, objective, seed in jobs.reward_models(config)
-]
-BACKBONES = jobs.backbones(config)
-SEED_BATCHES = configuration.reward_model_batches(config)
+GOLD_MODEL = (
+    [at("pretrained", model="gold")] if config["gold"]["kind"] == "model" else []
+)
+POLICIES = grid.policies(config)
+REWARD_MODELS = grid.reward_models(config)
+BACKBONES = grid.backbones(config)
+SEED_BATCHES = grid.reward_model_batches(config)
+RESULTS = catalog.results(config)
 # What is fetched: the models of each rule that adopts some, and whether the splits are.
 RELEASED = {}
-for name in artifacts.released(config):
+for name in grid.released(config):
     if not name.startswith("splits/"):
-        RELEASED.setdefault(artifacts.rule(config, name), []).append(name)
-SPLITS_RELEASED = artifacts.released(config, "splits/")
-ANSWERS = (
-    [
-        f"{RUN}/alpaca_eval/outputs/sft/seed-0.parquet",
-        *expand(
-            f"{RUN}/alpaca_eval/outputs/{JUDGED['run']}-{{objective}}/seed-{{seed}}.parquet",
-            objective=["bt", "bt-bsr"],
-            seed=JUDGED["seeds"],
-        ),
-    ]
-    if JUDGED
-    else []
-)
+        rule_name = artifacts.adopting_rule(config, name)
+        RELEASED.setdefault(rule_name, []).append(name)
+SPLITS_RELEASED = grid.released(config, "splits/")
 
 
 wildcard_constraints:

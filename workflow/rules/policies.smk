@@ -1,15 +1,15 @@
-# Policies: RLOO from a backbone against a reward model, looked at through training; then gold for
-# what was seen.
+# Policies: RLOO from a backbone against a reward model, evaluated periodically; then
+# gold for what they said.
 
 if RLOO:
 
     rule rloo:
         input:
-            policy=lambda wildcards: f"{RUN}/backbones/{POLICIES[wildcards.policy]['policy']}/model.safetensors",
-            reward_model=lambda wildcards: reward_model_behind(
-                wildcards.policy, int(wildcards.seed)
+            policy=lambda wildcards: at(
+                "backbone", backbone=POLICIES[wildcards.policy]["policy"]
             ),
-            prompts=f"{RUN}/splits/prompt_disjoint.parquet",
+            reward_model=proxy_reward_model,
+            prompts=at("split", split="prompt_disjoint"),
         output:
             multiext(
                 f"{RUN}/policies/{{policy}}/seed-{{seed}}/",
@@ -23,16 +23,14 @@ if RLOO:
         benchmark:
             f"{RUN}/benchmarks/policies/{{policy}}/seed-{{seed}}.tsv"
         wildcard_constraints:
-            policy=made("policies/", "|".join(POLICIES)),
+            policy=trained_here("policies/", "|".join(POLICIES)),
         priority: 1
         conda:
             "../../environment.yml"
         resources:
             **on_cluster("rloo", "policy"),
         params:
-            settings=lambda wildcards: settings(
-                configuration.policy_settings(config, wildcards.policy)
-            ),
+            settings=settings("policy"),
             policy=subpath(input.policy, parent=True),
             reward_model=subpath(input.reward_model, parent=True),
             folder=subpath(output[0], parent=True),
@@ -45,13 +43,10 @@ if RLOO:
     rule looks:
         input:
             model=GOLD_MODEL,
-            responses=expand(
-                f"{RUN}/policies/{{{{policy}}}}/seed-{{seed}}/looks.parquet",
-                seed=RLOO["seeds"],
-            ),
+            responses=[at("samples", seed=seed) for seed in RLOO["seeds"]],
         output:
-            gold=f"{RUN}/looks/{{policy}}.parquet",
-            record=f"{RUN}/looks/{{policy}}.record.json",
+            gold=at("policy_gold"),
+            record=record("policy_gold"),
         log:
             f"logs/{config['preset']}/looks/{{policy}}.log",
         benchmark:
@@ -61,7 +56,7 @@ if RLOO:
         resources:
             **on_cluster("looks", "policy", len(RLOO["seeds"])),
         params:
-            settings=settings(gold_settings()),
+            settings=settings("policy_gold"),
         shell:
             "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
             " --output {output.gold} 2>&1 | tee {log}"

@@ -7,14 +7,14 @@ for name, released in RELEASED.items():
         name:
             name
         input:
-            f"{RUN}/pretrained/{{released}}/manifest.json",
+            at("pretrained", model="{released}"),
         output:
             expand(
                 f"{RUN}/{{{{released}}}}/{{file}}",
                 file=[
                     "model.safetensors",
                     "record.json",
-                    *artifacts.looked_at(config, released[0]),
+                    *artifacts.files_needed(config, released[0]),
                 ],
             ),
         log:
@@ -26,7 +26,7 @@ for name, released in RELEASED.items():
         resources:
             **on_cluster("released", "released"),
         params:
-            settings=lambda wildcards: settings(
+            settings=lambda wildcards: as_json(
                 artifacts.adoption(config, wildcards.released)
             ),
             folder=subpath(output[0], parent=True),
@@ -40,11 +40,11 @@ if SPLITS_RELEASED:
 
     rule splits:
         input:
-            expand(f"{RUN}/pretrained/{{split}}/manifest.json", split=SPLITS_RELEASED),
+            expand(at("pretrained"), model=SPLITS_RELEASED),
         output:
-            expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
-            manifest=f"{RUN}/splits/manifest.json",
-            record=f"{RUN}/splits/record.json",
+            expand(at("split"), split=SPLITS),
+            manifest=at("splits_manifest"),
+            record=record("splits"),
         log:
             f"logs/{config['preset']}/splits.log",
         conda:

@@ -1,152 +1,33 @@
-# Tables, figures and claims, from what was scored, looked at and judged; no model is touched here.
-# The last rules copy the active preset's results to results/.
+# Tables, figures and claims, from what was scored, generated and judged; no model is touched here.
+# What each shows and rests on is in RESULTS (src/rm_robustness/experiment/catalog.py). The last
+# rules copy the active preset's results to results/.
 
-SHOWN = {
-    **GRID,
-    **config["statistics"],
-    "preset": config["preset"],
-    "note": config["note"],
-    "backbones": {
-        name: {"paper_model": config["backbones"][name]["paper_model"]}
-        for name in GRID["backbones"]
-    },
-    "bsr": config["reward_models"]["objectives"]["bt-bsr"],
-    "micro_batch": config["reward_models"]["micro_batch"],
-    "paper_values": "data/paper/published_values.csv",
-}
-LATER = {name: config[name] for name in ("rm_bench", "ranks", "rloo", "alpaca_eval")}
-RANKS = f"{RUN}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.parquet"
-BENCH_SCORES = f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/rm_bench.parquet"
-
-# Of each result: its inputs, the code that an edit of makes it again, its settings, its place.
-INPUTS, CODE, SETTINGS = {}, {}, {}
-PLACE = {
-    "figure1": "1 Why reward models fail",
-    "figure2": "1 Why reward models fail",
-    "figure3": "1 Why reward models fail",
-    "figure4": "2 Four robustness scenarios",
-    "table5": "2 Four robustness scenarios",
-    "table4": "3 RLOO",
-    "figure5": "3 RLOO",
-    "figure6": "3 RLOO",
-    "table1": "4 RM-Bench",
-    "table2": "4 RM-Bench",
-    "table3": "5 AlpacaEval 2.0",
-    "claims": "0 Claims and cost",
-}
-
-TITLE = {
-    "figure1": "Figure 1: norm of the reward head",
-    "figure2": "Figure 2: distance of hidden states",
-    "figure3": "Figure 3: norms in four scenarios",
-    "figure4": "Figure 4: the four metrics",
-    "figure5": "Figure 5: proxy reward, KL and gold",
-    "figure6": "Figure 6: proxy reward, large reward models",
-    "table1": "Table 1: effective rank",
-    "table2": "Table 2: RM-Bench",
-    "table3": "Table 3: AlpacaEval 2.0",
-    "table4": "Table 4: configuration of RLOO",
-    "table5": "Table 5: the four metrics",
-    "claims": "Claims C1 to C13: verdicts",
-}
-
-probes = probes_of(config["statistics"]["reference"])
-both = scores_of(config["statistics"]["reference"], "bt-bsr")
-splits = expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS)
-published = [SHOWN["paper_values"]]
-INPUTS["figure1"] = INPUTS["figure2"] = probes
-INPUTS["figure3"] = both
-INPUTS["figure4"] = [f"{RUN}/results/table5.csv"]
-INPUTS["table5"] = [*scores_of(*GRID["objectives"]), *splits, *published]
-for name in ("figure1", "figure2", "figure3", "figure4"):
-    CODE[name] = code(
-        "results/figures_reward_models", "results/plot_style", "statistics"
-    )
-    SETTINGS[name] = SHOWN
-CODE["table5"] = code(
-    "evaluation/scenarios", "results/tables", "metrics", "statistics", "results/html"
-)
-SETTINGS["table5"] = SHOWN
-
-if BENCH:
-    INPUTS["table2"] = [
-        *bench_files(BENCH_SCORES, *BENCH["objectives"]),
-        rules.rm_bench.output.frame,
-        *published,
-    ]
-    CODE["table2"] = code(
-        "evaluation/rm_bench",
-        "evaluation/scenarios",
-        "results/tables",
-        "statistics",
-        "results/html",
-    )
-    SETTINGS["table2"] = {**SHOWN, "rm_bench": BENCH}
-
-if config["ranks"]:
-    INPUTS["table1"] = [*bench_files(RANKS, *config["ranks"]["objectives"]), *published]
-    CODE["table1"] = code(
-        "evaluation/effective_rank", "results/tables", "statistics", "results/html"
-    )
-    SETTINGS["table1"] = {**SHOWN, "rm_bench": BENCH, "ranks": config["ranks"]}
-
-if RLOO:
-    for name, run in (("figure5", "standard"), ("figure6", "large")):
-        INPUTS[name] = [
-            f"{RUN}/looks/{run}-{model}.parquet" for model in ("bt", "bt-bsr")
-        ]
-        CODE[name] = code("results/figures_rloo", "results/plot_style", "statistics")
-        SETTINGS[name] = config["statistics"]
-    INPUTS["table4"] = []
-    CODE["table4"] = code("results/table4_rloo", "results/tables", "results/html")
-    SETTINGS["table4"] = {
-        **{name: SHOWN[name] for name in ("preset", "note", "seed")},
-        "rloo": RLOO,
-    }
-
-if JUDGED:
-    gamed = [f"{RUN}/raw/alpaca_eval/df_gamed.csv"] if JUDGED["judge"] else []
-    judged = [f"{RUN}/alpaca_eval/annotations.parquet"] if JUDGED["judge"] else []
-    INPUTS["table3"] = [*ANSWERS, *judged, *gamed, *published]
-    CODE["table3"] = code(
-        "evaluation/alpaca_eval/win_rates",
-        "evaluation/alpaca_eval/length_controlled",
-        "evaluation/alpaca_eval/package",
-        "results/tables",
-        "statistics",
-        "results/html",
-    )
-    SETTINGS["table3"] = {**SHOWN, "alpaca_eval": JUDGED}
-
-# The verdicts are reckoned anew from what the tables rest on, but for what tables 1 and 3 say.
-INPUTS["claims"] = [
-    *probes,
-    *scores_of(*GRID["objectives"]),
-    *INPUTS.get("table2", published),
-    *(f"{RUN}/results/{name}.csv" for name in ("table1", "table3") if name in INPUTS),
-    *INPUTS.get("figure5", []),
-]
-CODE["claims"] = code(
-    "results/claims",
-    "results/claims_page",
-    "results/paper_claims",
-    "results/claim_evidence",
-    "results/measurements",
-    "evaluation/scenarios",
-    "results/figures_reward_models",
-    "results/figures_rloo",
-    "evaluation/rm_bench",
-    "results/tables",
-    "metrics",
-    "statistics",
-    "results/html",
-)
-SETTINGS["claims"] = {**SHOWN, **LATER}
-
-TEXTS = [name for name in INPUTS if not name.startswith("figure")]
-DRAWN = [name for name in INPUTS if name.startswith("figure")]
+# An edit of this code makes the results again, which takes seconds.
+CODE = code(*catalog.CODE)
+TEXTS = [name for name in RESULTS if not catalog.is_figure(name)]
+DRAWN = [name for name in RESULTS if catalog.is_figure(name)]
 TABLES = expand("{name}.{suffix}", name=sorted(TEXTS), suffix=["csv", "md"])
 FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "csv"])
+
+
+def inputs_of(name):
+    """What a result is made from; nothing where the preset does not make it."""
+    return catalog.RESULTS[name].inputs(config) if name in RESULTS else []
+
+
+def shown(name):
+    """The settings of a result, as JSON."""
+    return as_json(SETTINGS["result"](config, name))
+
+
+def in_report(name):
+    """Where the report shows a result: its caption, section and title."""
+    result = catalog.RESULTS[name]
+    return {
+        "caption": f"../report/{name}.rst",
+        "category": result.section,
+        "labels": {"result": result.title},
+    }
 
 
 localrules:
@@ -162,17 +43,11 @@ for text in TEXTS:
         name:
             text
         input:
-            files=INPUTS[text],
-            code=CODE[text],
+            inputs_of(text),
         output:
             csv=f"{RUN}/results/{text}.csv",
             md=f"{RUN}/results/{text}.md",
-            html=report(
-                f"{RUN}/results/{text}.html",
-                caption=f"../report/{text}.rst",
-                category=PLACE[text],
-                labels={"result": TITLE[text]},
-            ),
+            html=report(f"{RUN}/results/{text}.html", **in_report(text)),
             record=f"{RUN}/results/{text}.record.json",
         log:
             f"logs/{config['preset']}/{text}.log",
@@ -180,8 +55,9 @@ for text in TEXTS:
         conda:
             "../../environment.yml"
         params:
+            code=CODE,
             verb=text,
-            settings=settings(SETTINGS[text]),
+            settings=shown(text),
             runs=subpath(output.csv, ancestor=2),
         shell:
             "rm-robustness {params.verb} --settings {params.settings:q} --runs {params.runs}"
@@ -194,15 +70,9 @@ for drawn in DRAWN:
         name:
             drawn
         input:
-            files=INPUTS[drawn],
-            code=CODE[drawn],
+            inputs_of(drawn),
         output:
-            png=report(
-                f"{RUN}/results/{drawn}.png",
-                caption=f"../report/{drawn}.rst",
-                category=PLACE[drawn],
-                labels={"result": TITLE[drawn]},
-            ),
+            png=report(f"{RUN}/results/{drawn}.png", **in_report(drawn)),
             more=multiext(f"{RUN}/results/{drawn}", ".pdf", ".csv", ".record.json"),
         log:
             f"logs/{config['preset']}/{drawn}.log",
@@ -210,8 +80,9 @@ for drawn in DRAWN:
         conda:
             "../../environment.yml"
         params:
+            code=CODE,
             verb=drawn,
-            settings=settings(SETTINGS[drawn]),
+            settings=shown(drawn),
             runs=subpath(output.png, ancestor=2),
             stem=subpath(output.png, strip_suffix=".png"),
         shell:
@@ -222,26 +93,24 @@ for drawn in DRAWN:
 # The tables' numbers once more, for `dvc metrics`.
 rule metrics:
     input:
-        tables=expand(
-            f"{RUN}/results/{{table}}.csv",
-            table=sorted({"table1", "table2", "table3", "table5"} & set(TEXTS)),
-        ),
-        code=code("results/dvc_metrics"),
+        expand(at("result"), name=catalog.tables_with_metrics(config)),
     output:
-        json=f"{RUN}/results/metrics.json",
-        record=f"{RUN}/results/metrics.record.json",
+        json=at("metrics"),
+        record=record("metrics"),
     log:
         f"logs/{config['preset']}/metrics.log",
     conda:
         "../../environment.yml"
+    params:
+        code=CODE,
     shell:
-        "rm-robustness metrics --tables {input.tables} --output {output.json} 2>&1 | tee {log}"
+        "rm-robustness metrics --tables {input} --output {output.json} 2>&1 | tee {log}"
 
 
 # For the report alone: what it says differs between runs.
 rule run_times:
     input:
-        expand(f"{RUN}/results/{{name}}.csv", name=[*TEXTS, *DRAWN]),
+        expand(at("result"), name=RESULTS),
     output:
         report(
             f"{RUN}/results/run_times.html",

@@ -7,9 +7,9 @@ for batch in SEED_BATCHES:
         name:
             f"reward_models_{batch[0]}"
         input:
-            backbone=f"{RUN}/backbones/{{backbone}}/model.safetensors",
+            backbone=at("backbone"),
             train=pairs_of,
-            held_out=f"{RUN}/splits/in_domain.parquet",
+            held_out=at("split", split="in_domain"),
         output:
             expand(
                 f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/{{file}}",
@@ -26,7 +26,7 @@ for batch in SEED_BATCHES:
         benchmark:
             f"{RUN}/benchmarks/reward_models/{{backbone}}/{{objective}}/seed-{batch[0]}.tsv"
         wildcard_constraints:
-            backbone=made("reward_models/"),
+            backbone=trained_here("reward_models/"),
         # The longest jobs first, so that no core idles at the end.
         priority: 2
         conda:
@@ -34,7 +34,7 @@ for batch in SEED_BATCHES:
         resources:
             **on_cluster("reward_model", "backbone", len(batch)),
         params:
-            settings=lambda wildcards: settings(reward_model_of(wildcards)),
+            settings=settings("reward_model"),
             seeds=batch,
             backbone=subpath(input.backbone, parent=True),
             folder=f"{RUN}/reward_models/{{backbone}}/{{objective}}",

@@ -1,21 +1,14 @@
 # Scores of every reward model: the four scenarios, and RM-Bench with the effective ranks. No table
 # or figure about reward models touches a model after this.
 
-MODEL = (
-    f"{RUN}/reward_models/{{backbone}}/{{objective}}/seed-{{seed}}/model.safetensors"
-)
-
 
 rule score:
     input:
-        model=MODEL,
-        splits=expand(f"{RUN}/splits/{{split}}.parquet", split=SCENARIOS),
+        model=at("reward_model"),
+        splits=expand(at("split"), split=SCENARIOS),
     output:
-        scores=expand(
-            f"{RUN}/scores/{{{{backbone}}}}/{{{{objective}}}}/seed-{{{{seed}}}}/{{split}}.parquet",
-            split=SCENARIOS,
-        ),
-        record=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/record.json",
+        scores=[at("scores", split=split) for split in SCENARIOS],
+        record=record("scores"),
     log:
         f"logs/{config['preset']}/scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
     benchmark:
@@ -36,11 +29,11 @@ if BENCH:
 
     rule rm_bench_scores:
         input:
-            model=MODEL,
+            model=at("reward_model"),
             bench=rules.rm_bench.output.frame,
         output:
-            scores=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/rm_bench.parquet",
-            record=f"{RUN}/scores/{{backbone}}/{{objective}}/seed-{{seed}}/rm_bench.record.json",
+            scores=at("rm_bench_scores"),
+            record=record("rm_bench_scores"),
         log:
             f"logs/{config['preset']}/rm_bench_scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
         benchmark:
@@ -61,12 +54,12 @@ if config["ranks"]:
 
     rule ranks:
         input:
-            model=MODEL,
-            train=f"{RUN}/splits/train.parquet",
+            model=at("reward_model"),
+            train=at("split", split="train"),
             bench=rules.rm_bench.output.frame,
         output:
-            ranks=f"{RUN}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.parquet",
-            record=f"{RUN}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.record.json",
+            ranks=at("ranks"),
+            record=record("ranks"),
         log:
             f"logs/{config['preset']}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.log",
         benchmark:
@@ -76,11 +69,7 @@ if config["ranks"]:
         resources:
             **on_cluster("ranks", "backbone"),
         params:
-            settings=settings(
-                config["scoring"],
-                rows=config["ranks"]["rows"],
-                seed=config["statistics"]["seed"],
-            ),
+            settings=settings("ranks"),
             model=subpath(input.model, parent=True),
         shell:
             "rm-robustness ranks --settings {params.settings:q} --model {params.model}"

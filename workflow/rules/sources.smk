@@ -1,11 +1,6 @@
 # Raw data: responses, the language model's conversations, pretrained models. All downloads are
 # here, in rules that run where Snakemake runs (a cluster's login node); no other verb goes online.
 
-SOURCE = config["sources"][config["responses"]["source"]]
-ASKED = {
-    k: v for k, v in config["responses"].items() if k not in ("source", "generate")
-}
-
 
 localrules:
     responses,
@@ -18,14 +13,14 @@ localrules:
 
 rule responses:
     output:
-        frame=f"{RUN}/raw/responses.parquet",
-        record=f"{RUN}/raw/responses.record.json",
+        frame=at("responses"),
+        record=record("responses"),
     log:
         f"logs/{config['preset']}/responses.log",
     conda:
         "../../environment.yml"
     params:
-        settings=settings(SOURCE, ASKED),
+        settings=settings("responses"),
     shell:
         "rm-robustness responses --settings {params.settings:q} --output {output.frame}"
         " 2>&1 | tee {log}"
@@ -33,14 +28,14 @@ rule responses:
 
 rule chats:
     output:
-        frame=f"{RUN}/raw/chats/{{source}}.parquet",
-        record=f"{RUN}/raw/chats/{{source}}.record.json",
+        frame=at("chats"),
+        record=record("chats"),
     log:
         f"logs/{config['preset']}/chats/{{source}}.log",
     conda:
         "../../environment.yml"
     params:
-        settings=lambda wildcards: settings(config["sources"][wildcards.source]),
+        settings=settings("chats"),
     shell:
         "rm-robustness chats --settings {params.settings:q} --output {output.frame}"
         " 2>&1 | tee {log}"
@@ -48,14 +43,14 @@ rule chats:
 
 rule preferences:
     output:
-        frame=f"{RUN}/raw/preferences/{{source}}.parquet",
-        record=f"{RUN}/raw/preferences/{{source}}.record.json",
+        frame=at("preferences"),
+        record=record("preferences"),
     log:
         f"logs/{config['preset']}/preferences/{{source}}.log",
     conda:
         "../../environment.yml"
     params:
-        settings=lambda wildcards: settings(config["sources"][wildcards.source]),
+        settings=settings("preferences"),
     shell:
         "rm-robustness preferences --settings {params.settings:q} --output {output.frame}"
         " 2>&1 | tee {log}"
@@ -65,14 +60,14 @@ if BENCH:
 
     rule rm_bench:
         output:
-            frame=f"{RUN}/raw/rm_bench.parquet",
-            record=f"{RUN}/raw/rm_bench.record.json",
+            frame=at("rm_bench"),
+            record=record("rm_bench"),
         log:
             f"logs/{config['preset']}/rm_bench.log",
         conda:
             "../../environment.yml"
         params:
-            settings=settings(config["sources"][BENCH["source"]]),
+            settings=settings("rm_bench"),
         shell:
             "rm-robustness rm_bench --settings {params.settings:q} --output {output.frame}"
             " 2>&1 | tee {log}"
@@ -82,15 +77,15 @@ if JUDGED:
 
     rule instructions:
         output:
-            f"{RUN}/raw/alpaca_eval/instructions.parquet",
-            f"{RUN}/raw/alpaca_eval/df_gamed.csv",
-            f"{RUN}/raw/alpaca_eval/record.json",
+            at("instructions"),
+            at("gamed_baselines"),
+            record("instructions"),
         log:
             f"logs/{config['preset']}/instructions.log",
         conda:
             "../../environment.yml"
         params:
-            settings=settings(config["sources"][JUDGED["source"]]),
+            settings=settings("instructions"),
             folder=subpath(output[0], parent=True),
         shell:
             "rm-robustness instructions --settings {params.settings:q} --output {params.folder}"
@@ -99,8 +94,8 @@ if JUDGED:
 
 rule pretrained:
     output:
-        f"{RUN}/pretrained/{{model}}/manifest.json",
-        f"{RUN}/pretrained/{{model}}/manifest.record.json",
+        at("pretrained"),
+        record("pretrained"),
     log:
         f"logs/{config['preset']}/pretrained/{{model}}.log",
     wildcard_constraints:
@@ -108,7 +103,7 @@ rule pretrained:
     conda:
         "../../environment.yml"
     params:
-        settings=lambda wildcards: settings(origin_of(wildcards.model)),
+        settings=settings("pretrained"),
         folder=subpath(output[0], parent=True),
     shell:
         "rm-robustness pretrained --settings {params.settings:q} --output {params.folder}"

@@ -1,39 +1,30 @@
 # Responses of the unseen models where they must be generated, gold labels, and the splits.
 
-GENERATE = config["responses"]["generate"]
-GENERATED = configuration.generating(config)
+GENERATED = grid.generated_models(config)
 
 
 if GENERATED:
     # Nothing is downloaded for a server that runs already, and asking it is a local rule.
-    ELSEWHERE = configuration.asks_elsewhere(config)
+    EXTERNAL = grid.uses_external_server(config)
 
     rule generate:
         input:
-            responses=f"{RUN}/raw/responses.parquet",
-            model=[] if ELSEWHERE else pretrained("{response_model}"),
+            responses=at("responses"),
+            model=[] if EXTERNAL else at("pretrained", model="{response_model}"),
         output:
-            frame=f"{RUN}/raw/generated/{{response_model}}.parquet",
-            record=f"{RUN}/raw/generated/{{response_model}}.record.json",
+            frame=at("generated"),
+            record=record("generate"),
         log:
             f"logs/{config['preset']}/generate/{{response_model}}.log",
         benchmark:
             f"{RUN}/benchmarks/generate/{{response_model}}.tsv"
-        localrule: ELSEWHERE
+        localrule: EXTERNAL
         conda:
             "../../environment.yml"
         resources:
             **on_cluster("generate", "response_model"),
         params:
-            settings=lambda wildcards: settings(
-                GENERATE["options"],
-                name=wildcards.response_model,
-                model=(
-                    origin_of(wildcards.response_model)["repo"]
-                    if ELSEWHERE
-                    else f"{RUN}/pretrained/{wildcards.response_model}/model"
-                ),
-            ),
+            settings=settings("generate"),
         shell:
             "rm-robustness generate --settings {params.settings:q} --prompts {input.responses}"
             " --output {output.frame} 2>&1 | tee {log}"
@@ -43,12 +34,12 @@ rule gold:
     input:
         model=GOLD_MODEL,
         responses=[
-            f"{RUN}/raw/responses.parquet",
-            *expand(f"{RUN}/raw/generated/{{model}}.parquet", model=GENERATED),
+            at("responses"),
+            *expand(at("generated"), response_model=GENERATED),
         ],
     output:
-        frame=f"{RUN}/raw/gold.parquet",
-        record=f"{RUN}/raw/gold.record.json",
+        frame=at("gold"),
+        record=record("gold"),
     log:
         f"logs/{config['preset']}/gold.log",
     benchmark:
@@ -58,7 +49,7 @@ rule gold:
     resources:
         **on_cluster("gold"),
     params:
-        settings=settings(gold_settings()),
+        settings=settings("gold"),
     shell:
         "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
         " --output {output.frame} 2>&1 | tee {log}"
@@ -70,15 +61,15 @@ if not SPLITS_RELEASED:
         input:
             rules.gold.output.frame,
         output:
-            expand(f"{RUN}/splits/{{split}}.parquet", split=["train", *SCENARIOS]),
-            manifest=f"{RUN}/splits/manifest.json",
-            record=f"{RUN}/splits/record.json",
+            expand(at("split"), split=SPLITS),
+            manifest=at("splits_manifest"),
+            record=record("splits"),
         log:
             f"logs/{config['preset']}/splits.log",
         conda:
             "../../environment.yml"
         params:
-            settings=settings(ASKED, config["splits"]),
+            settings=settings("splits"),
             folder=subpath(output.manifest, parent=True),
         shell:
             "rm-robustness splits --settings {params.settings:q} --gold {input}"
