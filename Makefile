@@ -45,7 +45,7 @@ test-faults: env ## Run the tests of a Slurm that fails in every way
 	source $(BIN)/activate && RM_ROBUSTNESS_NEEDS_SLURM=1 python -m pytest tests/slurm/test_faults.py
 
 lint: env ## Check format, types, imports and rules
-	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src
+	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src && lint-imports
 	source $(BIN)/activate && snakemake --lint
 
 # Run in an environment made from pyproject.toml alone, then test and commit.
