@@ -1,4 +1,3 @@
-# make reproduce: environment, then every table and figure of the demo. CPU=1 takes torch's CPU build.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
@@ -6,20 +5,21 @@ ENV := .venv
 BIN := $(ENV)/bin
 TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: reproduce report release env test test-quick test-faults lint lock clean
+.PHONY: help reproduce report release env test test-quick test-faults lint lock clean
 
-reproduce: env
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: env ## Compute every table and figure of the demo; the environment comes first
 	source $(BIN)/activate && snakemake all
 
-# One page with every table, figure, verdict and run time.
-report: env
+report: env ## One page with every table, figure, verdict and run time: results/report.html
 	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
 
-# The demo, recorded with DVC and put into dvcstore/; refused where a record would not be true.
-release: env
+release: env ## Record the demo with DVC and push it to dvcstore/, if all of it checks out
 	source $(BIN)/activate && rm-robustness release --runs runs/demo
 
-env: $(ENV)/ready
+env: $(ENV)/ready ## Make the environment, .venv (CPU=1: torch's CPU build; PYTHON=python3.12)
 
 # The stamp is younger than the lock, or the environment is brought up to date.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -34,23 +34,23 @@ $(ENV)/ready: requirements.lock pyproject.toml
 # Two workers: more of the time is waiting than work, and each may start a Snakemake of two cores.
 TEST := python -m pytest --numprocesses 2 --dist worksteal
 
-test: env
+test: env ## Run every test but the slowest of Slurm
 	source $(BIN)/activate && $(TEST) -m "not faults"
 
-test-quick: env
+test-quick: env ## Run the tests that train nothing and run no workflow
 	source $(BIN)/activate && $(TEST) -m "not slow"
 
-# A Slurm that fails in every way; it is installed (apt, as root) where it is absent.
-test-faults: env
+# Slurm is installed (apt, as root) where it is absent.
+test-faults: env ## Run the tests of a Slurm that fails in every way
 	source $(BIN)/activate && RM_ROBUSTNESS_NEEDS_SLURM=1 python -m pytest tests/slurm/test_faults.py
 
-lint: env
-	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src
+lint: env ## Check format, types, imports and rules
+	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src && lint-imports
 	source $(BIN)/activate && snakemake --lint
 
-# New pins: run in an environment made from pyproject.toml alone, then test and commit.
-lock:
+# Run in an environment made from pyproject.toml alone, then test and commit.
+lock: ## Write requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^rm-robustness' | sed 's/+cpu$$//' > requirements.lock
 
-clean:
+clean: ## Remove everything that was computed
 	rm -rf runs results logs .snakemake

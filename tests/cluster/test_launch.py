@@ -285,12 +285,14 @@ def test_a_mistake_that_one_process_finds_ends_all_at_once(tmp_path):
     program.write_text(
         "import atexit\n"
         "import torch\n"
-        "from rm_robustness.cli import commands as verbs, main as cli\n"
+        "from rm_robustness.cli import main as cli\n"
         "from rm_robustness.training import loop as training\n"
         "from rm_robustness.errors import InputError\n"
         "def prepare():\n"
         "    raise InputError('work', 'a mistake', 'none')\n"
-        "verbs.history = lambda options: training.by_first(prepare)\n"
+        "history = cli.COMMANDS['history']\n"
+        "body = lambda options: training.by_first(prepare)\n"
+        "cli.COMMANDS['history'] = history._replace(body=body)\n"
         "atexit.register(lambda: print('left', not torch.distributed.is_initialized()))\n"
         "cli.main(['history', '--runs', 'runs'])\n"
     )

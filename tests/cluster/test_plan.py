@@ -15,6 +15,7 @@ import yaml
 from snakemake.utils import update_config
 from support.paths import ROOT
 
+from rm_robustness.cli import planning
 from rm_robustness.cluster import model_cost as footprint
 from rm_robustness.cluster import plan
 from rm_robustness.cluster.resources import Cluster, needs
@@ -191,10 +192,10 @@ def test_every_job_of_a_preset_has_needs(name):
 
 
 def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
-    plan.run(options("config/paper.yaml"))
+    planning.plan.body(options("config/paper.yaml"))
     text = capsys.readouterr().out
     assert "an estimate" in text
-    plan.run(options("config/paper.yaml", json=True))
+    planning.plan.body(options("config/paper.yaml", json=True))
     whole = json.loads(capsys.readouterr().out)
     hours = sum(r["jobs"] * r["job"]["gpus"] * r["job"]["hours"] for r in whole["rows"] if r["job"])
     assert whole["gpu_hours"] == pytest.approx(hours)
@@ -213,12 +214,12 @@ def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
 
 
 def test_later_files_change_earlier_ones(capsys):
-    plan.run(options(*MANY, json=True))
+    planning.plan.body(options(*MANY, json=True))
     assert json.loads(capsys.readouterr().out)["preset"] == "small-sample"
 
 
 def test_a_small_gpu_is_told_which_jobs_do_not_fit(capsys):
-    plan.run(options("config/paper.yaml", gpu="rtx4090-24gb"))
+    planning.plan.body(options("config/paper.yaml", gpu="rtx4090-24gb"))
     text = capsys.readouterr().out
     assert "Do not fit (!)" in text
     assert re.search(r"reward models Llama-3\.1-8B-Instruct: \d+ GB on each", text)
@@ -236,7 +237,7 @@ def test_a_small_gpu_is_told_which_jobs_do_not_fit(capsys):
 )
 def test_a_mistake_is_refused_in_one_line(files, changes, words):
     with pytest.raises(InputError, match=words) as caught:
-        plan.run(options(*files, **changes))
+        planning.plan.body(options(*files, **changes))
     assert "\n" not in str(caught.value)
 
 

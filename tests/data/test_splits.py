@@ -199,7 +199,7 @@ def test_leakage_is_refused(name):
         check_leakage(broken, settings())
 
 
-def test_the_verb_writes_the_manifest_with_hashes(tmp_path):
+def test_the_command_writes_the_manifest_with_hashes(tmp_path):
     from rm_robustness.cli.main import main
     from rm_robustness.files import sha256
     from rm_robustness.frames import write_frame

@@ -1,6 +1,5 @@
 import json
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import rm_bench, scenarios
-from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, run, table
+from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, table
 from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
 from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
 from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
@@ -260,18 +260,13 @@ def test_bfloat16_is_near_float32(model, runs):
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_the_verb_prints_a_table_or_json(model, runs, monkeypatch, capsys, as_list):
+def test_the_command_prints_a_table_or_json(model, runs, monkeypatch, capsys, as_list):
     monkeypatch.chdir(runs.parent.parent)
-    run(
-        Namespace(
-            model=str(model),
-            preset="tiny",
-            revision=None,
-            dtype="float32",
-            batch_tokens=4096,
-            skip_long=False,
-            json=as_list,
-        )
+    main(
+        [
+            *("evaluate", str(model), "--preset", "tiny", "--batch-tokens", "4096"),
+            *(["--json"] if as_list else []),
+        ]
     )
     out, err = capsys.readouterr()
     if as_list:

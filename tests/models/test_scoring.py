@@ -135,7 +135,7 @@ def test_a_response_that_alone_exceeds_the_length_is_refused_not_cut(scorer, row
         score(*scorer, rows, 4096)
 
 
-def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, splits, tmp_path):
+def test_the_command_scores_every_split_and_records_what_it_read(trained_folder, splits, tmp_path):
     from rm_robustness.cli.main import main
 
     data = [splits / f"{name}.parquet" for name in ("in_domain", "mutual_disjoint")]
@@ -161,7 +161,7 @@ def test_the_verb_scores_every_split_and_records_what_it_read(trained_folder, sp
     assert read == {str(p): sha256(p) for p in [*data, trained_folder / "model.safetensors"]}
 
 
-def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_path, capsys):
+def test_the_command_wants_an_output_for_each_split(trained_folder, splits, tmp_path, capsys):
     from rm_robustness.cli.main import main
 
     with pytest.raises(SystemExit) as end:
@@ -181,7 +181,7 @@ def test_the_verb_wants_an_output_for_each_split(trained_folder, splits, tmp_pat
     assert "found 1 files; expected one for each of 2 of --data" in capsys.readouterr().err
 
 
-def test_the_verb_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):
+def test_the_command_refuses_a_parquet_without_responses(trained_folder, tmp_path, capsys):
     from rm_robustness.cli.main import main
     from rm_robustness.frames import write_frame
 

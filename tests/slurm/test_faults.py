@@ -72,7 +72,7 @@ def test_a_killed_snakemake_s_job_is_not_doubled_and_its_work_is_kept(run, undis
     made = run.record()
     run.start()
     said = run.ends()
-    assert f"rule {RULE}" in said  # Snakemake does not know that it was finished, the verb does
+    assert f"rule {RULE}" in said  # Snakemake does not know that it was finished, the command does
     assert run.record() == made
     assert run.result() == undisturbed
 

@@ -171,7 +171,7 @@ def environment(hub: Hub, folder: Path) -> dict[str, str]:
 def run(
     hub: Hub, folder: Path, *arguments: object, program: str = MAIN, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a verb in `folder` with `more` in its environment."""
+    """Run a command in `folder` with `more` in its environment."""
     hub.asked.clear()
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],

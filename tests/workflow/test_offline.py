@@ -1,4 +1,4 @@
-"""Who goes online: downloads and questions, in local rules; nothing that runs on a compute node."""
+"""What goes online: downloads, in local rules; nothing that runs on a compute node."""
 
 import json
 import os
@@ -11,10 +11,11 @@ from support.hub import COMMIT, MAIN, Hub, run, serve
 from support.presets import dry_run, preset
 from transformers import AutoTokenizer
 
-from rm_robustness.cli import commands as verbs
 from rm_robustness.cli import main as cli
 from rm_robustness.files import hashes, read_json
 from rm_robustness.models.reward_model import initialise
+
+ONLINE = {name for name, command in cli.COMMANDS.items() if command.online}
 
 # --- the rules ---
 
@@ -29,14 +30,14 @@ for rule in workflow.rules:
 
 
 def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
-    """Plan everything: the verbs of local rules, those of the others, and what is downloaded."""
+    """Plan everything: the commands of local rules, those of others, and the models downloaded."""
     folder.mkdir(exist_ok=True)
     (folder / "list.smk").write_text("import re\n" + LIST)
     done = dry_run(folder, "-s", "list.smk", "--configfile", *files, "--", "all")
     assert done.returncode == 0, done.stdout + done.stderr
     named: dict[str, set[str]] = {"True": set(), "False": set()}
-    for verb, local in re.findall(r"^RULE \S+ (\S+) (\w+)$", done.stdout, re.MULTILINE):
-        named[local].add(verb)
+    for command, local in re.findall(r"^RULE \S+ (\S+) (\w+)$", done.stdout, re.MULTILINE):
+        named[local].add(command)
     models = re.findall(r"output: runs/\w+/pretrained/(\S+)/manifest\.json", done.stdout)
     return named["True"], named["False"], set(models)
 
@@ -46,14 +47,14 @@ def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
     [
         (["demo"], {"responses", "chats", "rm_bench", "instructions"}),
         (["small"], {"responses", "rm_bench", "pretrained"}),
-        (["paper"], {*cli.ONLINE} - {"evaluate"}),
-        (["paper", "judge"], {*cli.ONLINE, "judge"} - {"evaluate"}),
+        (["paper"], ONLINE - {"evaluate"}),
+        (["paper", "judge"], ONLINE - {"evaluate"} | {"judge"}),
     ],
 )
 def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):
     local, others, _ = plan(tmp_path, *(f"config/{name}.yaml" for name in presets))
     assert online <= local
-    assert not others & {*cli.ONLINE}
+    assert not others & ONLINE
     assert {"gold", "train", "score", "splits"} <= others
     assert ("judge" in others) == (presets == ["demo"])  # whose judge is on its own machine
 
@@ -72,27 +73,28 @@ def test_models_that_answer_are_downloaded_unless_a_server_has_them(tmp_path):
     assert {"gold", theirs, "Qwen2.5-3B"} <= models and not models & answering
 
 
-# --- the verbs ---
+# --- the commands ---
 
 
-def run_inside(monkeypatch: pytest.MonkeyPatch, function: str, *arguments: str) -> dict[str, str]:
-    """Run a verb in this process that only looks at its environment; return that."""
-    seen: dict[str, str] = {}
-    monkeypatch.setattr(verbs, function, lambda _: seen.update(os.environ))
-    cli.main(list(arguments))
-    return seen
+def environment_of(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> dict[str, str]:
+    """The environment in which the body of a command runs."""
+    environment: dict[str, str] = {}
+    command = cli.COMMANDS[name]._replace(body=lambda _: environment.update(os.environ))
+    monkeypatch.setitem(cli.COMMANDS, name, command)
+    cli.main([name, *arguments])
+    return environment
 
 
-def test_a_verb_is_offline_unless_it_downloads_or_is_told_otherwise(monkeypatch, tmp_path):
+def test_a_command_is_offline_unless_it_downloads_or_the_environment_says_so(monkeypatch, tmp_path):
     for name in ("HF_HUB_OFFLINE", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
-    fetch = ("pretrained", "--settings", "{}", "--output", str(tmp_path))
-    assert "HF_HUB_OFFLINE" not in run_inside(monkeypatch, "pretrained", *fetch)
-    split = ("splits", "--settings", "{}", "--gold", "x", "--output", str(tmp_path))
-    assert run_inside(monkeypatch, "split", *split)["HF_HUB_OFFLINE"] == "1"
+    pretrained = ("pretrained", "--settings", "{}", "--output", str(tmp_path))
+    assert "HF_HUB_OFFLINE" not in environment_of(monkeypatch, *pretrained)
+    splits = ("splits", "--settings", "{}", "--gold", "x", "--output", str(tmp_path))
+    assert environment_of(monkeypatch, *splits)["HF_HUB_OFFLINE"] == "1"
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert run_inside(monkeypatch, "split", *split)["HF_HUB_OFFLINE"] == "0"
+    assert environment_of(monkeypatch, *splits)["HF_HUB_OFFLINE"] == "0"
 
 
 @pytest.fixture(scope="module")
@@ -128,22 +130,22 @@ def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("verb", "reaches"), [("split", False), ("pretrained", True)])
-def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, verb, reaches):
+@pytest.mark.parametrize(("name", "reaches"), [("splits", False), ("pretrained", True)])
+def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, name, reaches):
     """As when it looks up a base model that a file of the model names."""
     program = f"""if True:
-        from rm_robustness.cli import commands as verbs
+        from rm_robustness.cli.main import COMMANDS
 
         def look_up(_):
             from transformers import AutoConfig
 
             AutoConfig.from_pretrained("some/model")
 
-        verbs.{verb} = look_up
+        COMMANDS["{name}"] = COMMANDS["{name}"]._replace(body=look_up)
         {MAIN}"""
     settings = ["--settings", "{}", "--output", "out"]
-    asked = {"split": ["splits", "--gold", "x"], "pretrained": ["pretrained"]}[verb]
-    done = run(hub, tmp_path, *asked, *settings, program=program)
+    gold = ["--gold", "x"] if name == "splits" else []
+    done = run(hub, tmp_path, name, *gold, *settings, program=program)
     assert (done.returncode == 0, bool(hub.asked)) == (reaches, reaches), done.stderr[-2000:]
 
 

@@ -252,7 +252,7 @@ def small_disk(tmp_path):
         yield disk
 
 
-def verb(*arguments: object) -> subprocess.CompletedProcess[str]:
+def rm_robustness(*arguments: object) -> subprocess.CompletedProcess[str]:
     program = "from rm_robustness.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk):
     asked = {k: v for k, v in asked.items() if k not in ("source", "generate")}
     text = json.dumps({**source, **asked, "prompts": 6000})
     line = refused(
-        verb("responses", "--settings", text, "--output", small_disk / "responses.parquet")
+        rm_robustness("responses", "--settings", text, "--output", small_disk / "responses.parquet")
     )
     assert "No space left on device" in line
     assert list(small_disk.iterdir()) == []
@@ -291,7 +291,7 @@ def test_a_training_on_a_full_disk_publishes_nothing(full, small_disk, tmp_path,
     if full == "output":
         (small_disk / "ballast").write_bytes(os.urandom(380_000))
     line = refused(
-        verb(
+        rm_robustness(
             "train",
             "--settings",
             json.dumps(training_settings()),

@@ -1,12 +1,10 @@
 """What a preset will cost: jobs, GPUs, hours, disk and downloads, before anything is computed."""
 
-import argparse
 import json
 from collections import Counter
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..experiment.checks import read_config
 from ..experiment.config import Settings, nearest
 from ..experiment.jobs import Job, jobs
 from ..progress import aligned
@@ -44,17 +42,6 @@ class Row(NamedTuple):
     def gpu_hours(self) -> float:
         """Hours of all GPUs of all these jobs."""
         return self.jobs * self.needs.gpus * self.needs.hours if self.needs else 0.0
-
-
-def run(options: argparse.Namespace) -> None:
-    """Print the plan, or JSON: what the verb `plan` does.
-
-    `options`: configfile (a list), gpu, tflops (None: the maker's), mfu, gpus_per_node and json.
-    """
-    config = read_config(options.configfile)
-    cluster = cluster_of(options.gpu, options.tflops, options.mfu, options.gpus_per_node)
-    rows = plan(config, cluster)
-    print(as_json(config, cluster, rows) if options.json else table(config, cluster, rows))
 
 
 def cluster_of(gpu: str, tflops: float | None, mfu: float, gpus_per_node: int) -> Cluster:

@@ -4,7 +4,6 @@ Left out on purpose: a paired comparison with the preset's own models. Their row
 what is usual; their seeds are not the model's.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -31,22 +30,6 @@ COLUMNS = [
     *("preset", "kind", "name", "metric", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"),
 ]
-
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table, or JSON: what the verb `evaluate` does.
-
-    `options`: model, preset, revision, dtype, batch_tokens, skip_long and json.
-    """
-    frame = evaluate(
-        options.model,
-        Path("runs") / options.preset,
-        revision=options.revision,
-        dtype=options.dtype,
-        batch_tokens=options.batch_tokens,
-        skip_long=options.skip_long,
-    )
-    print(as_json(frame) if options.json else table(frame))
 
 
 def evaluate(

@@ -1,0 +1,78 @@
+"""A command of `rm-robustness`: its arguments stand above its body, its docstring is its help.
+
+    @command(path("--model", "folder of the reward model"), ...)
+    def score(options: argparse.Namespace) -> None: ...
+
+Heavy libraries are imported inside the bodies, so that `--help` and the small commands start at
+once.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..experiment.config import read_settings
+
+Body = Callable[[argparse.Namespace], None]
+Argument = tuple[str, dict[str, Any]]  # what argparse's `add_argument` takes
+
+
+class Command(NamedTuple):
+    """What `rm-robustness NAME` does with its arguments.
+
+    `online`: it needs the internet, so that its rule runs where Snakemake runs. No other command
+    may reach for it: on a compute node it would hang or fail.
+    `for_people`: it is meant to be typed; the others are called by rules.
+    """
+
+    name: str
+    body: Body
+    description: str
+    arguments: tuple[Argument, ...]
+    online: bool
+    for_people: bool
+
+    @property
+    def summary(self) -> str:
+        """The first line of the description, as `rm-robustness --help` shows it."""
+        return self.description.partition("\n")[0]
+
+
+def command(
+    *arguments: Argument, name: str = "", online: bool = False, for_people: bool = False
+) -> Callable[[Body], Command]:
+    """Make a command of a body, named like it unless `name` is given."""
+
+    def make(body: Body) -> Command:
+        text = body.__doc__ or ""
+        return Command(name or body.__name__, body, text, arguments, online, for_people)
+
+    return make
+
+
+def option(name: str, text: str = "", **keywords: Any) -> Argument:
+    """An argument with argparse's own keywords."""
+    return name, {"help": text, **keywords}
+
+
+def path(name: str, text: str) -> Argument:
+    """A required file or folder."""
+    return option(name, text, required=True, type=Path)
+
+
+def paths(name: str, text: str) -> Argument:
+    """One file or more."""
+    return option(name, text, required=True, type=Path, nargs="+")
+
+
+def settings(section: str) -> Argument:
+    """The part of the configuration on which the job depends."""
+    text = f"{section} (keys: config/README.md)"
+    return option("--settings", text, required=True, type=read_settings, metavar="JSON|FILE")
+
+
+def configfile(text: str, *default: str) -> Argument:
+    """Configuration files, as Snakemake takes them."""
+    files = [Path(name) for name in default]
+    return option("--configfile", text, type=Path, nargs="+", default=files)

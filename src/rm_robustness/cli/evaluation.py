@@ -1,0 +1,135 @@
+"""Commands that measure models: scores, effective ranks, AlpacaEval, and a model of one's own."""
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+from ..provenance.record import recorded
+from .command import command, option, path, paths, settings
+
+WEIGHTS = "model.safetensors"
+BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=int, default=8192)
+
+
+@command(
+    option("model", "folder, or model of the Hugging Face hub", metavar="MODEL"),
+    option("--preset", "whose data are used, runs/PRESET", default="demo"),
+    option("--revision", "commit of a hub model"),
+    option("--dtype", choices=["float32", "bfloat16"], default="float32"),
+    BATCH_TOKENS,
+    option("--skip-long", "leave out prompts that do not fit", action="store_true"),
+    option("--json", "print JSON instead of a table", action="store_true"),
+    online=True,
+    for_people=True,
+)
+def evaluate(options: argparse.Namespace) -> None:
+    """Evaluate a reward model of yours on all scenarios and RM-Bench.
+
+    Its metrics are printed beside those of the preset's reward models.
+    """
+    from ..evaluation.evaluate import as_json, evaluate, table
+
+    frame = evaluate(
+        options.model,
+        Path("runs") / options.preset,
+        revision=options.revision,
+        dtype=options.dtype,
+        batch_tokens=options.batch_tokens,
+        skip_long=options.skip_long,
+    )
+    print(as_json(frame) if options.json else table(frame))
+
+
+@command(
+    path("--model", "folder of the reward model"),
+    paths("--data", "splits (parquet)"),
+    paths("--output", "parquet files of scores, one a split, in one folder"),
+    BATCH_TOKENS,
+    for_people=True,
+)
+def score(options: argparse.Namespace) -> None:
+    """Score responses with a reward model."""
+    from ..frames import read_frame, write_frame
+    from ..models import scoring
+    from ..models.reward_model import load
+
+    if len(options.output) != len(options.data):
+        found = f"{len(options.output)} files"
+        raise InputError("--output", found, f"one for each of {len(options.data)} of --data")
+    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
+    section = {"batch_tokens": options.batch_tokens}
+    with recorded(section, options.output, [options.model / WEIGHTS]):
+        splits = [read_frame(path, columns) for path in options.data]
+        model, tokenizer = load(options.model)
+        for path, split, output in zip(options.data, splits, options.output, strict=True):
+            label = f"{'/'.join(options.model.parts[-3:])} {path.stem}"
+            frame = scoring.score(model, tokenizer, split, options.batch_tokens, label)
+            write_frame(frame, output)
+
+
+@command(
+    settings("`ranks` with `scoring` and a seed"),
+    path("--model", "folder of the reward model"),
+    path("--train", "train.parquet"),
+    path("--rm-bench", "rm_bench.parquet"),
+    path("--output", "parquet file"),
+)
+def ranks(options: argparse.Namespace) -> None:
+    """Measure the effective rank of hidden states.
+
+    On the train set and on RM-Bench.
+    """
+    from ..evaluation.effective_rank import measure
+
+    section = options.settings
+    with recorded(section, [options.output], [options.model / WEIGHTS]):
+        measure(
+            options.model,
+            options.train,
+            options.rm_bench,
+            section["rows"],
+            section["seed"],
+            section["batch_tokens"],
+            options.output,
+        )
+
+
+@command(
+    settings("`alpaca_eval.generation`"),
+    path("--model", "folder of the policy"),
+    path("--instructions", "instructions.parquet"),
+    path("--output", "parquet file: .../POLICY/seed-N.parquet"),
+)
+def answers(options: argparse.Namespace) -> None:
+    """Generate a policy's responses to AlpacaEval's instructions."""
+    from ..cluster.lease import alone
+    from ..frames import read_frame
+    from ..models.generate import generate_to
+
+    policy = {"model": str(options.model), "name": options.output.parent.name}
+    weights = [options.model / WEIGHTS]
+    with alone(options.output), recorded(options.settings, [options.output], weights):
+        prompts = read_frame(options.instructions, ["example_id", "prompt"])
+        prompts = prompts[["example_id", "prompt"]]
+        generate_to(prompts, {**options.settings, **policy}, options.output)
+
+
+@command(
+    settings("`alpaca_eval.judge` with the section `gold`"),
+    path("--instructions", "instructions.parquet"),
+    paths("--answers", "parquet files of responses"),
+    path("--work", "folder for finished judgements, kept while the job is unfinished"),
+    path("--output", "annotations.parquet"),
+)
+def judge(options: argparse.Namespace) -> None:
+    """Compare responses with AlpacaEval's baseline, by its judge."""
+    from ..cluster.lease import alone
+    from ..evaluation.alpaca_eval.annotate import annotate
+
+    with alone(options.work), recorded(options.settings, [options.output]):
+        annotate(
+            options.instructions, options.answers, options.settings, options.work, options.output
+        )
+
+
+COMMANDS = [evaluate, score, ranks, answers, judge]

@@ -1,0 +1,28 @@
+"""The command that says what a preset will cost, before anything is submitted."""
+
+import argparse
+
+from .command import command, configfile, option
+
+
+@command(
+    configfile("as Snakemake's: later files override earlier ones", "config/demo.yaml"),
+    option("--gpu", "type and memory", default="h100-80gb"),
+    option("--tflops", "dense bfloat16; default: the type's own", type=float),
+    option("--mfu", "the share of it that training reaches", type=float, default=0.4),
+    option("--gpus-per-node", type=int, default=8),
+    option("--json", "print JSON instead of a table", action="store_true"),
+    for_people=True,
+)
+def plan(options: argparse.Namespace) -> None:
+    """Estimate a preset's jobs, GPUs, memory, hours and disk."""
+    from ..cluster.plan import as_json, cluster_of, plan, table
+    from ..experiment.checks import read_config
+
+    config = read_config(options.configfile)
+    cluster = cluster_of(options.gpu, options.tflops, options.mfu, options.gpus_per_node)
+    phases = plan(config, cluster)
+    print((as_json if options.json else table)(config, cluster, phases))
+
+
+COMMANDS = [plan]

@@ -1,0 +1,90 @@
+"""Commands that write what people read: tables, figures, claims, metrics and run times."""
+
+import argparse
+from importlib import import_module
+from typing import Any
+
+from ..experiment.catalog import RESULTS, Result, is_figure
+from ..provenance.record import recorded
+from .command import Command, command, path, paths, settings
+
+
+def _function(name: str) -> Any:
+    """A function of the package `results`, named as module:function."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"rm_robustness.results.{module}"), function)
+
+
+def result_command(name: str, result: Result) -> Command:
+    """The command of a table, a figure or the claims, named like it."""
+    files = f"{name}.csv; .md, .html and .record.json go beside it"
+    if is_figure(name):
+        files = "figure without its suffix: .png, .pdf, .csv and a record"
+
+    def write(options: argparse.Namespace) -> None:
+        if is_figure(name):
+            _write_figure(options, _function(result.measure))
+        else:
+            _write_table(options, _function(result.measure), _function(result.render))
+
+    write.__doc__ = f"{result.title}."
+    arguments = (
+        settings("what the result shows"),
+        path("--runs", "folder runs/PRESET"),
+        path("--output", files),
+    )
+    return command(*arguments, name=name)(write)
+
+
+def _write_table(options: argparse.Namespace, measure: Any, render: Any) -> None:
+    """Write a table's csv, md and html, and last its record."""
+    from ..files import write_text
+    from ..frames import write_csv
+    from ..results.html import page
+
+    csv = options.output
+    markdown, html = csv.with_suffix(".md"), csv.with_suffix(".html")
+    with recorded(options.settings, [csv, markdown, html], to=csv.with_suffix(".record.json")):
+        frame = measure(options.runs, options.settings)
+        text = render(frame, options.settings["note"])
+        write_csv(frame, csv)
+        write_text(text, markdown)
+        write_text(page(text, csv.stem), html)
+
+
+def _write_figure(options: argparse.Namespace, draw: Any) -> None:
+    """Write a figure's png, pdf and csv (what was drawn), and last its record."""
+    from ..results.plot_style import save
+
+    stem = options.output
+    files = [stem.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
+    with recorded(options.settings, files, to=stem.with_suffix(".record.json")):
+        figure, frame = draw(options.runs, options.settings)
+        save(figure, frame, stem)
+
+
+@command(paths("--tables", "csv files of tables"), path("--output", "metrics.json"))
+def metrics(options: argparse.Namespace) -> None:
+    """Write the numbers of all tables as one JSON file, for DVC."""
+    from ..files import write_json
+    from ..results.dvc_metrics import numbers
+
+    with recorded({}, [options.output]):
+        write_json(numbers(options.tables), options.output)
+
+
+@command(
+    path("--benchmarks", "folder of Snakemake's benchmark files"),
+    path("--output", "html page"),
+    name="run-times",
+)
+def run_times(options: argparse.Namespace) -> None:
+    """Write the run time of each phase as a page."""
+    from ..files import write_text
+    from ..results.html import page
+    from ..results.run_times import run_times
+
+    write_text(page(run_times(options.benchmarks), "Run times"), options.output)
+
+
+COMMANDS = [*(result_command(*item) for item in sorted(RESULTS.items())), metrics, run_times]

@@ -1,0 +1,118 @@
+"""Commands of the training: backbones, reward models, policies."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from ..cluster import launch
+from ..experiment.config import Settings
+from .command import command, option, path, settings
+
+WORK = path("--work", "folder for checkpoints, kept while the job is unfinished")
+
+
+@command(
+    settings("a backbone's section and the section `sft`"),
+    option("--chats", "chats.parquet, for SFT", type=Path),
+    option("--pretrained", "manifest.json of a downloaded model", type=Path),
+    WORK,
+    path("--output", "folder of the backbone"),
+)
+def backbone(options: argparse.Namespace) -> None:
+    """Initialise a backbone, and fine-tune it (SFT) if configured."""
+    from ..training.loop import held
+    from ..training.publishing import publish_all
+    from ..training.sft_trainer import build
+
+    launch.spread("fsdp2")
+    section: Settings = dict(options.settings)
+    sft = section.pop("sft")
+    label = options.output.name
+    with held([options.work]):
+        final = build(section, sft, options.chats, options.pretrained, options.work, label)
+        publish_all({final: options.output})
+
+
+@command(
+    settings("the section `reward_models` for one backbone and objective"),
+    path("--backbone", "folder of the backbone"),
+    path("--train", "train.parquet"),
+    path("--held-out", "in_domain.parquet: held-out pairs, evaluated during training"),
+    option("--seeds", "a training for each", required=True, type=int, nargs="+"),
+    WORK,
+    path("--output", "folder that gets a folder seed-N for each seed"),
+)
+def train(options: argparse.Namespace) -> None:
+    """Train reward models: one backbone, one objective, some seeds.
+
+    The seeds are trained one after another; none is published before all are finished.
+    """
+    from ..training import reward_trainer
+    from ..training.loop import held
+    from ..training.publishing import publish_all
+
+    launch.spread("fsdp2")
+    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
+    finals = {}
+    with held(list(works.values())):
+        for seed, work in works.items():
+            final = reward_trainer.train(
+                options.backbone,
+                options.train,
+                options.held_out,
+                options.settings,
+                seed,
+                work,
+                f"{options.output.parent.name} {options.output.name} seed {seed}",
+            )
+            finals[final] = options.output / work.name
+        publish_all(finals)
+
+
+@command(
+    settings("kind (reward_models, backbones, policies), chat format, files it needs"),
+    path("--pretrained", "manifest.json of the downloaded model"),
+    path("--work", "folder for unfinished work"),
+    path("--output", "folder of the model"),
+)
+def adopt(options: argparse.Namespace) -> None:
+    """Convert a downloaded third-party model to our checkpoint layout."""
+    from ..cluster.lease import alone
+    from ..models.adopt import adopt
+    from ..training.loop import publish
+
+    with alone(options.work):
+        publish(adopt(options.settings, options.pretrained, options.work), options.output)
+        shutil.rmtree(options.work, ignore_errors=True)
+
+
+@command(
+    settings("the section `rloo` for one policy"),
+    path("--policy", "folder of the backbone that the policy starts from"),
+    path("--reward-model", "folder of the reward model"),
+    path("--prompts", "a split, whose prompts are answered"),
+    option("--seed", "of the prompts' order and of sampling", required=True, type=int),
+    WORK,
+    path("--output", "folder of the policy: .../POLICY/seed-N"),
+)
+def rloo(options: argparse.Namespace) -> None:
+    """Train a policy with RLOO against a reward model."""
+    from ..training import rloo_trainer
+    from ..training.loop import held
+    from ..training.publishing import publish_all
+
+    launch.spread("ddp")
+    with held([options.work]):
+        final = rloo_trainer.train(
+            options.policy,
+            options.reward_model,
+            options.prompts,
+            options.settings,
+            options.seed,
+            options.work,
+            options.output.parent.name,
+        )
+        publish_all({final: options.output})
+
+
+COMMANDS = [backbone, train, adopt, rloo]
