@@ -1,0 +1,83 @@
+"""dvc.yaml: a stage depends on the code that its jobs rest on, and on the settings they get."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+from support.paths import ROOT
+from support.presets import preset
+
+from rm_robustness.cli.main import COMMANDS
+from rm_robustness.experiment.catalog import CODE
+from rm_robustness.experiment.paths import RECORDS
+from rm_robustness.experiment.settings import configured
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+# The command of each kind of job that DVC records; results have their own test (test_catalog.py).
+NOT_HERE = ("metrics", "pretrained")  # of no stage, or of the results
+JOBS = {kind: kind for kind in RECORDS if kind in COMMANDS and kind not in NOT_HERE} | {
+    "policy": "rloo",
+    "policy_gold": "gold",
+    "reward_model": "train",
+    "rm_bench_scores": "score",
+    "scores": "score",
+}
+# Files, and what runs and records a job: what it computes follows from its settings.
+SERVING = {"cli", "cluster", "errors", "experiment", "files", "frames", "progress", "provenance"}
+GRAPH = grimp.build_graph("rm_robustness", exclude_type_checking_imports=True)
+
+
+def stage_of(kind: str) -> str:
+    """The stage that a kind of job belongs to, by where its record is."""
+    folder = RECORDS[kind].split("/")[0]
+    outs = {name: [Path(next(iter(out))).name for out in s["outs"]] for name, s in STAGES.items()}
+    return next(name for name, folders in outs.items() if folder in folders)
+
+
+def imported(command: str) -> set[str]:
+    """The modules that a command's body imports, and all that these import."""
+    body = COMMANDS[command].body
+    tree = ast.parse(inspect.getsource(inspect.getmodule(body)))
+    [function] = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name == body.__name__
+    ]
+    names = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.ImportFrom):
+            module = f"rm_robustness.{node.module}" if node.module else "rm_robustness"
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    names &= GRAPH.modules
+    return names.union(*(GRAPH.find_upstream_modules(name) for name in names))
+
+
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_stage_depends_on_the_code_of_its_jobs(kind):
+    deps = [dep.removeprefix("src/rm_robustness/") for dep in STAGES[stage_of(kind)]["deps"]]
+    parts = {name.split(".")[1] for name in imported(JOBS[kind]) if "." in name}
+    assert parts, "its command imports nothing: is this the right one?"
+    assert parts - SERVING <= {dep.removesuffix(".py") for dep in deps}
+
+
+def test_the_results_depend_on_the_code_that_makes_them_again():
+    deps = STAGES["results"]["deps"]
+    assert {f"src/rm_robustness/{part}" for part in CODE} <= set(deps)
+
+
+@pytest.mark.parametrize("kind", [*JOBS, "result"])
+def test_a_stage_has_the_settings_of_its_jobs_as_parameters(kind):
+    if kind in ("preferences", "generate"):
+        pytest.skip("the demo has no such job")
+    config, part = preset("demo"), {}
+    [params] = STAGES[stage_of(kind)]["params"]
+    for name in next(iter(params.values())):
+        section, _, key = name.partition(".")
+        part[name] = config[section][key] if key else config[section]
+    names = {"source": "world", "backbone": "llama", "objective": "bt", "seed": "0"}
+    record = RECORDS[kind].format(**names, policy="standard-bt", name="claims", model="llama")
+    path = f"runs/demo/{record}"
+    assert configured(part, path) == configured(config, path)
