@@ -13,9 +13,7 @@ from support.damage import RECORD, SPLIT, TABLE, WEIGHTS, edit, edit_with_its_re
 from support.recorded_run import make_run
 
 from rm_robustness.cli import main as cli
-from rm_robustness.provenance import git as commits
 from rm_robustness.provenance import lineage as chain
-from rm_robustness.provenance import record
 from rm_robustness.provenance.snakemake_metadata import METADATA
 from rm_robustness.provenance.trace_text import braces
 
@@ -148,10 +146,6 @@ def test_a_mistake_is_one_line(run, capsys, arguments, words):
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
-
-
-def test_the_code_of_a_commit_is_hashed_as_a_record_does(run):
-    assert commits.code_at("HEAD") == record.code()
 
 
 def test_no_heavy_library_is_needed(run):

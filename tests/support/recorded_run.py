@@ -19,6 +19,7 @@ from support.paths import ROOT
 from rm_robustness.experiment.config import backbone_settings, reward_model_settings
 from rm_robustness.experiment.settings import configured
 from rm_robustness.files import sha256, write_json
+from rm_robustness.provenance import git as revisions
 from rm_robustness.provenance import record
 
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
@@ -76,9 +77,9 @@ def make_run(root: Path) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-qm", "start")
     with contextlib.chdir(root):
-        record.revision.cache_clear()
+        revisions.revision.cache_clear()
         _make()
-        record.revision.cache_clear()
+        revisions.revision.cache_clear()
     return root
 
 

@@ -1,11 +1,9 @@
 """The record beside every checkpoint and table: what made it, from what, where and how long."""
 
 import functools
-import hashlib
 import importlib.metadata
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +14,7 @@ from typing import Any
 
 from ..experiment.config import Settings
 from ..files import read_json, sha256, track_reads, write_json
+from .git import NO_REPOSITORY, code, revision
 
 PACKAGES = (
     "accelerate",
@@ -34,7 +33,6 @@ PACKAGES = (
     "transformers",
     "trl",
 )
-CODE = ("src/", "workflow/", "Snakefile")
 Inputs = dict[str, dict[str, str]]
 
 
@@ -57,7 +55,7 @@ def record(
         "command": command(),
         "settings": settings,
         "seed": seed,
-        "git": revision(),
+        "git": _revision(),
         "code": code(),
         "packages": versions(),
         "inputs": inputs,
@@ -114,34 +112,19 @@ def command() -> str:
     return shlex.join("SETTINGS" if n in after else word for n, word in enumerate(words))
 
 
-@functools.cache
-def revision() -> dict[str, Any]:
-    """The git revision of the working directory, and whether anything differs from it.
-
-    What counts is what is tracked, but for what DVC keeps there, and new files of the code.
-    """
-
-    def git(*arguments: str) -> str | None:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return answer.stdout.rstrip() if answer.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!dvcstore") if commit else None
-    if status is None:
-        return {"commit": commit, "dirty": None}
-    lines = status.splitlines()
-    counted = [line for line in lines if line[:2] != "??" or line[3:].startswith(CODE)]
-    return {"commit": commit, "dirty": bool(counted)}
+def _revision() -> Settings:
+    """The git revision; where git refuses or is absent, one line on stderr says so and the cure."""
+    found = revision()
+    reason = found.get("reason", NO_REPOSITORY)
+    if reason != NO_REPOSITORY:
+        _warn(f"the record will name no commit: {reason}")
+    return found
 
 
 @functools.cache
-def code() -> str:
-    """Hash this package's source files, committed or not: their paths and bytes."""
-    folder, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _warn(text: str) -> None:
+    """Say it once a process."""
+    print(f"rm-robustness: warning: {text}", file=sys.stderr)
 
 
 @functools.cache
