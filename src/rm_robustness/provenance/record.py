@@ -14,7 +14,9 @@ from typing import Any
 
 from ..experiment.config import Settings
 from ..files import read_json, sha256, track_reads, write_json
-from .git import NO_REPOSITORY, code, revision
+from .git import NO_REPOSITORY
+from .git import code as code  # training imports it from here
+from .git import revision as revision
 
 PACKAGES = (
     "accelerate",
