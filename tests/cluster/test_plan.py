@@ -20,7 +20,7 @@ from rm_robustness.cluster import plan
 from rm_robustness.cluster.resources import Cluster, needs
 from rm_robustness.data.splits import SPLITS
 from rm_robustness.errors import InputError
-from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.checks import SCHEMA, check, read_config
 from rm_robustness.experiment.jobs import jobs
 
 H100 = Cluster(80, 8, 989)
@@ -88,7 +88,7 @@ def test_the_jobs_are_those_that_snakemake_makes(files, artifacts, absent, tmp_p
     )
     assert done.returncode == 0, done.stderr
     made = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
-    expected = Counter(job.rule for job in jobs(plan.read_config([Path(f) for f in files])))
+    expected = Counter(job.rule for job in jobs(read_config([Path(f) for f in files])))
     counted = {rule: int(count) for rule, count in made.items() if rule not in ("all", "total")}
     assert counted == dict(expected)
     assert not absent & counted.keys()
@@ -98,7 +98,7 @@ def test_what_is_fetched_is_planned_as_a_download_and_trained_nowhere():
     config = preset("paper")
     update_config(config, preset("paper-released"))
     update_config(config, {"artifacts": PAPER | fetched("backbones/Llama-3.2-1B")})
-    check(config, plan.SCHEMA)
+    check(config, SCHEMA)
     before = Counter(job[:3] for job in jobs(preset("paper")))
     gone = before - Counter(job[:3] for job in jobs(config))
     large = ("reward models", "reward_models_90", "Llama-3.1-8B-Instruct")
@@ -252,4 +252,4 @@ def test_a_preset_without_the_size_of_what_it_uses_is_refused(part, name, words)
     config = preset("paper")
     del config["sizes"][part][name]
     with pytest.raises(InputError, match=words):
-        check(config, plan.SCHEMA)
+        check(config, SCHEMA)

@@ -3,19 +3,17 @@
 import argparse
 import json
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..experiment.checks import check
-from ..experiment.config import Settings, nearest, read_mapping
+from ..experiment.checks import read_config
+from ..experiment.config import Settings, nearest
 from ..experiment.jobs import Job, jobs
 from ..progress import aligned
 from .job_cost import released_size, split_bytes
 from .model_cost import parameters, shape_of
 from .resources import HEADROOM, Cluster, Needs, needs
 
-SCHEMA = Path("workflow/schemas/config.schema.yaml")
 GPUS = {  # GB, and dense bfloat16 TFLOPS as the maker gives them
     "h100-80gb": (80, 989),
     "h200-141gb": (141, 989),
@@ -57,22 +55,6 @@ def run(options: argparse.Namespace) -> None:
     cluster = cluster_of(options.gpu, options.tflops, options.mfu, options.gpus_per_node)
     rows = plan(config, cluster)
     print(as_json(config, cluster, rows) if options.json else table(config, cluster, rows))
-
-
-def read_config(files: list[Path]) -> Settings:
-    """Read config files, later ones on top of earlier ones, merged and checked as in a run."""
-    from snakemake.utils import update_config  # type: ignore[import-untyped]
-
-    config: Settings = {}
-    for path in files:
-        try:
-            update_config(config, read_mapping(path, "a config file"))
-        except OSError as error:
-            raise InputError(path, "no readable file", "a config file") from error
-    if not SCHEMA.is_file():
-        raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
-    check(config, SCHEMA, ", ".join(map(str, files)))
-    return config
 
 
 def cluster_of(gpu: str, tflops: float | None, mfu: float, gpus_per_node: int) -> Cluster:

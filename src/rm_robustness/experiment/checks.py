@@ -16,10 +16,13 @@ from .config import (
     nearest,
     objective_parts,
     policies,
+    read_mapping,
     reward_model_batches,
 )
 from .jobs import folder, reward_models
 from .schema_errors import explain
+
+SCHEMA = Path("workflow/schemas/config.schema.yaml")
 
 
 def check(config: Settings, schema_path: Path, where: str = "config") -> None:
@@ -48,6 +51,22 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
         known_backbone(config, backbone, f"{where}: grid.families")
+
+
+def read_config(files: list[Path]) -> Settings:
+    """Read config files, later ones on top of earlier ones, merged and checked as in a run."""
+    from snakemake.utils import update_config  # type: ignore[import-untyped]
+
+    config: Settings = {}
+    for path in files:
+        try:
+            update_config(config, read_mapping(path, "a config file"))
+        except OSError as error:
+            raise InputError(path, "no readable file", "a config file") from error
+    if not SCHEMA.is_file():
+        raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
+    check(config, SCHEMA, ", ".join(map(str, files)))
+    return config
 
 
 # What each part of a preset can read its data from.

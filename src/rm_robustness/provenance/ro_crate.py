@@ -14,7 +14,7 @@ from urllib.parse import quote
 from rocrate.model import ContextEntity, Entity
 from rocrate.rocrate import ROCrate
 
-from ..cluster.plan import read_config
+from ..experiment.checks import read_config
 from ..experiment.config import Settings, read_mapping
 from ..files import sha256, write_json
 from .finished import Run, finished
