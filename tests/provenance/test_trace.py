@@ -13,8 +13,7 @@ from support.damage import RECORD, SPLIT, TABLE, WEIGHTS, edit, edit_with_its_re
 from support.recorded_run import make_run
 
 from rm_robustness.cli import main as cli
-from rm_robustness.provenance import lineage as chain
-from rm_robustness.provenance.snakemake_metadata import METADATA
+from rm_robustness.provenance.snakemake_metadata import METADATA, Metadata
 from rm_robustness.provenance.trace_text import braces
 
 
@@ -173,6 +172,6 @@ def test_notes_on_long_paths_are_found_where_snakemake_puts_them(run):
     note = METADATA / f"@{coded[:254]}" / coded[254:]
     note.parent.mkdir()
     note.write_text('{"rule": "far", "shellcmd": null}')
-    notes = chain.Notes()
-    assert notes.of(path)["rule"] == "far"
-    assert path in notes.outputs()
+    known = Metadata()
+    assert known.of(path)["rule"] == "far"
+    assert path in known.outputs()

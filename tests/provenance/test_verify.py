@@ -14,6 +14,7 @@ from support.recorded_run import UNRELEASED, make_run, shell, track
 
 from rm_robustness.cli import main as cli
 from rm_robustness.provenance import dvc_lock
+from rm_robustness.provenance.snakemake_metadata import pack
 
 SCORES = "runs/demo/scores/llama/bt/seed-0/in_domain.parquet"
 
@@ -186,6 +187,26 @@ def test_paths_narrow_what_is_judged(plain, capsys):
     assert verify(capsys, "runs/demo/splits", "results")[0] == 0
     assert verify(capsys, "runs/demo/reward_models")[0] == 1
     assert verify(capsys, "runs/dem")[0] == 2
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time."""
+    paths = {path: path.lstat() for path in folder.rglob("*")}
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in paths.items()}
+
+
+def test_trace_and_verify_write_nothing(tracked, tmp_path, monkeypatch, capsys):
+    pack(Path("runs/demo"))
+    shell(Path.cwd(), "dvc commit -q -f && dvc push -q && git add -A && git commit -qm packed")
+    here = Path.cwd()
+    shell(tmp_path, f"git clone -q {here} fresh && cd fresh && dvc pull -q && rm -rf .dvc/tmp")
+    for folder in (here, tmp_path / "fresh"):
+        monkeypatch.chdir(folder)
+        before = listing(folder)
+        assert verify(capsys)[0] == 0
+        cli.main(["trace", TABLE])
+        assert "by rule_train" in capsys.readouterr().out  # so Snakemake's metadata are read
+        assert listing(folder) == before
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from .findings import Finding
 from .git import code_at, file_at, known
 from .lineage import Chain, preset_of, rule
 from .record import code, versions
-from .snakemake_metadata import kept
+from .snakemake_metadata import packed_path
 
 
 class Sums:
@@ -105,7 +105,7 @@ class Audit:
             text = "not the bytes in dvc.lock"
             text += ", though those in its record: both were made or edited since" * bool(expected)
             return self._wrong(path, text, self.repair(path), f"md5 {locked}", f"md5 {md5}")
-        if Path(path) == kept(Path(path).parent):
+        if Path(path) == packed_path(Path(path).parent):
             return None  # Snakemake's history is a record of its own kind
         if not record and path not in self.chain.records:
             return self._without_record(path)
@@ -193,7 +193,7 @@ class Audit:
                 text = f"other settings in stage {stage.name} of dvc.lock: {found}"
                 repair = f"dvc repro --force --single-item {stage.name} && dvc repro"
                 self._wrong(record, text, repair)
-        found = compared(own, self.chain.notes.settings(record))
+        found = compared(own, self.chain.metadata.settings(record))
         if found:
             text = f"not the settings that Snakemake ran it with: {found}"
             self._wrong(record, text, self.repair(record))
@@ -261,7 +261,7 @@ class Audit:
     @cached_property
     def expected(self) -> set[str]:
         """All files that DVC or Snakemake knows."""
-        return self.chain.notes.outputs() | set(self.lock.files)
+        return self.chain.metadata.outputs() | set(self.lock.files)
 
     def _wrong(
         self, path: str, text: str, repair: str, expected: str = "", found: str = ""

@@ -54,10 +54,7 @@ def read() -> Lock:
     path = Path("dvc.lock")
     if not path.is_file():
         return Lock([], {}, [], Path())
-    from dvc.repo import Repo
-
-    repository = Repo(".", config={"core": {"no_scm": True}})  # what git says is not asked
-    lock = Lock([], {}, [], Path(repository.cache.local.path))
+    lock = Lock([], {}, [], _cache())
     for name, found in read_mapping(path, "what DVC wrote")["stages"].items():
         params = [values for file, values in found.get("params", {}).items()]
         merged = {key: value for values in params for key, value in values.items()}
@@ -69,6 +66,14 @@ def read() -> Lock:
         for out, md5 in outs.items():
             _list(lock, out, md5)
     return lock
+
+
+def _cache() -> Path:
+    """DVC's cache as it is configured. (dvc.repo.Repo would tell too; it asks git, and writes.)"""
+    from dvc.config import Config
+
+    configured = Config(str(Path(".dvc").absolute()))["cache"].get("dir")
+    return Path(configured or ".dvc/cache").absolute() / "files" / "md5"
 
 
 def _list(lock: Lock, out: str, md5: str) -> None:

@@ -19,9 +19,9 @@ NO_REPOSITORY = "not a git repository"
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git, its messages untranslated; a program that cannot be started counts as failed."""
+    """Run git, its messages untranslated, without writing; a program that is absent has failed."""
     command = ["git", *arguments]
-    environment = os.environ | {"LC_ALL": "C"}
+    environment = os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         return subprocess.run(command, capture_output=True, check=False, env=environment)
     except OSError as error:

@@ -3,12 +3,9 @@
 Everything is named by its path relative to the root of the repository, the working directory.
 """
 
-import gzip
-import json
 import os
 import re
 import shlex
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,43 +13,11 @@ from pathlib import Path
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import read_json
-from .snakemake_metadata import METADATA, kept, output_of, unpack
+from .snakemake_metadata import Metadata
 
 KEYS = {"code", "files", "git", "hardware", "inputs", "packages", "settings", "wall_seconds"}
 FOLDERS = ("runs/", "results/")
 PASSING = ("work", "benchmarks")  # of runs/PRESET: neither is a result
-
-
-class Notes:
-    """What Snakemake noted of files: here, or where they were made if its history came along."""
-
-    def __init__(self) -> None:
-        self.packed = {
-            output_of(Path(name)): entry["text"]
-            for file in map(kept, Path("runs").glob("*"))
-            if file.is_file()
-            for name, entry in json.loads(gzip.decompress(file.read_bytes())).items()
-        }
-
-    def outputs(self) -> set[str]:
-        """All files that are known."""
-        files = (path.relative_to(METADATA) for path in METADATA.rglob("*") if path.is_file())
-        return {*self.packed, *map(output_of, files)}
-
-    def of(self, path: str) -> Settings:
-        """What is known of the job that made a file: nothing, or its rule, command and more."""
-        coded = urlsafe_b64encode(path.encode()).decode()
-        length = os.pathconf(METADATA, "PC_NAME_MAX") - 1 if METADATA.is_dir() else 254
-        parts = [coded[at : at + length] for at in range(0, len(coded), length)]
-        file = METADATA.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
-        text = file.read_text(encoding="utf-8") if file.is_file() else self.packed.get(path, "{}")
-        return dict(json.loads(text))
-
-    def settings(self, path: str) -> Settings:
-        """The settings of the command that made a file, as far as they are known."""
-        words = shlex.split(self.of(path).get("shellcmd") or "")
-        given = words[words.index("--settings") + 1] if "--settings" in words else "{}"
-        return dict(json.loads(given))
 
 
 @dataclass
@@ -60,14 +25,14 @@ class Chain:
     """What is on disk under runs/ and results/, and what its records say.
 
     `records` has the content of each record by its path, `broken` why a record cannot be read,
-    `maker` the record of each file that one lists, `notes` what Snakemake knows.
+    `maker` the record of each file that one lists, `metadata` what Snakemake knows.
     """
 
     files: list[str]
     records: dict[str, Settings] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     maker: dict[str, str] = field(default_factory=dict)
-    notes: Notes = field(default_factory=Notes)
+    metadata: Metadata = field(default_factory=Metadata)
 
     def listed(self, record: str) -> dict[str, str]:
         """The files that a record lists and their sha256."""
@@ -122,8 +87,6 @@ class Chain:
 
 def read() -> Chain:
     """Read the files and records of the working directory; judges nothing."""
-    for run in Path("runs").glob("*"):
-        unpack(run)  # of a file that DVC has brought since, Snakemake knows what was before
     chain = Chain([file for folder in FOLDERS for file in _walk(folder.rstrip("/"))])
     for file in chain.files:
         if not file.endswith(("/record.json", ".record.json")):
@@ -161,7 +124,7 @@ def _same(one: str, other: str) -> bool:
 def rule(chain: Chain, record: str) -> str:
     """The rule of a job, or the verb of its command where Snakemake's note of it is not here."""
     words = shlex.split(chain.records[record].get("command", "")) or ["", "an unknown rule"]
-    known = (chain.notes.of(path).get("rule") for path in [record, *chain.listed(record)])
+    known = (chain.metadata.of(path).get("rule") for path in [record, *chain.listed(record)])
     return str(next(filter(None, known), words[1]))
 
 
