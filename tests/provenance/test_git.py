@@ -10,7 +10,7 @@ import pytest
 from support.paths import ROOT
 
 from rm_robustness.provenance import git
-from rm_robustness.provenance.record import recorded
+from rm_robustness.provenance.record import write_record
 
 IDENTITY = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
 CACHED = (git.revision, git.known, git.file_at, git.files_at, git.code_at)
@@ -75,7 +75,7 @@ def test_a_record_says_why_it_names_no_commit_and_a_refusal_is_said_aloud(
 ):
     harm(repository, monkeypatch)
     for name in ("a.json", "b.json"):
-        with recorded({}, [Path(name)]):
+        with write_record({}, [Path(name)]):
             Path(name).write_text("{}")
     said = json.loads(Path("b.record.json").read_text())["git"]
     assert (said["commit"], said["dirty"]) == (None, None)

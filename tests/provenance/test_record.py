@@ -6,7 +6,7 @@ import pytest
 
 from rm_robustness.files import read_json, sha256, write_json
 from rm_robustness.provenance import record
-from rm_robustness.provenance.record import recorded, records
+from rm_robustness.provenance.record import records, write_record
 
 
 def test_inputs_are_those_that_were_read_with_the_bytes_that_were_read(tmp_path):
@@ -14,7 +14,7 @@ def test_inputs_are_those_that_were_read_with_the_bytes_that_were_read(tmp_path)
     write_json({}, tmp_path / "unread.json")
     (tmp_path / "weights").write_bytes(b"w")
     before = sha256(tmp_path / "read.json")
-    with recorded({"seed": 7}, [tmp_path / "made.json"], [tmp_path / "weights"]):
+    with write_record({"seed": 7}, [tmp_path / "made.json"], [tmp_path / "weights"]):
         read_json(tmp_path / "read.json")
         write_json({"a": 2}, tmp_path / "read.json")  # changed while the job runs
         write_json({"b": 3}, tmp_path / "made.json")
@@ -28,7 +28,7 @@ def test_inputs_are_those_that_were_read_with_the_bytes_that_were_read(tmp_path)
 
 
 def test_what_fails_has_no_record(tmp_path):
-    with pytest.raises(RuntimeError), recorded({}, [tmp_path / "made.json"]):
+    with pytest.raises(RuntimeError), write_record({}, [tmp_path / "made.json"]):
         write_json({}, tmp_path / "made.json")
         raise RuntimeError
     assert not list(tmp_path.glob("*record.json"))

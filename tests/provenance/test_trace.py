@@ -106,16 +106,16 @@ def test_what_disagrees_is_said(run, capsys):
         "runs/demo/raw/responses.record.json: deleted: ",
         f"  {WEIGHTS}: not the bytes in {RECORD}",
         f"made from another version of {SPLIT}",
-        "results/table5.record.json: not the bytes of runs/demo/results/table5.record.json",
+        "results/table5.record.json: not the bytes of runs/demo/results/table5.record.json, which",
         f"  {RECORD}: torch 1.0 then, ",
         "its settings differ from the config now: learning_rate 0.5 recorded, 0.001 there",
         "its commit 000000000000 is unknown to this clone",
-        "there is none: the records alone vouch",
+        "no dvc.lock: only records identify the files",
     ):
         assert part in text, text
     assert "model.safetensors  " in text
     assert "(!)" in text
-    assert "learning_rate 0.5" in text.split("WRONG")[0]  # seeds that differ are told apart
+    assert "learning_rate 0.5" in text.split("MISMATCH")[0]  # seeds that differ are told apart
 
 
 def test_absent_weights_do_not_break_the_chain(run, capsys):

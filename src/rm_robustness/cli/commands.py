@@ -12,7 +12,7 @@ from typing import Any
 from ..cluster import launch
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..provenance.record import recorded
+from ..provenance.record import write_record as recorded
 
 WEIGHTS = "model.safetensors"
 
@@ -382,7 +382,7 @@ def release(options: argparse.Namespace) -> None:
     """Record a finished run with DVC and push it."""
     from ..provenance import release
 
-    release.run(options)
+    release.release_run(options)
 
 
 def run_times(options: argparse.Namespace) -> None:
@@ -411,14 +411,14 @@ def trace(options: argparse.Namespace) -> None:
     """Print where a file or a row of a table comes from."""
     from ..provenance import trace
 
-    trace.run(options)
+    trace.print_trace(options)
 
 
 def verify(options: argparse.Namespace) -> None:
     """Print whether every file is what its record and DVC say."""
     from ..provenance import verify
 
-    verify.run(options)
+    verify.verify_files(options)
 
 
 def evaluate(options: argparse.Namespace) -> None:

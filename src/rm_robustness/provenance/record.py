@@ -1,4 +1,4 @@
-"""The record beside every checkpoint and table: what made it, from what, where and how long."""
+"""The record beside every checkpoint and table: command, settings, code, inputs and machine."""
 
 import functools
 import importlib.metadata
@@ -46,13 +46,13 @@ def record(
     started: float,
     **facts: Any,
 ) -> Settings:
-    """What made some files: to be written beside them, last of all.
+    """The record of some files, to be written beside them, last of all.
 
     Holds the command, the settings, the seed, the git revision and whether the tree was dirty, a
     hash of this package's code, package versions, sha256 of every input when it was read and of
-    every file, the hardware, when it began (`started`, a time.time()) and the wall time in seconds.
+    every file, the hardware, the time of the start (`started`, a time.time()) and the wall time in
+    seconds.
     """
-    begun = datetime.fromtimestamp(started, UTC)
     return {
         "command": command(),
         "settings": settings,
@@ -63,35 +63,35 @@ def record(
         "inputs": inputs,
         "files": {path.name: sha256(path) for path in files},
         "hardware": hardware(),
-        "started": begun.isoformat(timespec="seconds"),
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
         **facts,
     }
 
 
 @contextmanager
-def recorded(
+def write_record(
     settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
 ) -> Iterator[None]:
-    """Write the record of a block that makes `files` of one folder from what it reads and `also`.
+    """Write the record of a block that writes `files` of one folder, once it has ended well.
 
-    What it reads is noted by `files.track_reads`. One file's record is its name with `.record.json`
-    beside it, that of several is `record.json`, unless `to` says otherwise.
+    Its inputs are the files that `files.track_reads` sees it read, and `also`. It is written to
+    `to`, or to the path that `record_path` gives.
     """
-    revision(), code()  # those of now, not of the end
+    revision(), code()  # as they are when the job starts, not when it ends
     started = time.time()
     before = {path: sha256(path) for path in also}
     with track_reads() as read:
         yield
-    seen = sorted({**read, **before}.items())
-    # What the block made for itself and removed again is no input.
-    inputs = {str(p): {"path": str(p), "sha256": digest} for p, digest in seen if p.exists()}
-    made = record(settings, inputs, files, settings.get("seed"), started)
-    write_json(made, to or beside(files))
+    # A temporary file that the block wrote, read and removed is no input.
+    sums = {path: digest for path, digest in sorted({**read, **before}.items()) if path.exists()}
+    inputs = {str(path): {"path": str(path), "sha256": digest} for path, digest in sums.items()}
+    content = record(settings, inputs, files, settings.get("seed"), started)
+    write_json(content, to or record_path(files))
 
 
-def beside(files: list[Path]) -> Path:
-    """Where the record of some files of one folder is."""
+def record_path(files: list[Path]) -> Path:
+    """The path of a record: NAME.record.json beside one file, record.json beside several."""
     name = f"{files[0].stem}.record.json" if len(files) == 1 else "record.json"
     return files[0].with_name(name)
 
@@ -119,7 +119,7 @@ def _revision() -> Settings:
     found = revision()
     reason = found.get("reason", NO_REPOSITORY)
     if reason != NO_REPOSITORY:
-        _warn(f"the record will name no commit: {reason}")
+        _warn(f"the records name no commit: {reason}")
     return found
 
 
