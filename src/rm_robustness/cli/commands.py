@@ -404,7 +404,7 @@ def crate(options: argparse.Namespace) -> None:
     """Write the RO-Crate of a finished run."""
     from ..provenance import ro_crate as crate
 
-    crate.run(options)
+    crate.write_crate(options)
 
 
 def trace(options: argparse.Namespace) -> None:
