@@ -117,3 +117,22 @@ def test_the_files_of_a_folder_are_those_of_the_commit(repository):
     assert git.file_at("HEAD", "src/code.py") == b"one\n"
     assert git.file_at("HEAD", "src/new.py") is None
     assert git.known("HEAD") and not git.known("0" * 40)
+
+
+def test_a_clone_with_line_ends_of_windows_has_the_bytes_of_the_commit(tmp_path):
+    """DVC's remote is in the repository: an object with other line ends is a damaged one."""
+    source, clone = tmp_path / "source", tmp_path / "clone"
+    contents = {
+        "dvcstore/files/md5/ab/cd": b'{"a": 1}\n',
+        "dvcstore/files/md5/ab/ef": b"of Windows\r\nand not\n",
+        "src/code.py": b"one\ntwo\n",
+        "table.parquet": b"PAR1\n",
+    }
+    for name, content in contents.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    shutil.copy(ROOT / ".gitattributes", source)
+    for words in (["init", "-q"], ["add", "."], [*IDENTITY, "commit", "-qm", "one"]):
+        subprocess.run(["git", *words], cwd=source, check=True)
+    subprocess.run(["git", "-c", "core.autocrlf=true", "clone", "-q", source, clone], check=True)
+    assert {name: (clone / name).read_bytes() for name in contents} == contents
