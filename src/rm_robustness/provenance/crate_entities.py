@@ -85,7 +85,7 @@ def add_files(crate: ROCrate, digests: dict[Path, str]) -> list[Entity]:
 
 
 def add_file(crate: ROCrate, path: Path, digest: str = "") -> Entity:
-    """A file of the repository; one that is elsewhere or not here is named, with its hash."""
+    """A file of the repository; one that is outside of it or absent is named, with its hash."""
     name = str(path)
     outside = path.is_absolute() or ".." in path.parts
     if outside or not path.is_file():

@@ -73,7 +73,7 @@ def read_lock() -> Lock:
 
 
 def _cache() -> Path:
-    """DVC's cache as it is configured. (dvc.repo.Repo would tell too; it asks git, and writes.)"""
+    """DVC's cache as it is configured. (dvc.repo.Repo knows it too, but writes into .dvc.)"""
     from dvc.config import Config
 
     configured = Config(str(Path(".dvc").absolute()))["cache"].get("dir")

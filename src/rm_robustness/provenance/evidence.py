@@ -71,7 +71,7 @@ class Evidence:
 
     @cached_property
     def git_refusal(self) -> str | None:
-        """Why git answers nothing here; None where it does."""
+        """Why git has no answer here; None where it has."""
         return git.refusal()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What an audit finds, as lines: the same said of several files is said once."""
+"""What an audit finds, and its text: one line for all files with the same finding."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

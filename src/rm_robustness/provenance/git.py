@@ -1,6 +1,6 @@
-"""Everything that is asked of git, and the hash of the package's code, now and in a commit.
+"""All queries to git, and the hash of the package's code, now and in a commit.
 
-git may have nothing to answer: the working directory is no repository (an unpacked archive), the
+git may have no answer: the working directory is no repository (an unpacked archive), the
 program is absent, or it refuses (a checkout that another account owns). `refusal` says which.
 """
 
@@ -25,12 +25,12 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(command, capture_output=True, check=False, env=environment)
     except OSError as error:
-        reason = f"the program git cannot be run ({error.strerror}); install it, or mend PATH"
+        reason = f"the program git cannot be run ({error.strerror}); install it, or correct PATH"
         return subprocess.CompletedProcess(command, 127, b"", reason.encode())
 
 
 def refusal() -> str | None:
-    """Why git answers nothing here: NO_REPOSITORY, or its own message, which names the cure.
+    """Why git has no answer here: NO_REPOSITORY, or its own message, which names the cure.
 
     None where it answers.
     """
@@ -46,7 +46,7 @@ def revision() -> dict[str, Any]:
     """The commit of the working directory, whether it is dirty, and why where neither is known.
 
     Dirty: a tracked file differs, but for what DVC keeps there, or there is new code. Keys `commit`
-    and `dirty`, None where they are unknown, and then `reason`. Asked once a process.
+    and `dirty`, None where they are unknown, and then `reason`. Read once a process.
     """
     head = _git("rev-parse", "--verify", "HEAD")
     if head.returncode:

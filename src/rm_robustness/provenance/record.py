@@ -97,14 +97,14 @@ def record_path(files: list[Path]) -> Path:
 
 
 def records(folder: Path) -> dict[Path, Settings]:
-    """Read every record under a folder, but for what unfinished work holds."""
-    found = sorted(
+    """Read every record under a folder, but for those in folders `work`."""
+    paths = sorted(
         path
         for pattern in ("record.json", "*.record.json")
         for path in folder.rglob(pattern)
         if "work" not in path.relative_to(folder).parts
     )
-    return {path: read_json(path) for path in found}
+    return {path: read_json(path) for path in paths}
 
 
 def command() -> str:
@@ -116,24 +116,24 @@ def command() -> str:
 
 def _revision() -> Settings:
     """The git revision; where git refuses or is absent, one line on stderr says so and the cure."""
-    found = revision()
-    reason = found.get("reason", NO_REPOSITORY)
+    current = revision()
+    reason = current.get("reason", NO_REPOSITORY)
     if reason != NO_REPOSITORY:
         _warn(f"the records name no commit: {reason}")
-    return found
+    return current
 
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Say it once a process."""
+    """Print a warning, once a process."""
     print(f"rm-robustness: warning: {text}", file=sys.stderr)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can move a number."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 @functools.cache

@@ -77,7 +77,7 @@ class RecordChecks:
         revision, recorded = content["git"], content["code"]
         commit = revision["commit"]
         if not commit:
-            reason = revision.get("reason", "made outside of a git repository")
+            reason = revision.get("reason", "not a git repository")
             self.findings.unverified(record, f"its commit is not recorded: {reason}")
         elif not known(commit):
             text = f"its commit {commit[:12]} is unknown to this clone"

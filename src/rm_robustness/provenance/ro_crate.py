@@ -1,4 +1,4 @@
-"""A finished run as an RO-Crate: what made which file from what, in terms that other tools read.
+"""A finished run as an RO-Crate: jobs, inputs and outputs in terms that other tools read.
 
 The repository's folder is the crate: only ro-crate-metadata.json is written, and nothing is copied.
 """

@@ -24,7 +24,7 @@ Row = dict[str, str]
 
 
 class Question(NamedTuple):
-    """What is asked for: a file, the rows of its csv, and names that only other rows have."""
+    """A file, rows of its csv, and the names that only its other rows have."""
 
     path: str
     rows: list[Row]
@@ -37,7 +37,7 @@ class Question(NamedTuple):
 
 @dataclass
 class Trace:
-    """A question answered: `start` is the file as it was named, `records` those it rests on."""
+    """The answer: `start` is the file that was named, `records` are those that it rests on."""
 
     start: str
     question: Question
@@ -82,7 +82,7 @@ def _trace(path: Path, row: list[str], configfiles: list[Path]) -> Trace:
 
 
 def _start(lineage: Lineage, path: Path) -> str:
-    """The file that is asked for, or the record of a folder; InputError where there is none."""
+    """The file at a path, or the record of a folder; InputError where there is none."""
     name = os.path.relpath(path)
     if f"{name}/record.json" in lineage.records:
         return f"{name}/record.json"
@@ -173,12 +173,12 @@ def _narrowed(trace: Trace) -> list[str]:
     lineage = trace.lineage
     results = [record for record in trace.records if "/results/" in record]
     total = sum(len(lineage.inputs(record)) for record in results)
-    kept = [path for record in results for path in trace.inputs(record)]
-    seeds = sorted({int(seed) for path in kept for seed in re.findall(r"/seed-(\d+)", path)})
+    inputs = [path for record in results for path in trace.inputs(record)]
+    seeds = sorted({int(seed) for path in inputs for seed in re.findall(r"/seed-(\d+)", path)})
     lines = [f"seeds {', '.join(map(str, seeds))}"] if seeds else []
-    if len(kept) == total:
+    if len(inputs) == total:
         return [*lines, "The lineage is that of the whole file: its inputs name no single row."]
-    lines += [f"Of {total} inputs of the file, these rows rest on {len(kept)}."]
+    lines += [f"Of {total} inputs of the file, these rows rest on {len(inputs)}."]
     if any(row.get("p_holm") for row in trace.question.rows):
         lines += ["Holm's correction counts the comparisons of the other rows too."]
     return lines

@@ -1,4 +1,4 @@
-"""The lineage of a file as text: a tree for people, what all its jobs share said once."""
+"""The lineage of a file as text: a tree, and what all its jobs have in common."""
 
 import math
 import re
@@ -126,7 +126,7 @@ def braces(paths: Iterable[str]) -> str:
 def _brace(names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
-    seeds = sorted(int(found[1]) for name in names if (found := re.match(r"seed-(\d+)", name)))
+    seeds = sorted(int(match[1]) for name in names if (match := re.match(r"seed-(\d+)", name)))
     ends = {re.sub(r"^seed-\d+", "", name) for name in names}
     if len(seeds) == len(names) and len(ends) == 1:
         several = ",".join(map(str, seeds))
