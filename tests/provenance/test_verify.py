@@ -264,6 +264,14 @@ def test_git_that_refuses_or_is_absent_is_unverified_and_said_once(tracked, envi
         assert "not the one that is committed" not in done.stdout
 
 
+def test_a_dirty_tree_is_said_where_git_refuses_too(plain, capsys, monkeypatch):
+    edit(RECORD, "git", "dirty", value=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    status, text = verify(capsys)
+    assert status == 0
+    assert f"{RECORD}: made in a dirty tree of " in text
+
+
 def test_an_archive_without_git_is_verified_as_far_as_it_can_be(tracked, tmp_path, monkeypatch):
     here, archive = Path.cwd(), tmp_path / "archive"
     archive.mkdir()

@@ -15,9 +15,9 @@ from ..experiment.config import Settings
 from ..files import read_json
 from .snakemake_metadata import Metadata
 
-KEYS = {"code", "command", "files", "git", "hardware", "inputs", "packages", "settings"} | {
-    "started",
-    "wall_seconds",
+KEYS = {
+    *("code", "command", "files", "git", "hardware", "inputs", "packages", "settings"),
+    *("started", "wall_seconds"),
 }
 FOLDERS = ("runs/", "results/")
 SKIPPED = ("work", "benchmarks")  # of runs/PRESET: neither is a result
@@ -139,7 +139,8 @@ def rule_of(lineage: Lineage, record: str) -> str:
 
 def verb_of(record: Settings) -> str:
     """The verb of `rm-robustness` that a job ran."""
-    return shlex.split(record["command"])[1]
+    words = shlex.split(record["command"])
+    return words[1] if len(words) > 1 else "an unknown verb"
 
 
 def preset_of(path: str) -> str | None:

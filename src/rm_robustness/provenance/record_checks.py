@@ -33,8 +33,7 @@ class RecordChecks:
         mismatched = self.findings.mismatched()
         for record in sound:
             self._inputs(record, mismatched)
-            if not self.evidence.git_refusal:
-                self._commit(record)
+            self._commit(record)
             self._settings_of_lock(record)
             self._settings_of_job(record)
             self._settings_of_config(record)
@@ -72,13 +71,16 @@ class RecordChecks:
                 self.findings.mismatch(record, text, self.evidence.remake(record), written, read)
 
     def _commit(self, record: str) -> None:
-        """The code of a record is that of its commit."""
+        """The code of a record is that of its commit, as far as git knows it."""
         content = self.evidence.lineage.records[record]
         revision, recorded = content["git"], content["code"]
         commit = revision["commit"]
         if not commit:
             reason = revision.get("reason", "not a git repository")
             self.findings.unverified(record, f"its commit is not recorded: {reason}")
+        elif self.evidence.git_refusal:
+            if revision["dirty"]:
+                self.findings.note(record, f"made in a dirty tree of {commit[:12]}")
         elif not known(commit):
             text = f"its commit {commit[:12]} is unknown to this clone"
             self.findings.unverified(record, text)
