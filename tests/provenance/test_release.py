@@ -196,7 +196,7 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
     assert verified.returncode == 1
     assert f"{MODEL}/model.safetensors" in verified.stdout
     traced = rm_robustness(copy, "trace", "results/table2.csv")
-    assert f"{MODEL}/model.safetensors" in traced.stdout.split("WRONG:", 1)[1]
+    assert f"{MODEL}/model.safetensors" in traced.stdout.split("MISMATCH:", 1)[1]
 
 
 def test_what_was_pulled_is_verified_and_traced(pulled):

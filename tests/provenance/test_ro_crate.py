@@ -168,8 +168,11 @@ def another_input():
         (lambda: Path("results/figure2.pdf").unlink(), "results/figure2.pdf"),
         (lambda: Path("runs/toy/results/claims.record.json").unlink(), "claims.record.json"),
         (lambda: Path("runs/toy/splits/record.json").unlink(), "runs/toy/splits"),
-        (lambda: write_json({}, Path("runs/toy/scores/bt.record.json")), "no command"),
-        (another_input, "bt.record.json: inputs"),
+        (
+            lambda: write_json({}, Path("runs/toy/scores/bt.record.json")),
+            "bt.record.json: found no code, command",
+        ),
+        (another_input, "bt.record.json: found made from another version of"),
     ],
 )
 def test_what_is_not_a_finished_run_has_no_crate(toy, capsys, harm, named):

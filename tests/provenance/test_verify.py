@@ -14,6 +14,7 @@ from support.recorded_run import UNRELEASED, make_run, shell, track
 
 from rm_robustness.cli import main as cli
 from rm_robustness.provenance import dvc_lock
+from rm_robustness.provenance.snakemake_metadata import pack
 
 SCORES = "runs/demo/scores/llama/bt/seed-0/in_domain.parquet"
 
@@ -62,7 +63,7 @@ def test_an_untouched_run_is_all_good(kind, request, capsys):
     status, text = verify(capsys)
     assert status == 0, text
     assert re.search(r"^\d+ files, 0\.\d MB: all good$", text, flags=re.MULTILINE)
-    assert ("the records alone vouch" in text) == (kind == "plain")
+    assert ("only records identify the files" in text) == (kind == "plain")
 
 
 def relearn(path: str) -> None:
@@ -105,7 +106,7 @@ def test_each_damage_is_named_and_the_printed_commands_repair_it_all(tracked, ca
 
 def test_bad_bytes_in_the_cache_too_are_fetched_again(tracked, capsys):
     flip(WEIGHTS)
-    flip(str(dvc_lock.read().object(dvc_lock.read().files[WEIGHTS])))
+    flip(str(dvc_lock.read_lock().object(dvc_lock.read_lock().files[WEIGHTS])))
     (command,) = repairs(verify(capsys)[1])
     assert "dvc pull" in command
     shell(Path.cwd(), command)
@@ -172,6 +173,55 @@ def test_a_source_edit_recorded_without_a_run_is_named(tracked, capsys):
     assert "scoring.py\n  in stage scores of dvc.lock, but in no commit of its records" in text
 
 
+def test_an_edit_in_a_source_folder_recorded_without_a_run_is_named(tracked, capsys):
+    with Path("src/rm_robustness/data/gold.py").open("a") as file:
+        file.write("# edited\n")
+    assert verify(capsys)[0] == 0
+    shell(Path.cwd(), "dvc commit -q -f splits")
+    status, text = verify(capsys)
+    assert status == 1
+    assert "src/rm_robustness/data\n  in stage splits of dvc.lock, but in no commit of" in text
+    assert "backbones\n" not in text  # a folder that a stage made is no source
+
+
+def test_a_source_that_no_recorded_commit_has_is_unverified(tracked, capsys):
+    shutil.copytree("src/rm_robustness/data", "src/rm_robustness/sources")
+    pipeline = Path("dvc.yaml").read_text().replace("rm_robustness/data", "rm_robustness/sources")
+    Path("dvc.yaml").write_text(pipeline)
+    shell(Path.cwd(), "dvc commit -q -f && git add -A && git commit -qm moved")
+    status, text = verify(capsys)
+    assert status == 0
+    unverified = text.split("Unverified:")[1]
+    words = "src/rm_robustness/sources: in stage scores of dvc.lock; no known commit of its records"
+    assert words in unverified
+
+
+def test_edited_settings_of_every_kind_recorded_without_a_run_are_named(tracked, capsys):
+    edits = {
+        "gold: {kind: programmatic}": "gold: {kind: column}",
+        "chats: 30000": "chats: 29999",
+        "max_new_tokens: 40": "max_new_tokens: 39",
+        "splits:\n  seed: 11": "splits:\n  seed: 12",
+    }
+    config = Path("config/demo.yaml").read_text()
+    for before, after in edits.items():
+        assert config.count(before) == 1, before
+        config = config.replace(before, after)
+    Path("config/demo.yaml").write_text(config)
+    shell(Path.cwd(), "dvc commit -q -f")
+    status, text = verify(capsys)
+    assert status == 1
+    for record, setting in {
+        "raw/gold": "kind programmatic recorded, column",
+        "raw/chats/world": "chats 30000 recorded, 29999",
+        "alpaca_eval/outputs/sft/seed-0": "max_new_tokens 40 recorded, 39",
+        "splits/": "seed 11 recorded, 12",
+    }.items():
+        name = f"runs/demo/{record}.record.json".replace("/.record", "/record")
+        words = rf"^{name}\n(runs/.*\n)*  other settings in stage \w+ of dvc.lock: .*{setting}"
+        assert re.search(words, text, flags=re.MULTILINE), (record, text)
+
+
 def test_what_is_not_released_is_no_damage_after_a_pull(tracked, tmp_path, monkeypatch, capsys):
     shell(tmp_path, f"git clone -q {Path.cwd()} fresh")
     monkeypatch.chdir(tmp_path / "fresh")
@@ -186,6 +236,71 @@ def test_paths_narrow_what_is_judged(plain, capsys):
     assert verify(capsys, "runs/demo/splits", "results")[0] == 0
     assert verify(capsys, "runs/demo/reward_models")[0] == 1
     assert verify(capsys, "runs/dem")[0] == 2
+
+
+def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own."""
+    command = [sys.executable, "-m", "rm_robustness", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, "git config --global --add safe.directory"),
+        ({"PATH": "/nonexistent"}, "the program git cannot be run"),
+    ],
+)
+def test_git_that_refuses_or_is_absent_is_unverified_and_said_once(tracked, environment, reason):
+    for words in (["verify"], ["trace", TABLE]):
+        done = program(*words, **environment)
+        assert done.returncode == 0, done.stderr
+        assert "  git: commits and sources are not checked: " in done.stdout
+        assert (done.stdout + done.stderr).count(reason) == 1
+        assert "unknown to this clone" not in done.stdout
+        assert "not the one that is committed" not in done.stdout
+
+
+def test_a_dirty_tree_is_said_where_git_refuses_too(plain, capsys, monkeypatch):
+    edit(RECORD, "git", "dirty", value=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    status, text = verify(capsys)
+    assert status == 0
+    assert f"{RECORD}: made in a dirty tree of " in text
+
+
+def test_an_archive_without_git_is_verified_as_far_as_it_can_be(tracked, tmp_path, monkeypatch):
+    here, archive = Path.cwd(), tmp_path / "archive"
+    archive.mkdir()
+    shell(here, f"git archive HEAD | tar x -C {archive}")
+    shell(archive, "dvc config --local core.no_scm true && dvc pull -q")
+    monkeypatch.chdir(archive)
+    done = program("verify")
+    assert done.returncode == 0 and "all good" in done.stdout, done.stderr
+    assert "git: commits and sources are not checked: not a git repository" in done.stdout
+    assert "not the one that is committed" not in done.stdout
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time."""
+    paths = {path: path.lstat() for path in folder.rglob("*")}
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in paths.items()}
+
+
+def test_trace_and_verify_write_nothing(tracked, tmp_path, monkeypatch, capsys):
+    pack(Path("runs/demo"))
+    shell(Path.cwd(), "dvc commit -q -f && dvc push -q && git add -A && git commit -qm packed")
+    here = Path.cwd()
+    shell(tmp_path, f"git clone -q {here} fresh && cd fresh && dvc pull -q && rm -rf .dvc/tmp")
+    for folder in (here, tmp_path / "fresh"):
+        monkeypatch.chdir(folder)
+        before = listing(folder)
+        assert verify(capsys)[0] == 0
+        cli.main(["trace", TABLE])
+        assert "by rule_train" in capsys.readouterr().out  # so Snakemake's metadata are read
+        assert listing(folder) == before
 
 
 @pytest.mark.slow

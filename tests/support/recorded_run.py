@@ -20,6 +20,7 @@ from rm_robustness.experiment.settings import backbone as backbone_settings
 from rm_robustness.experiment.settings import configured
 from rm_robustness.experiment.settings import reward_model as reward_model_settings
 from rm_robustness.files import sha256, write_json
+from rm_robustness.provenance import git as revisions
 from rm_robustness.provenance import record
 
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
@@ -29,8 +30,10 @@ STAGES: dict[str, list[str]] = {
     "backbones": ["backbones"],
     "reward_models": ["reward_models"],
     "scores": ["scores"],
+    "alpaca_eval": ["alpaca_eval"],
     "results": ["results"],
 }
+SOURCES = ["src/rm_robustness/models/scoring.py", "src/rm_robustness/data"]
 UNRELEASED = "runs/demo/reward_models/llama/bt/seed-1/model.safetensors"
 TABLE = """preset,backbone,method,metric,value,ci_low,ci_high,n_seeds,difference,difference_low,\
 difference_high,p_holm,paper,paper_model
@@ -77,9 +80,9 @@ def make_run(root: Path) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-qm", "start")
     with contextlib.chdir(root):
-        record.revision.cache_clear()
+        revisions.revision.cache_clear()
         _make()
-        record.revision.cache_clear()
+        revisions.revision.cache_clear()
     return root
 
 
@@ -94,6 +97,9 @@ def _make() -> None:
     job(f"responses --output {raw}", own("raw/responses.record.json"), [], {raw: "responses"})
     splits = {f"{run}/splits/{name}.parquet": name for name in SPLITS}
     job(f"splits --output {run}/splits", own("splits/record.json"), [raw], splits)
+    gold, chats = f"{run}/raw/gold.parquet", f"{run}/raw/chats/world.parquet"
+    job(f"gold --output {gold}", config["gold"], [raw], {gold: "gold"})
+    job(f"chats --output {chats}", config["sources"]["world"], [], {chats: "chats"})
     llama = f"{run}/backbones/llama"
     files = {f"{llama}/model.safetensors": "weights", f"{llama}/tokenizer.json": "{}"}
     job(f"backbone --output {llama}", backbone_settings(config, "llama"), [], files)
@@ -112,6 +118,9 @@ def _make() -> None:
             scores = {f"{folder}/{split}.parquet": f"{objective} {split}" for split in SPLITS[1:]}
             inputs = [f"{output}/seed-{seed}/model.safetensors", *[*splits][1:]]
             job(f"score --output {' '.join(scores)}", config["scoring"], inputs, scores)
+    answers = f"{run}/alpaca_eval/outputs/sft/seed-0.parquet"
+    generation, model = config["alpaca_eval"]["generation"], f"{llama}/model.safetensors"
+    job(f"answers --output {answers}", generation, [model], {answers: "answers"})
     inputs = [
         f"{run}/scores/llama/{o}/seed-{s}/{p}.parquet"
         for o in OBJECTIVES
@@ -129,21 +138,24 @@ def _make() -> None:
 
 def track(root: Path) -> Path:
     """Put a run into DVC, with a remote in the repository, and commit."""
-    sources = ["src/rm_robustness/models/scoring.py"]
     stages = {
         name: {
             "cmd": f"snakemake -- {name}",
-            "deps": sources,
+            "deps": SOURCES,
             "params": [{"config/demo.yaml": None}],
             "outs": [{f"runs/demo/{out}": {"persist": True}} for out in outs],
         }
         for name, outs in STAGES.items()
     }
+    stages["reward_models"]["deps"] = [*SOURCES, "runs/demo/backbones"]
     stages["results"]["outs"] += [{"results": {"persist": True}}]
-    (root / ".gitignore").write_text(".snakemake\n")
+    (root / ".gitignore").write_text(".snakemake\n__pycache__\n")
+    (root / "src/rm_robustness/data/__pycache__").mkdir()
+    (root / "src/rm_robustness/data/__pycache__/gold.pyc").write_text("compiled")
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     dvc(root, "init", "-q")
-    (root / ".dvcignore").write_text(f"{UNRELEASED}\n")
+    ignored = (UNRELEASED, "__pycache__", "/src/rm_robustness/data/__init__.py")
+    (root / ".dvcignore").write_text("".join(f"{pattern}\n" for pattern in ignored))
     dvc(root, "config", "core.analytics", "false")
     dvc(root, "remote", "add", "-q", "-d", "released", "dvcstore")
     dvc(root, "remote", "modify", "released", "verify", "true")

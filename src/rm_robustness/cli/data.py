@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..experiment.config import Settings
-from ..provenance.record import recorded
+from ..provenance.record import write_record
 from .command import command, path, paths, settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def responses(options: argparse.Namespace) -> None:
     from ..data.sources import read_responses
     from ..frames import write_frame
 
-    with recorded(options.settings, [options.output]):
+    with write_record(options.settings, [options.output]):
         write_frame(read_responses(options.settings, options.output.parent), options.output)
 
 
@@ -35,7 +35,7 @@ def chats(options: argparse.Namespace) -> None:
     from ..data.sources import read_chats
     from ..frames import write_frame
 
-    with recorded(options.settings, [options.output]):
+    with write_record(options.settings, [options.output]):
         write_frame(read_chats(options.settings), options.output)
 
 
@@ -49,7 +49,7 @@ def preferences(options: argparse.Namespace) -> None:
     from ..data.sources import read_preferences
     from ..frames import write_frame
 
-    with recorded(options.settings, [options.output]):
+    with write_record(options.settings, [options.output]):
         write_frame(read_preferences(options.settings), options.output)
 
 
@@ -62,7 +62,7 @@ def rm_bench(options: argparse.Namespace) -> None:
     from ..data import rm_bench
     from ..frames import write_frame
 
-    with recorded(options.settings, [options.output]):
+    with write_record(options.settings, [options.output]):
         write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
 
 
@@ -79,7 +79,7 @@ def instructions(options: argparse.Namespace) -> None:
     from ..data.instructions import instructions
 
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
-    with recorded(options.settings, files):
+    with write_record(options.settings, files):
         instructions(options.settings, options.output)
 
 
@@ -94,7 +94,7 @@ def pretrained(options: argparse.Namespace) -> None:
     from ..data.download import fetch
 
     manifest = options.output / "manifest.json"
-    with alone(options.output), recorded(options.settings, [manifest]):
+    with alone(options.output), write_record(options.settings, [manifest]):
         fetch(options.settings, options.output)
 
 
@@ -110,7 +110,7 @@ def generate(options: argparse.Namespace) -> None:
     from ..models.generate import generate_to
 
     manifests = _manifests(options.settings["model"])
-    with alone(options.output), recorded(options.settings, [options.output], manifests):
+    with alone(options.output), write_record(options.settings, [options.output], manifests):
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
         prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
         generate_to(prompts.reset_index(drop=True), options.settings, options.output)
@@ -130,7 +130,7 @@ def gold(options: argparse.Namespace) -> None:
 
     columns = ["example_id", "prompt", "response", "response_model"]
     manifests = _manifests(options.settings.get("model"))
-    with recorded(options.settings, [options.output], manifests):
+    with write_record(options.settings, [options.output], manifests):
         frames = [read_frame(path, columns) for path in options.responses]
         labelled = add_gold(pd.concat(frames, ignore_index=True), options.settings)
         write_frame(labelled, options.output)
@@ -154,7 +154,7 @@ def splits(options: argparse.Namespace) -> None:
     from ..frames import read_frame
 
     columns = ["example_id", "prompt", "response", "response_model", "gold"]
-    with recorded(options.settings, _split_files(options.output, SPLITS)):
+    with write_record(options.settings, _split_files(options.output, SPLITS)):
         frames, facts = build(read_frame(options.gold, columns), options.settings)
         origin = {"settings": options.settings, "source_sha256": sha256(options.gold)}
         _write_splits(frames, {**origin, **facts}, options.output)
@@ -169,7 +169,7 @@ def adopt_splits(options: argparse.Namespace) -> None:
     from ..data import released_splits
 
     names = [manifest.parent.name for manifest in options.pretrained]
-    with recorded({}, _split_files(options.output, names)):
+    with write_record({}, _split_files(options.output, names)):
         frames, facts = released_splits.splits(options.pretrained)
         _write_splits(frames, facts, options.output)
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..provenance.record import recorded
+from ..provenance.record import write_record
 from .command import command, option, path, paths, settings
 
 WEIGHTS = "model.safetensors"
@@ -58,7 +58,7 @@ def score(options: argparse.Namespace) -> None:
         raise InputError("--output", found, f"one for each of {len(options.data)} of --data")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
     section = {"batch_tokens": options.batch_tokens}
-    with recorded(section, options.output, [options.model / WEIGHTS]):
+    with write_record(section, options.output, [options.model / WEIGHTS]):
         splits = [read_frame(path, columns) for path in options.data]
         model, tokenizer = load(options.model)
         for path, split, output in zip(options.data, splits, options.output, strict=True):
@@ -82,7 +82,7 @@ def ranks(options: argparse.Namespace) -> None:
     from ..evaluation.effective_rank import measure
 
     section = options.settings
-    with recorded(section, [options.output], [options.model / WEIGHTS]):
+    with write_record(section, [options.output], [options.model / WEIGHTS]):
         measure(
             options.model,
             options.train,
@@ -108,7 +108,7 @@ def answers(options: argparse.Namespace) -> None:
 
     policy = {"model": str(options.model), "name": options.output.parent.name}
     weights = [options.model / WEIGHTS]
-    with alone(options.output), recorded(options.settings, [options.output], weights):
+    with alone(options.output), write_record(options.settings, [options.output], weights):
         prompts = read_frame(options.instructions, ["example_id", "prompt"])
         prompts = prompts[["example_id", "prompt"]]
         generate_to(prompts, {**options.settings, **policy}, options.output)
@@ -126,7 +126,7 @@ def judge(options: argparse.Namespace) -> None:
     from ..cluster.lease import alone
     from ..evaluation.alpaca_eval.annotate import annotate
 
-    with alone(options.work), recorded(options.settings, [options.output]):
+    with alone(options.work), write_record(options.settings, [options.output]):
         annotate(
             options.instructions, options.answers, options.settings, options.work, options.output
         )

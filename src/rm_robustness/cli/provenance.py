@@ -18,9 +18,9 @@ OF_THE_PRESET = configfile("as Snakemake's; config/PRESET.yaml if not given")
 )
 def trace(options: argparse.Namespace) -> None:
     """Print the lineage of a file, or of one row of a table."""
-    from ..provenance import trace
+    from ..provenance.trace import print_trace
 
-    trace.run(options)
+    print_trace(options)
 
 
 @command(
@@ -30,17 +30,17 @@ def trace(options: argparse.Namespace) -> None:
 )
 def verify(options: argparse.Namespace) -> None:
     """Check all files against their records, DVC and git."""
-    from ..provenance import verify
+    from ..provenance.verify import verify_files
 
-    verify.run(options)
+    verify_files(options)
 
 
 @command(path("--runs", "folder runs/PRESET"), for_people=True)
 def release(options: argparse.Namespace) -> None:
     """Check a run, record it with DVC and push it to dvcstore/."""
-    from ..provenance import release
+    from ..provenance.release import release_run
 
-    release.run(options)
+    release_run(options)
 
 
 @command(
@@ -50,9 +50,9 @@ def release(options: argparse.Namespace) -> None:
 )
 def crate(options: argparse.Namespace) -> None:
     """Describe a finished run as an RO-Crate, for other tools."""
-    from ..provenance import ro_crate
+    from ..provenance.ro_crate import write_crate
 
-    ro_crate.run(options)
+    write_crate(options)
 
 
 @command(path("--runs", "folder runs/PRESET"), for_people=True)

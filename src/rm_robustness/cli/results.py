@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from ..experiment.catalog import RESULTS, Result, is_figure
-from ..provenance.record import recorded
+from ..provenance.record import write_record
 from .command import Command, command, path, paths, settings
 
 
@@ -44,7 +44,7 @@ def _write_table(options: argparse.Namespace, measure: Any, render: Any) -> None
 
     csv = options.output
     markdown, html = csv.with_suffix(".md"), csv.with_suffix(".html")
-    with recorded(options.settings, [csv, markdown, html], to=csv.with_suffix(".record.json")):
+    with write_record(options.settings, [csv, markdown, html], to=csv.with_suffix(".record.json")):
         frame = measure(options.runs, options.settings)
         text = render(frame, options.settings["note"])
         write_csv(frame, csv)
@@ -58,7 +58,7 @@ def _write_figure(options: argparse.Namespace, draw: Any) -> None:
 
     stem = options.output
     files = [stem.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
-    with recorded(options.settings, files, to=stem.with_suffix(".record.json")):
+    with write_record(options.settings, files, to=stem.with_suffix(".record.json")):
         figure, frame = draw(options.runs, options.settings)
         save(figure, frame, stem)
 
@@ -69,7 +69,7 @@ def metrics(options: argparse.Namespace) -> None:
     from ..files import write_json
     from ..results.dvc_metrics import numbers
 
-    with recorded({}, [options.output]):
+    with write_record({}, [options.output]):
         write_json(numbers(options.tables), options.output)
 
 

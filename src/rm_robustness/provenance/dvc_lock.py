@@ -1,7 +1,9 @@
-"""What DVC vouches for: dvc.lock, and the lists of files of the directories in it."""
+"""What dvc.lock records, with the lists of files of the directories in it."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,7 @@ class Stage(NamedTuple):
     command: str  # the first, where there are several
     outs: list[str]
     params: Settings
-    deps: dict[str, str]  # path and md5 of single files
+    deps: dict[str, str]  # paths and their md5; of a folder it ends in .dir
 
 
 @dataclass
@@ -42,51 +44,86 @@ class Lock:
 
     def holds(self, path: str) -> bool:
         """Tell whether the cache has a file's bytes, and right ones."""
-        kept = self.object(self.files[path])
-        return kept.is_file() and md5_of(kept) == self.files[path]
+        cached = self.object(self.files[path])
+        return cached.is_file() and _md5_of(cached) == self.files[path]
 
 
-def read() -> Lock:
-    """Read dvc.lock of the working directory; one without stages where there is none.
+NO_LOCK = Lock([], {}, [], Path())
+
+
+def read_lock() -> Lock:
+    """Read dvc.lock of the working directory; NO_LOCK where there is none.
 
     The list of a directory's files is in DVC's cache once it was pulled or recorded here.
     """
     path = Path("dvc.lock")
     if not path.is_file():
-        return Lock([], {}, [], Path())
-    from dvc.repo import Repo
-
-    repository = Repo(".", config={"core": {"no_scm": True}})  # what git says is not asked
-    lock = Lock([], {}, [], Path(repository.cache.local.path))
-    for name, found in read_mapping(path, "what DVC wrote")["stages"].items():
-        params = [values for file, values in found.get("params", {}).items()]
-        merged = {key: value for values in params for key, value in values.items()}
-        deps = {each["path"]: each["md5"] for each in found.get("deps", [])}
-        single = {file: md5 for file, md5 in deps.items() if not md5.endswith(".dir")}
-        outs = {each["path"]: each["md5"] for each in found.get("outs", [])}
-        command = found["cmd"] if isinstance(found["cmd"], str) else found["cmd"][0]
-        lock.stages.append(Stage(name, command, list(outs), merged, single))
+        return NO_LOCK
+    lock = Lock([], {}, [], _cache())
+    for name, stage in read_mapping(path, "what DVC wrote")["stages"].items():
+        files = stage.get("params", {}).values()
+        params = {key: value for values in files for key, value in values.items()}
+        deps = {dep["path"]: dep["md5"] for dep in stage.get("deps", [])}
+        outs = {out["path"]: out["md5"] for out in stage.get("outs", [])}
+        command = stage["cmd"] if isinstance(stage["cmd"], str) else stage["cmd"][0]
+        lock.stages.append(Stage(name, command, list(outs), params, deps))
         for out, md5 in outs.items():
-            _list(lock, out, md5)
+            _list_files(lock, out, md5)
     return lock
 
 
-def _list(lock: Lock, out: str, md5: str) -> None:
+def _cache() -> Path:
+    """DVC's cache as it is configured. (dvc.repo.Repo knows it too, but writes into .dvc.)"""
+    from dvc.config import Config
+
+    configured = Config(str(Path(".dvc").absolute()))["cache"].get("dir")
+    return Path(configured or ".dvc/cache").absolute() / "files" / "md5"
+
+
+def _list_files(lock: Lock, out: str, md5: str) -> None:
     """Put an out's files into the lock, or note that the list of a directory is not here."""
-    kept = lock.object(md5)
+    cached = lock.object(md5)
     if not md5.endswith(".dir"):
         lock.files[out] = md5
-    elif not kept.is_file():
+    elif not cached.is_file():
         lock.unlisted.append(out)
-    elif md5_of(kept) != md5.removesuffix(".dir"):
-        fix = f"`rm -f {kept} && dvc fetch {out}` brings the right one"
-        raise InputError(kept, "bytes that are not those of its name", f"the list of {out}", fix)
+    elif _md5_of(cached) != md5.removesuffix(".dir"):
+        fix = f"`rm -f {cached} && dvc fetch {out}` brings the right one"
+        raise InputError(cached, "bytes that are not those of its name", f"the list of {out}", fix)
     else:
-        listed = json.loads(kept.read_text(encoding="utf-8"))
-        lock.files |= {f"{out}/{each['relpath']}": each["md5"] for each in listed}
+        entries = json.loads(cached.read_text(encoding="utf-8"))
+        lock.files |= {f"{out}/{entry['relpath']}": entry["md5"] for entry in entries}
 
 
-def md5_of(path: Path) -> str:
-    """DVC's name for a file's bytes."""
+def md5(content: bytes) -> str:
+    """DVC's hash of a file's bytes."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def folder_md5(folder: str, files: dict[str, bytes]) -> str:
+    """DVC's hash of a folder with these files: that of their list, as dvc_data.hashfile.tree does.
+
+    `files` has bytes by path in the folder. What .dvcignore leaves out does not count.
+    """
+    ignored = _ignored(Path.cwd())
+    entries = [
+        {"md5": md5(files[name]), "relpath": name}
+        for name in sorted(files)
+        if not ignored(str(Path(folder, name).absolute()))
+    ]
+    return f"{md5(json.dumps(entries, sort_keys=True).encode())}.dir"
+
+
+@functools.cache
+def _ignored(root: Path) -> Callable[[str], bool]:
+    """Tell of an absolute path in a repository whether DVC ignores it."""
+    from dvc.fs import localfs
+    from dvc.ignore import DvcIgnoreFilter
+
+    ignored: Callable[[str], bool] = DvcIgnoreFilter(localfs, str(root)).is_ignored_file
+    return ignored
+
+
+def _md5_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,16 +1,16 @@
-"""What an audit finds, as lines: the same said of several files is said once."""
+"""What an audit finds, and its text: one line for all files with the same finding."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-TITLES = {"wrong": "WRONG", "differs": "Worth knowing", "unproven": "Cannot be proven"}
+TITLES = {"mismatch": "MISMATCH", "note": "Notes", "unverified": "Unverified"}
 
 
 class Finding(NamedTuple):
-    """One thing to know about a file.
+    """One thing found about a file.
 
-    `kind`: bytes or records are `wrong`, something `differs` from today or from what is usual, or
-    it is `unproven`.
+    `kind`: a `mismatch` of bytes or records, a `note` on what is not as it is today or usually, or
+    `unverified`, what cannot be checked here.
     """
 
     kind: str
@@ -21,31 +21,53 @@ class Finding(NamedTuple):
     repair: str = ""
 
 
-def brief(findings: Iterable[Finding], *kinds: str) -> list[str]:
+class Findings(list[Finding]):
+    """All that was found, in the order of the checks."""
+
+    def mismatch(
+        self, path: str, text: str, repair: str, expected: str = "", found: str = ""
+    ) -> None:
+        """Add what is not as it is recorded, and the command that repairs it."""
+        self.append(Finding("mismatch", path, text, expected, found, repair))
+
+    def note(self, path: str, text: str) -> None:
+        """Add what is no fault and good to know."""
+        self.append(Finding("note", path, text))
+
+    def unverified(self, path: str, text: str) -> None:
+        """Add what cannot be checked, and why."""
+        self.append(Finding("unverified", path, text))
+
+    def mismatched(self) -> set[str]:
+        """The files and records with a mismatch."""
+        return {finding.path for finding in self if finding.kind == "mismatch"}
+
+
+def summary(findings: Iterable[Finding], *kinds: str) -> list[str]:
     """What was found of some kinds; of many files the first three are named."""
     lines = []
     for kind in kinds:
-        said: dict[str, list[str]] = {}
-        for each in findings:
-            if each.kind == kind:
-                said.setdefault(each.text, []).append(each.path)
-        lines += [f"{TITLES[kind]}:"] if said else []
-        for text, paths in said.items():
+        paths_of: dict[str, list[str]] = {}
+        for finding in findings:
+            if finding.kind == kind:
+                paths_of.setdefault(finding.text, []).append(finding.path)
+        lines += [f"{TITLES[kind]}:"] if paths_of else []
+        for text, paths in paths_of.items():
             more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
             lines += [f"  {', '.join(paths[:3])}{more}: {text}"]
     return lines
 
 
-def full(findings: Iterable[Finding]) -> list[str]:
-    """Every wrong file with what was expected and found, and the command that repairs it."""
-    said: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
-    for each in findings:
-        if each.kind == "wrong":
-            command, _, target = each.repair.partition(" -- ")
-            same = (each.text, each.expected, each.found, command)
-            said.setdefault(same, []).append((each.path, target))
+def details(findings: Iterable[Finding]) -> list[str]:
+    """Every mismatch with what was expected and found, and the command that repairs it."""
+    alike: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
+    for finding in findings:
+        if finding.kind == "mismatch":
+            command, _, target = finding.repair.partition(" -- ")
+            same = (finding.text, finding.expected, finding.found, command)
+            alike.setdefault(same, []).append((finding.path, target))
     lines = []
-    for (text, expected, found, command), files in said.items():
+    for (text, expected, found, command), files in alike.items():
         lines += [*(path for path, _ in files), f"  {text}"]
         lines += [f"  expected {expected}"] if expected else []
         lines += [f"  found    {found}"] if found else []

@@ -1,14 +1,11 @@
-"""The chain of files: the record that says how each was made, and from which others.
+"""The lineage of files: the record that says how each was made, and from which others.
 
 Everything is named by its path relative to the root of the repository, the working directory.
 """
 
-import gzip
-import json
 import os
 import re
 import shlex
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,77 +13,49 @@ from pathlib import Path
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import read_json
-from .snakemake_metadata import METADATA, kept, output_of, unpack
+from .snakemake_metadata import Metadata
 
-KEYS = {"code", "files", "git", "hardware", "inputs", "packages", "settings", "wall_seconds"}
+KEYS = {
+    *("code", "command", "files", "git", "hardware", "inputs", "packages", "settings"),
+    *("started", "wall_seconds"),
+}
 FOLDERS = ("runs/", "results/")
-PASSING = ("work", "benchmarks")  # of runs/PRESET: neither is a result
-
-
-class Notes:
-    """What Snakemake noted of files: here, or where they were made if its history came along."""
-
-    def __init__(self) -> None:
-        self.packed = {
-            output_of(Path(name)): entry["text"]
-            for file in map(kept, Path("runs").glob("*"))
-            if file.is_file()
-            for name, entry in json.loads(gzip.decompress(file.read_bytes())).items()
-        }
-
-    def outputs(self) -> set[str]:
-        """All files that are known."""
-        files = (path.relative_to(METADATA) for path in METADATA.rglob("*") if path.is_file())
-        return {*self.packed, *map(output_of, files)}
-
-    def of(self, path: str) -> Settings:
-        """What is known of the job that made a file: nothing, or its rule, command and more."""
-        coded = urlsafe_b64encode(path.encode()).decode()
-        length = os.pathconf(METADATA, "PC_NAME_MAX") - 1 if METADATA.is_dir() else 254
-        parts = [coded[at : at + length] for at in range(0, len(coded), length)]
-        file = METADATA.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
-        text = file.read_text(encoding="utf-8") if file.is_file() else self.packed.get(path, "{}")
-        return dict(json.loads(text))
-
-    def settings(self, path: str) -> Settings:
-        """The settings of the command that made a file, as far as they are known."""
-        words = shlex.split(self.of(path).get("shellcmd") or "")
-        given = words[words.index("--settings") + 1] if "--settings" in words else "{}"
-        return dict(json.loads(given))
+SKIPPED = ("work", "benchmarks")  # of runs/PRESET: neither is a result
 
 
 @dataclass
-class Chain:
+class Lineage:
     """What is on disk under runs/ and results/, and what its records say.
 
     `records` has the content of each record by its path, `broken` why a record cannot be read,
-    `maker` the record of each file that one lists, `notes` what Snakemake knows.
+    `record_of` the record of each file that one lists, `metadata` what Snakemake knows.
     """
 
     files: list[str]
     records: dict[str, Settings] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
-    maker: dict[str, str] = field(default_factory=dict)
-    notes: Notes = field(default_factory=Notes)
+    record_of: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
 
-    def listed(self, record: str) -> dict[str, str]:
+    def outputs(self, record: str) -> dict[str, str]:
         """The files that a record lists and their sha256."""
         folder, _, _ = record.rpartition("/")
-        made = self.records[record]["files"]
-        return {f"{folder}/{name}": digest for name, digest in made.items()}
-
-    def recorded(self, path: str) -> str | None:
-        """The sha256 that a file has in its record; None where no record lists it."""
-        record = self.maker.get(path)
-        return self.listed(record)[path] if record else None
+        files = self.records[record]["files"]
+        return {f"{folder}/{name}": digest for name, digest in files.items()}
 
     def inputs(self, record: str) -> dict[str, str]:
         """What a record's files were made from, and the sha256 that it had."""
-        return {each["path"]: each["sha256"] for each in self.records[record]["inputs"].values()}
+        inputs = self.records[record]["inputs"].values()
+        return {entry["path"]: entry["sha256"] for entry in inputs}
 
-    def began(self, path: str) -> str:
-        """When the job of a file or record began, in ISO 8601; "" where nothing says so."""
-        return str(self.records.get(self.maker.get(path, path), {}).get("started", ""))
+    def recorded_sha256(self, path: str) -> str | None:
+        """The sha256 that a file has in its record; None where no record lists it."""
+        record = self.record_of.get(path)
+        return self.outputs(record)[path] if record else None
+
+    def started(self, path: str) -> str:
+        """When the job of a file or record started, in ISO 8601; "" where no record says it."""
+        return str(self.records.get(self.record_of.get(path, path), {}).get("started", ""))
 
     def original(self, path: str) -> str | None:
         """The file under runs/ that results/NAME is a copy of: of several presets, the same one.
@@ -95,77 +64,86 @@ class Chain:
         """
         if not path.startswith("results/"):
             return None
-        copied = re.compile(rf"runs/[^/]+/{re.escape(path)}")
-        found = [file for file in self.files if copied.fullmatch(file)]
-        if len(found) == 1:
-            return found[0]
-        own = self.records.get(self.maker.get(path, path))
-        for file in found:
-            if (own and own == self.records.get(self.maker.get(file, file))) or _same(path, file):
+        pattern = re.compile(rf"runs/[^/]+/{re.escape(path)}")
+        candidates = [file for file in self.files if pattern.fullmatch(file)]
+        if len(candidates) == 1:
+            return candidates[0]
+        record = self.records.get(self.record_of.get(path, path))
+        for file in candidates:
+            same_record = record == self.records.get(self.record_of.get(file, file))
+            if (record and same_record) or _same_bytes(path, file):
                 return file
         return None
 
-    def behind(self, path: str, keep: Callable[[str, str], bool]) -> Iterator[str]:
+    def ancestors(self, path: str, keep: Callable[[str, str], bool]) -> Iterator[str]:
         """Yield the records that a file or a record rests on, its own first, each once.
 
-        `keep(record, input)` says whether an input of a record belongs to the question.
+        `keep(record, input)` says whether an input of a record is followed.
         """
         seen, waiting = set(), [path]
         while waiting:
-            at = waiting.pop(0)
-            record = at if at in self.records else self.maker.get(at)
+            current = waiting.pop(0)
+            record = current if current in self.records else self.record_of.get(current)
             if record and record not in seen:
                 seen.add(record)
                 yield record
-                waiting += [each for each in self.inputs(record) if keep(record, each)]
+                waiting += [name for name in self.inputs(record) if keep(record, name)]
 
 
-def read() -> Chain:
-    """Read the files and records of the working directory; judges nothing."""
-    for run in Path("runs").glob("*"):
-        unpack(run)  # of a file that DVC has brought since, Snakemake knows what was before
-    chain = Chain([file for folder in FOLDERS for file in _walk(folder.rstrip("/"))])
-    for file in chain.files:
-        if not file.endswith(("/record.json", ".record.json")):
-            continue
-        try:
-            found = read_json(Path(file))
-        except InputError as error:
-            chain.broken[file] = error.found
-            continue
-        if isinstance(found, dict) and found.keys() >= KEYS:
-            chain.records[file] = found
-        else:
-            chain.broken[file] = f"no record, which has {', '.join(sorted(KEYS))}"
-    for record in chain.records:
-        for file in chain.listed(record):
-            chain.maker.setdefault(file, record)
-    return chain
+def read_lineage() -> Lineage:
+    """Read the files and records of the working directory; checks and writes nothing."""
+    lineage = Lineage([file for folder in FOLDERS for file in _walk(folder.rstrip("/"))])
+    for file in lineage.files:
+        if file.endswith(("/record.json", ".record.json")):
+            _read_record(lineage, file)
+    for record in lineage.records:
+        for file in lineage.outputs(record):
+            lineage.record_of.setdefault(file, record)
+    return lineage
+
+
+def _read_record(lineage: Lineage, file: str) -> None:
+    try:
+        record = read_json(Path(file))
+    except InputError as error:
+        lineage.broken[file] = error.found
+        return
+    missing = KEYS - record.keys() if isinstance(record, dict) else KEYS
+    if missing:
+        lineage.broken[file] = f"no {', '.join(sorted(missing))}"
+    else:
+        lineage.records[file] = record
 
 
 def _walk(folder: str) -> Iterator[str]:
     for place, names, files in os.walk(folder):
         if place.count("/") == 1:
-            names[:] = [name for name in names if name not in PASSING]
+            names[:] = [name for name in names if name not in SKIPPED]
         names.sort()
         for name in sorted(files):
             if not name.startswith("."):  # drafts, and Snakemake's time stamps
                 yield f"{place}/{name}"
 
 
-def _same(one: str, other: str) -> bool:
+def _same_bytes(one: str, other: str) -> bool:
     first, second = Path(one), Path(other)
     return first.is_file() and first.read_bytes() == second.read_bytes()
 
 
-def rule(chain: Chain, record: str) -> str:
-    """The rule of a job, or the verb of its command where Snakemake's note of it is not here."""
-    words = shlex.split(chain.records[record].get("command", "")) or ["", "an unknown rule"]
-    known = (chain.notes.of(path).get("rule") for path in [record, *chain.listed(record)])
-    return str(next(filter(None, known), words[1]))
+def rule_of(lineage: Lineage, record: str) -> str:
+    """The rule of a job, or the verb of its command where Snakemake's metadata are not here."""
+    paths = [record, *lineage.outputs(record)]
+    known = (lineage.metadata.of(path).get("rule") for path in paths)
+    return str(next(filter(None, known), verb_of(lineage.records[record])))
+
+
+def verb_of(record: Settings) -> str:
+    """The verb of `rm-robustness` that a job ran."""
+    words = shlex.split(record["command"])
+    return words[1] if len(words) > 1 else "an unknown verb"
 
 
 def preset_of(path: str) -> str | None:
     """The preset of a path runs/PRESET/..."""
-    found = re.match(r"runs/([^/]+)/", path)
-    return found[1] if found else None
+    match = re.match(r"runs/([^/]+)/", path)
+    return match[1] if match else None

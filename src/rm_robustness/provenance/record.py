@@ -1,11 +1,9 @@
-"""The record beside every checkpoint and table: what made it, from what, where and how long."""
+"""The record beside every checkpoint and table: command, settings, code, inputs and machine."""
 
 import functools
-import hashlib
 import importlib.metadata
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +14,9 @@ from typing import Any
 
 from ..experiment.config import Settings
 from ..files import read_json, sha256, track_reads, write_json
+from .git import NO_REPOSITORY
+from .git import code as code  # training imports it from here
+from .git import revision as revision
 
 PACKAGES = (
     "accelerate",
@@ -34,7 +35,6 @@ PACKAGES = (
     "transformers",
     "trl",
 )
-CODE = ("src/", "workflow/", "Snakefile")
 Inputs = dict[str, dict[str, str]]
 
 
@@ -46,65 +46,65 @@ def record(
     started: float,
     **facts: Any,
 ) -> Settings:
-    """What made some files: to be written beside them, last of all.
+    """The record of some files, to be written beside them, last of all.
 
     Holds the command, the settings, the seed, the git revision and whether the tree was dirty, a
     hash of this package's code, package versions, sha256 of every input when it was read and of
-    every file, the hardware, when it began (`started`, a time.time()) and the wall time in seconds.
+    every file, the hardware, the time of the start (`started`, a time.time()) and the wall time in
+    seconds.
     """
-    begun = datetime.fromtimestamp(started, UTC)
     return {
         "command": command(),
         "settings": settings,
         "seed": seed,
-        "git": revision(),
+        "git": _revision(),
         "code": code(),
         "packages": versions(),
         "inputs": inputs,
         "files": {path.name: sha256(path) for path in files},
         "hardware": hardware(),
-        "started": begun.isoformat(timespec="seconds"),
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
         **facts,
     }
 
 
 @contextmanager
-def recorded(
+def write_record(
     settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
 ) -> Iterator[None]:
-    """Write the record of a block that makes `files` of one folder from what it reads and `also`.
+    """Write the record of a block that writes `files` of one folder, once it has ended well.
 
-    What it reads is noted by `files.track_reads`. One file's record is its name with `.record.json`
-    beside it, that of several is `record.json`, unless `to` says otherwise.
+    Its inputs are the files that `files.track_reads` sees it read, and `also`. It is written to
+    `to`, or to the path that `record_path` gives.
     """
-    revision(), code()  # those of now, not of the end
+    revision(), code()  # as they are when the job starts, not when it ends
     started = time.time()
     before = {path: sha256(path) for path in also}
     with track_reads() as read:
         yield
-    seen = sorted({**read, **before}.items())
-    # What the block made for itself and removed again is no input.
-    inputs = {str(p): {"path": str(p), "sha256": digest} for p, digest in seen if p.exists()}
-    made = record(settings, inputs, files, settings.get("seed"), started)
-    write_json(made, to or beside(files))
+    # A temporary file that the block wrote, read and removed is no input.
+    sums = {path: digest for path, digest in sorted({**read, **before}.items()) if path.exists()}
+    inputs = {str(path): {"path": str(path), "sha256": digest} for path, digest in sums.items()}
+    content = record(settings, inputs, files, settings.get("seed"), started)
+    write_json(content, to or record_path(files))
 
 
-def beside(files: list[Path]) -> Path:
-    """Where the record of some files of one folder is."""
+def record_path(files: list[Path]) -> Path:
+    """The path of a record: NAME.record.json beside one file, record.json beside several."""
     name = f"{files[0].stem}.record.json" if len(files) == 1 else "record.json"
     return files[0].with_name(name)
 
 
 def records(folder: Path) -> dict[Path, Settings]:
-    """Read every record under a folder, but for what unfinished work holds."""
-    found = sorted(
+    """Read every record under a folder, but for those in folders `work`."""
+    paths = sorted(
         path
         for pattern in ("record.json", "*.record.json")
         for path in folder.rglob(pattern)
         if "work" not in path.relative_to(folder).parts
     )
-    return {path: read_json(path) for path in found}
+    return {path: read_json(path) for path in paths}
 
 
 def command() -> str:
@@ -114,41 +114,26 @@ def command() -> str:
     return shlex.join("SETTINGS" if n in after else word for n, word in enumerate(words))
 
 
-@functools.cache
-def revision() -> dict[str, Any]:
-    """The git revision of the working directory, and whether anything differs from it.
-
-    What counts is what is tracked, but for what DVC keeps there, and new files of the code.
-    """
-
-    def git(*arguments: str) -> str | None:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return answer.stdout.rstrip() if answer.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!dvcstore") if commit else None
-    if status is None:
-        return {"commit": commit, "dirty": None}
-    lines = status.splitlines()
-    counted = [line for line in lines if line[:2] != "??" or line[3:].startswith(CODE)]
-    return {"commit": commit, "dirty": bool(counted)}
+def _revision() -> Settings:
+    """The git revision; where git refuses or is absent, one line on stderr says so and the cure."""
+    current = revision()
+    reason = current.get("reason", NO_REPOSITORY)
+    if reason != NO_REPOSITORY:
+        _warn(f"the records name no commit: {reason}")
+    return current
 
 
 @functools.cache
-def code() -> str:
-    """Hash this package's source files, committed or not: their paths and bytes."""
-    folder, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _warn(text: str) -> None:
+    """Print a warning, once a process."""
+    print(f"rm-robustness: warning: {text}", file=sys.stderr)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can move a number."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 @functools.cache

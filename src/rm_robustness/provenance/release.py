@@ -12,39 +12,44 @@ import yaml
 from ..errors import InputError
 from ..experiment.config import Settings, read_mapping
 from ..experiment.settings import differences
-from . import dvc_lock, verify
-from . import lineage as chains
-from .record import records, revision
+from .dvc_lock import read_lock
+from .git import revision
+from .lineage import read_lineage
+from .record import records
 from .snakemake_metadata import pack
+from .verify import verify_files
 
 STORE = Path("dvcstore")
 LIMIT = 32_000_000  # bytes: every clone of the repository carries them
 FIX = "git commit, or git stash, what differs"
 
 
-def run(options: argparse.Namespace) -> None:
-    """Make what is missing of a run, then record and push it: what the verb `release` does.
+def release_run(options: argparse.Namespace) -> None:
+    """Make what is missing of a run, then record and push it: the verb `release`.
 
-    Raises InputError, and leaves dvc.lock as it was, when the tree is dirty, when a record or
-    dvc.lock says what is not so, when Snakemake has something left to do, when a job ran in a
-    dirty tree, or when the store would be larger than `LIMIT`.
+    Raises InputError, and leaves dvc.lock as it was, when the tree is dirty or git refuses, when
+    dvc.lock has settings without a run, when Snakemake has jobs left to do, when a job ran in a
+    dirty tree, or when the store would be larger than `LIMIT`. Ends as `verify` does when that
+    finds a mismatch.
     """
+    if reason := revision().get("reason"):
+        raise InputError("git", reason, "a commit that the release is made at")
     if revision()["dirty"] is not False:
-        raise InputError("git status", "a dirty tree, or none", "that of a commit", FIX)
+        raise InputError("git status", "a dirty tree", "that of a commit", FIX)
     file = Path(f"config/{options.runs.name}.yaml")
     if options.runs.is_dir():
         _refuse_false_lock(read_mapping(file, "a config file"))
     config = ["--configfile", str(file), "--", "all"]
-    _run("snakemake", *config)
-    if "Nothing to be done" not in _run("snakemake", "--dry-run", *config, quiet=True):
+    _execute("snakemake", *config)
+    if "Nothing to be done" not in _execute("snakemake", "--dry-run", *config, quiet=True):
         raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
     _refuse_dirty(options.runs)
     pack(options.runs)
     before = Path("dvc.lock").read_bytes() if Path("dvc.lock").is_file() else None
     try:
-        _run("dvc", "commit", "--force")
-        verify.run(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
-        _run("dvc", "push", "--remote", "released")
+        _execute("dvc", "commit", "--force")
+        verify_files(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
+        _execute("dvc", "push", "--remote", "released")
         objects = named(STORE, Path("dvc.lock"))
         size = sum(path.stat().st_size for path in objects)
         if size > LIMIT:
@@ -80,32 +85,31 @@ def _object(store: Path, name: str) -> Path:
 
 
 def _refuse_false_lock(config: Settings) -> None:
-    """A lock that has today's settings for what ran with others was recorded without a run.
+    """Refuse a lock with today's settings for what ran with others: it was recorded without a run.
 
-    The run that comes now would make it true, and nobody would know.
+    The run that comes now would make it true, and hide that.
     """
-    chain, lock = chains.read(), dvc_lock.read()
-    for path, made in chain.records.items():
+    lock = read_lock()
+    for path, record in read_lineage().records.items():
         stage = lock.stage(path)
-        others = differences(made["settings"], stage.params, path) if stage else ""
-        if stage and others and others == differences(made["settings"], config, path):
+        others = differences(record["settings"], stage.params, path) if stage else ""
+        if stage and others and others == differences(record["settings"], config, path):
             where = f"dvc.lock, stage {stage.name}"
             fix = "bring back the dvc.lock of the last release"
             raise InputError(where, f"settings without a run: {path} has {others}", "a run's", fix)
 
 
 def _refuse_dirty(runs: Path) -> None:
-    """What ran in a dirty tree, or outside of git, has no commit that says what ran."""
-    found = [path for path, made in records(runs).items() if made["git"]["dirty"] is not False]
-    if found:
-        fix = f"make them again: rm {found[0].parent}/* and the others, snakemake all"
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise InputError(
-            f"{found[0]}{more}", "made in a dirty tree or none", "made at a commit", fix
-        )
+    """Refuse what ran in a dirty tree or where git named no commit: nothing says what code ran."""
+    dirty = [path for path, job in records(runs).items() if job["git"]["dirty"] is not False]
+    if dirty:
+        fix = f"make them again: rm {dirty[0].parent}/* and the others, snakemake all"
+        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        where, found = f"{dirty[0]}{more}", "made in a dirty tree or at no commit"
+        raise InputError(where, found, "made at a commit", fix)
 
 
-def _run(*command: str, quiet: bool = False) -> str:
+def _execute(*command: str, quiet: bool = False) -> str:
     """Run a command in this folder and return what it printed; end as it does where it fails."""
     print(f"$ {' '.join(command)}", flush=True)
     taken = subprocess.PIPE if quiet else None

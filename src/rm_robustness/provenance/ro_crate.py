@@ -1,4 +1,4 @@
-"""A finished run as an RO-Crate: what made which file from what, in terms that other tools read.
+"""A finished run as an RO-Crate: jobs, inputs and outputs in terms that other tools read.
 
 The repository's folder is the crate: only ro-crate-metadata.json is written, and nothing is copied.
 """
@@ -8,16 +8,22 @@ import shlex
 import tomllib
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import quote
 
-from rocrate.model import ContextEntity, Entity
+from rocrate.model import Entity
 from rocrate.rocrate import ROCrate
 
+from ..errors import InputError
 from ..experiment.checks import read_config
-from ..experiment.config import Settings, read_mapping
+from ..experiment.config import Configs, Settings, read_mapping
+from ..experiment.jobs import jobs
 from ..files import sha256, write_json
-from .finished import Run, finished
+from .audit import audit
+from .crate_entities import add, add_action, add_file, add_files, add_package, file_facts, state
+from .dvc_lock import NO_LOCK
+from .evidence import Evidence, hashing
+from .lineage import Lineage, read_lineage, verb_of
 
 TERMS = "https://w3id.org/ro/terms/workflow-run/context"  # for sha256
 PROFILES = {
@@ -27,85 +33,143 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
 PARTS = ("CITATION.cff", "LICENSE", "environment.yml", "pyproject.toml", "requirements.lock")
-FORMATS = {
-    ".csv": "text/csv",
-    ".html": "text/html",
-    ".json": "application/json",
-    ".md": "text/markdown",
-    ".parquet": "application/vnd.apache.parquet",
-    ".pdf": "application/pdf",
-    ".png": "image/png",
-    ".safetensors": "application/octet-stream",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-}
+PUBLISHED = (".csv", ".md", ".png", ".pdf")  # .html is for Snakemake's report, .json for DVC
 
 
-def run(options: argparse.Namespace) -> None:
-    """Write the crate of a finished run: what the verb `crate` does.
+class Run(NamedTuple):
+    """A finished run: its jobs, and files with their sha256."""
 
-    `options`: configfile (a list) and output.
+    jobs: dict[Path, Settings]  # by the path of their record
+    given: dict[Path, str]  # read by jobs, written by none
+    results: dict[Path, str]  # in results/, the records too
+
+
+def write_crate(options: argparse.Namespace) -> None:
+    """Write the crate of a finished run: the verb `crate`.
+
+    `options`: configfile (a list) and output. InputError where the run is not finished, or where a
+    file or a record is not as it is recorded.
     """
-    config = read_config(options.configfile)
-    write_json(crate(config, options.configfile, finished(config)), options.output)
+    config, lineage = read_config(options.configfile), read_lineage()
+    run = _run(config["preset"], lineage)
+    _refuse_unfinished(config, run)
+    _refuse_mismatch(run, lineage, Configs(options.configfile))
+    write_json(_crate(config, options.configfile, run), options.output)
 
 
-def crate(config: Settings, configfiles: list[Path], found: Run) -> Settings:
+def _run(preset: str, lineage: Lineage) -> Run:
+    """The jobs of a preset; InputError for a broken record, or a file of the run without one."""
+    folder = f"runs/{preset}/"
+    for record, problem in lineage.broken.items():
+        if record.startswith(folder):
+            raise _unfinished(record, problem, "a whole record")
+    records = sorted((name for name in lineage.records if name.startswith(folder)), key=Path)
+    inputs = {path: digest for name in records for path, digest in lineage.inputs(name).items()}
+    given = {path: inputs[path] for path in inputs if path not in lineage.record_of}
+    for path in given:
+        if path.startswith(folder):
+            raise _unfinished(path, "no record of it", "one of every file that a job read")
+    jobs = {Path(name): lineage.records[name] for name in records}
+    return Run(jobs, {Path(path): digest for path, digest in given.items()}, _results(folder, jobs))
+
+
+def _results(folder: str, jobs: dict[Path, Settings]) -> dict[Path, str]:
+    """What results/ has to hold: copies of the preset's results and of their records."""
+    copies: dict[Path, str] = {}
+    for record, job in jobs.items():
+        names = [name for name in job["files"] if name.endswith(PUBLISHED)]
+        if record.parent == Path(folder, "results") and names:
+            copies |= {Path("results") / name: job["files"][name] for name in names}
+            copies[Path("results") / record.name] = sha256(record)
+    return dict(sorted(copies.items()))
+
+
+def _refuse_unfinished(config: Settings, run: Run) -> None:
+    """Refuse a run without a result that its configuration asks for, or without its copy."""
+    folder = Path("runs", config["preset"], "results")
+    for name in (job.rule for job in jobs(config) if job.phase == "results"):
+        record = folder / f"{name}.record.json"
+        if record not in run.jobs and not name.startswith("publish_"):
+            raise _unfinished(record, "no such file", "a result")
+    for path in run.results:
+        for needed in (path, folder / path.name):
+            if not needed.is_file():
+                raise _unfinished(needed, "no such file", "a result")
+
+
+def _refuse_mismatch(run: Run, lineage: Lineage, configs: Configs) -> None:
+    """Refuse files and records that are here and not as they are recorded; absent ones may be."""
+    outputs = [path for record in run.jobs for path in lineage.outputs(str(record))]
+    files = [path for path in [*outputs, *map(str, run.results)] if Path(path).is_file()]
+    with hashing("recorded files", files) as sums:
+        evidence = Evidence(lineage, NO_LOCK, sums, configs)
+        findings = audit(evidence, files, map(str, run.jobs))
+    for finding in findings:
+        if finding.kind == "mismatch":
+            raise _unfinished(finding.path, finding.text, "what is recorded")
+
+
+def _unfinished(where: object, found: str, expected: str) -> InputError:
+    fix = "`snakemake ... all` finishes a run, `rm-robustness verify` says how to repair one"
+    return InputError(where, found, expected, fix)
+
+
+def _crate(config: Settings, configfiles: list[Path], run: Run) -> Settings:
     """The JSON-LD of the crate of a run in the working directory; equal runs give equal ones.
 
     The whole run and each job is a CreateAction. Nobody is named as their agent, which the profiles
     recommend: the records do not say who started them.
     """
-    made = ROCrate(version="1.1")
-    made.metadata.extra_contexts.append(TERMS)
-    newest = max(found.jobs.values(), key=_ended)
-    workflow = _workflow(made, newest)
-    tools = _tools(made, found)
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_contexts.append(TERMS)
+    newest = max(run.jobs.values(), key=_ended)
+    workflow = _workflow(crate, newest)
+    tools = _tools(crate, run)
     workflow["hasPart"] = list(tools.values())
-    whole = _action(
-        made,
+    whole = add_action(
+        crate,
         f"#run-{config['preset']}",
         workflow,
         f"Run of the preset {config['preset']}",
         f"snakemake --configfile {shlex.join(map(str, configfiles))} -- all",
-        (min(map(_started, found.jobs.values())), _ended(newest)),
-        [*(_file(made, path) for path in configfiles), *_files(made, found.given)],
-        _files(made, found.results),
+        (min(map(_started, run.jobs.values())), _ended(newest)),
+        [*(add_file(crate, path) for path in configfiles), *add_files(crate, run.given)],
+        add_files(crate, run.results),
     )
-    root = made.root_dataset
-    _describe(made, config)
+    root = crate.root_dataset
+    _describe(crate, config)
     root["datePublished"] = _ended(newest)
-    root["mentions"] = [whole, *(_job(made, path, job, tools) for path, job in found.jobs.items())]
-    return dict(made.metadata.generate())
+    root["mentions"] = [whole, *(_job(crate, path, job, tools) for path, job in run.jobs.items())]
+    return dict(crate.metadata.generate())
 
 
-def _describe(made: ROCrate, config: Settings) -> None:
-    """Say what the crate is, who made the software, under which license, after which paper."""
+def _describe(crate: ROCrate, config: Settings) -> None:
+    """Say what the crate is, who wrote the software, under which license, after which paper."""
     citation = read_mapping(Path("CITATION.cff"), "a citation file")
     summary = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     preset, license = config["preset"], citation["license"]
-    _state(
-        made.root_dataset,
+    state(
+        crate.root_dataset,
         name=f"{citation['title']}: run of the preset {preset}",
         description=f"{summary['description']} The preset {preset}: {config['note']}",
         conformsTo=[
-            _add(made, url, "CreativeWork", name=name, version=url.rpartition("/")[2])
+            add(crate, url, "CreativeWork", name=name, version=url.rpartition("/")[2])
             for url, name in PROFILES.items()
         ],
-        license=_add(
-            made,
+        license=add(
+            crate,
             f"https://spdx.org/licenses/{license}",
             "CreativeWork",
             name=license,
             description="see the file LICENSE",
         ),
         author=[
-            _add(made, f"#{quote(author['name'])}", "Organization", name=author["name"])
+            add(crate, f"#{quote(author['name'])}", "Organization", name=author["name"])
             for author in citation["authors"]
         ],
         citation=[
-            _add(
-                made,
+            add(
+                crate,
                 work["url"],
                 "ScholarlyArticle",
                 name=work["title"],
@@ -116,146 +180,58 @@ def _describe(made: ROCrate, config: Settings) -> None:
     )
 
 
-def _workflow(made: ROCrate, newest: Settings) -> Entity:
+def _workflow(crate: ROCrate, newest: Settings) -> Entity:
     """The Snakefile, its rules and what else the repository holds for whoever runs it again."""
-    workflow = made.add_workflow(
+    workflow = crate.add_workflow(
         "Snakefile",
         "Snakefile",
         main=True,
         lang="snakemake",
         lang_version=newest["packages"]["snakemake"],
-        properties={"version": _version(newest), **_facts(Path("Snakefile"))},
+        properties={"version": _version(newest), **file_facts(Path("Snakefile"))},
     )
     for path in (*map(Path, PARTS), *sorted(Path("workflow/rules").glob("*.smk"))):
-        _file(made, path)
-    _file(made, Path("README.md"))["about"] = made.root_dataset
-    made.add_dataset(
+        add_file(crate, path)
+    add_file(crate, Path("README.md"))["about"] = crate.root_dataset
+    crate.add_dataset(
         "src/rm_robustness", "src/rm_robustness/", properties={"name": "the package rm_robustness"}
     )
     return workflow
 
 
-def _tools(made: ROCrate, found: Run) -> dict[str, Entity]:
+def _tools(crate: ROCrate, run: Run) -> dict[str, Entity]:
     """The verbs that were run, with the versions of the code and of the packages they ran with."""
     tools = {}
-    for verb in sorted({_verb(job) for job in found.jobs.values()}):
-        own = [job for job in found.jobs.values() if _verb(job) == verb]
-        versions = sorted({pair for job in own for pair in job["packages"].items()})
-        tools[verb] = _add(
-            made,
+    for verb in sorted({verb_of(job) for job in run.jobs.values()}):
+        jobs_of = [job for job in run.jobs.values() if verb_of(job) == verb]
+        versions = sorted({pair for job in jobs_of for pair in job["packages"].items()})
+        tools[verb] = add(
+            crate,
             f"#rm-robustness-{verb}",
             "SoftwareApplication",
             name=f"rm-robustness {verb}",
-            softwareVersion=sorted({_version(job) for job in own}),
-            softwareRequirements=[_package(made, *pair) for pair in versions],
+            softwareVersion=sorted({_version(job) for job in jobs_of}),
+            softwareRequirements=[add_package(crate, *pair) for pair in versions],
         )
     return tools
 
 
-def _package(made: ROCrate, name: str, version: str) -> Entity:
-    python = name == "python"
-    home = "https://www.python.org/ftp/python/" if python else f"https://pypi.org/project/{name}/"
-    return _add(
-        made,
-        f"{home}{quote(version)}/",
-        "SoftwareApplication",
-        name=name,
-        url=home,
-        softwareVersion=version,
-    )
-
-
-def _job(made: ROCrate, record: Path, job: Settings, tools: dict[str, Entity]) -> Entity:
-    """One job: a command, what it read and what it made; the rest is in its record."""
+def _job(crate: ROCrate, record: Path, job: Settings, tools: dict[str, Entity]) -> Entity:
+    """One job: its command, inputs and outputs; the rest is in its record."""
     name = str(record).removesuffix("record.json").rstrip("./")
-    action = _action(
-        made,
+    inputs = {Path(entry["path"]): entry["sha256"] for entry in job["inputs"].values()}
+    action = add_action(
+        crate,
         f"#job/{quote(name)}",
-        tools[_verb(job)],
-        f"{_verb(job)}: {name}",
+        tools[verb_of(job)],
+        f"{verb_of(job)}: {name}",
         job["command"],
         (_started(job), _ended(job)),
-        _files(made, {Path(each["path"]): each["sha256"] for each in job["inputs"].values()}),
-        _files(made, {record.with_name(file): digest for file, digest in job["files"].items()}),
+        add_files(crate, inputs),
+        add_files(crate, {record.with_name(file): digest for file, digest in job["files"].items()}),
     )
-    action["subjectOf"] = _file(made, record)
+    action["subjectOf"] = add_file(crate, record)
     return action
-
-
-def _action(
-    made: ROCrate,
-    key: str,
-    tool: Entity,
-    name: str,
-    command: str,
-    times: tuple[str, str],
-    inputs: list[Entity],
-    outputs: list[Entity],
-) -> Entity:
-    return _add(
-        made,
-        key,
-        "CreateAction",
-        name=name,
-        instrument=tool,
-        description=command,
-        startTime=times[0],
-        endTime=times[1],
-        object=inputs,
-        result=outputs,
-    )
-
-
-def _files(made: ROCrate, digests: dict[Path, str]) -> list[Entity]:
-    return [_file(made, path, digest) for path, digest in digests.items()]
-
-
-def _file(made: ROCrate, path: Path, digest: str = "") -> Entity:
-    """A file of the repository; one that is elsewhere or not here is named, with its hash."""
-    name = str(path)
-    outside = path.is_absolute() or ".." in path.parts
-    if outside or not path.is_file():
-        return _add(
-            made,
-            f"#absent/{quote(name)}",
-            "CreativeWork",
-            name=name,
-            description="Recorded, and not in this crate: not released, or outside the repository.",
-            sha256=digest or sha256(path),
-        )
-    known = made.get(quote(name))
-    if known:
-        return known
-    return made.add_file(path, path, properties={"name": name, **_facts(path, digest)})
-
-
-def _facts(path: Path, digest: str = "") -> dict[str, str]:
-    return {
-        "sha256": digest or sha256(path),
-        "contentSize": str(path.stat().st_size),
-        "encodingFormat": FORMATS.get(path.suffix, "text/plain"),
-    }
-
-
-def _add(made: ROCrate, key: str, kind: str, **facts: Any) -> Entity:
-    """A thing that is no file of the crate, added once."""
-    known = made.get(key)
-    if known:
-        return known
-    entity = made.add(ContextEntity(made, key, properties={"@type": kind}))
-    _state(entity, **facts)
-    return entity
-
-
-def _state(entity: Entity, **facts: Any) -> None:
-    """Say something of an entity; a list of one is written as the one, an empty one not at all."""
-    for term, value in facts.items():
-        if value != []:
-            entity[term] = value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _verb(job: Settings) -> str:
-    return shlex.split(job["command"])[1]
 
 
 def _version(job: Settings) -> str:

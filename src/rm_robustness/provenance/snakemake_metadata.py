@@ -1,61 +1,127 @@
-"""What Snakemake knows of how files were made, kept beside the files so that it travels with them.
+"""What Snakemake knows of how files were made, packed beside them so that it travels with them.
 
 Snakemake keeps it in `.snakemake/metadata`, a file for each output, which it overwrites in place:
 neither git nor a linked cache of DVC can hold it. Without it, files that `dvc pull` brought would
-all be made again.
+all be made again. A packed file has an entry for each output: its metadata and its sha256.
 """
 
 import gzip
 import json
-from base64 import urlsafe_b64decode
+import os
+import shlex
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 
+from ..experiment.config import Settings
 from ..files import atomic_write, sha256, write_text
 
 METADATA = Path(".snakemake/metadata")
+Entry = dict[str, str]  # `text`: the metadata; `sha256` of the output, "" where it is not known
 
 
-def kept(run: Path) -> Path:
-    """Where the history of a run folder is kept."""
+class Metadata:
+    """Snakemake's metadata of files, of here and of the packed files; reading changes neither."""
+
+    def __init__(self) -> None:
+        runs = [run for run in Path("runs").glob("*") if packed_path(run).is_file()]
+        self.packed = {
+            output_of(Path(name)): (entry, _age(packed_path(run)))
+            for run in runs
+            for name, entry in _entries(run).items()
+        }
+
+    def outputs(self) -> set[str]:
+        """All files that are known."""
+        return {*self.packed, *map(output_of, map(Path, _local_names()))}
+
+    def of(self, path: str) -> Settings:
+        """What is known of the job that made a file: nothing, or its rule, command and more."""
+        local = METADATA / name_of(path)
+        text = local.read_text(encoding="utf-8") if local.is_file() else ""
+        if path in self.packed:
+            entry, brought = self.packed[path]
+            if not text or _prevails(entry, local, Path(path), brought):
+                text = entry["text"]
+        return dict(json.loads(text or "{}"))
+
+    def settings(self, path: str) -> Settings:
+        """The settings of the command that made a file, as far as they are known."""
+        words = shlex.split(self.of(path).get("shellcmd") or "")
+        given = words[words.index("--settings") + 1] if "--settings" in words else "{}"
+        return dict(json.loads(given))
+
+
+def packed_path(run: Path) -> Path:
+    """Where the metadata of a run folder is packed."""
     return run / "snakemake.json.gz"
 
 
 def pack(run: Path) -> Path:
-    """Write the history of every output of a run, and of its copies in results/, with its sha256.
+    """Pack the metadata of the outputs of a run and of their copies in results/.
 
-    Equal histories give equal bytes.
+    Of an output that is absent (a pull need not bring all), the entry of the earlier packed file
+    is kept, with the metadata of here if it was made here since. Equal metadata give equal bytes.
     """
-    found = {}
-    for path in sorted(METADATA.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(METADATA)
-            output = Path(output_of(name))
-            if output.is_file() and (run in output.parents or output.parts[0] == "results"):
-                found[str(name)] = {"sha256": sha256(output), "text": path.read_text()}
-    with atomic_write(kept(run)) as draft:
-        draft.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))
-    return kept(run)
+    entries: dict[str, Entry] = {}
+    earlier = _entries(run)
+    brought = _age(packed_path(run)) if earlier else 0.0
+    for name in sorted({*_local_names(), *earlier}):
+        output = Path(output_of(Path(name)))
+        if run in output.parents or output.parts[0] == "results":
+            entry = _entry(earlier.get(name), METADATA / name, output, brought)
+            entries |= {name: entry} if entry else {}
+    with atomic_write(packed_path(run)) as draft:
+        draft.write_bytes(gzip.compress(json.dumps(entries).encode(), mtime=0))
+    return packed_path(run)
+
+
+def _entry(earlier: Entry | None, local: Path, output: Path, brought: float) -> Entry | None:
+    """The entry of an output to pack; None where nothing is known of the bytes that are here."""
+    if earlier and _prevails(earlier, local, output, brought):
+        return earlier
+    text = local.read_text(encoding="utf-8") if local.is_file() else ""
+    if output.is_file():
+        return {"sha256": sha256(output), "text": text} if text else None
+    if earlier:
+        return earlier if text == earlier["text"] else {"sha256": "", "text": text}
+    return None
 
 
 def unpack(run: Path) -> None:
-    """Tell Snakemake of files that came with their history; do nothing where none is kept.
-
-    What it knows already is younger than the file and the history. If not, one of them was brought
-    since, and where the file has the bytes of the history, that is what Snakemake is told. Of
-    files that are absent (a remote need not hold all) it is told how they were made.
-    """
-    if not kept(run).is_file():
+    """Give Snakemake the packed metadata that prevail; do nothing where none are packed."""
+    if not packed_path(run).is_file():
         return
     # Snakemake takes metadata without this folder for those of an older version.
     METADATA.with_name("incomplete").mkdir(parents=True, exist_ok=True)
-    brought = _age(kept(run))
-    for name, entry in json.loads(gzip.decompress(kept(run).read_bytes())).items():
-        output, known = Path(output_of(Path(name))), METADATA / name
-        here = output.is_file()
-        if known.is_file() and _age(known) >= max(brought, _age(output) if here else 0.0):
-            continue
-        if not here or sha256(output) == entry["sha256"]:
-            write_text(entry["text"], known)
+    brought = _age(packed_path(run))
+    for name, entry in _entries(run).items():
+        if _prevails(entry, METADATA / name, Path(output_of(Path(name))), brought):
+            write_text(entry["text"], METADATA / name)
+
+
+def _prevails(entry: Entry, local: Path, output: Path, brought: float) -> bool:
+    """Tell whether a packed entry replaces the local metadata of an output.
+
+    Local metadata that are younger than the output and the packed file are those of a job that ran
+    here. If not, one of the two was brought since, and the entry is that of the output if it has
+    its bytes. Of an absent output (a remote need not hold all) it says how it was made.
+    """
+    here = output.is_file()
+    if local.is_file() and _age(local) >= max(brought, _age(output) if here else 0.0):
+        return False
+    return not here or sha256(output) == entry["sha256"]
+
+
+def _entries(run: Path) -> dict[str, Entry]:
+    """The packed entries of a run, by the names of their metadata files."""
+    path = packed_path(run)
+    return dict(json.loads(gzip.decompress(path.read_bytes()))) if path.is_file() else {}
+
+
+def _local_names() -> list[str]:
+    """The names of Snakemake's metadata files, as paths below METADATA."""
+    paths = [path for path in METADATA.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path.relative_to(METADATA)) for path in paths]
 
 
 def _age(path: Path) -> float:
@@ -66,3 +132,11 @@ def _age(path: Path) -> float:
 def output_of(name: Path) -> str:
     """The output that a metadata file is about: its name is the path in base64, cut where long."""
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in name.parts)).decode()
+
+
+def name_of(output: str) -> Path:
+    """The metadata file of an output, below METADATA: what `output_of` reads."""
+    coded = urlsafe_b64encode(output.encode()).decode()
+    length = os.pathconf(METADATA, "PC_NAME_MAX") - 1 if METADATA.is_dir() else 254
+    parts = [coded[start : start + length] for start in range(0, len(coded), length)]
+    return Path(*(f"@{part}" for part in parts[:-1]), parts[-1])

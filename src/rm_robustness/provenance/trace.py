@@ -1,20 +1,21 @@
-"""Where a file, or a row of a table, comes from: its chain of records, and what disagrees."""
+"""Where a file, or a row of a table, comes from: its lineage, and what disagrees with it."""
 
 import argparse
 import csv
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..experiment.config import Configs, Settings, nearest
-from . import dvc_lock
-from . import lineage as chains
-from .audit import Audit, Sums
-from .findings import TITLES, brief
-from .lineage import Chain, rule
+from .audit import audit
+from .dvc_lock import read_lock
+from .evidence import Evidence, Sums
+from .findings import TITLES, Findings, summary
+from .lineage import Lineage, read_lineage, rule_of
 from .trace_text import Tree, commands
 
 BUDGET = 400e6  # bytes that are hashed, some seconds; `rm-robustness verify` hashes all
@@ -22,7 +23,7 @@ Row = dict[str, str]
 
 
 class Question(NamedTuple):
-    """What is asked for: a file, the rows of its csv, and names that only other rows have."""
+    """A file, rows of its csv, and the names that only its other rows have."""
 
     path: str
     rows: list[Row]
@@ -33,39 +34,64 @@ class Question(NamedTuple):
         return "/results/" not in record or not {*Path(path).with_suffix("").parts} & self.others
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print where a file comes from: what the verb `trace` does.
+@dataclass
+class Trace:
+    """The answer: `start` is the file that was named, `records` are those that it rests on."""
+
+    start: str
+    question: Question
+    records: list[str]
+    evidence: Evidence
+    findings: Findings
+
+    @property
+    def lineage(self) -> Lineage:
+        """All files and records."""
+        return self.evidence.lineage
+
+    def inputs(self, record: str) -> dict[str, str]:
+        """The inputs of a record that belong to the question."""
+        inputs = self.lineage.inputs(record).items()
+        return {path: sha256 for path, sha256 in inputs if self.question.keep(record, path)}
+
+
+def print_trace(options: argparse.Namespace) -> None:
+    """Print where a file comes from: the verb `trace`. Writes nothing.
 
     `options`: path, row (a list of KEY=VALUE, or empty), configfile (a list), commands and json.
     """
-    chain = chains.read()
-    start = _start(chain, options.path)
-    source = chain.original(start) or start
-    question = _question(chain, source, options.row)
-    records = list(chain.behind(source, question.keep))
-    files = dict.fromkeys([start, source, chain.maker.get(start, start)])
+    trace = _trace(options.path, options.row, options.configfile)
+    print(_as_json(trace) if options.json else _as_text(trace, options.row, options.commands))
+
+
+def _trace(path: Path, row: list[str], configfiles: list[Path]) -> Trace:
+    lineage = read_lineage()
+    start = _start(lineage, path)
+    source = lineage.original(start) or start
+    question = _question(lineage, source, row)
+    records = list(lineage.ancestors(source, question.keep))
+    evidence = Evidence(lineage, read_lock(), Sums(BUDGET), Configs(configfiles))
+    trace = Trace(start, question, records, evidence, Findings())
+    files = dict.fromkeys([start, source, lineage.record_of.get(start, start)])
     for record in records:
-        inputs = [path for path in chain.inputs(record) if question.keep(record, path)]
-        files |= dict.fromkeys([*chain.listed(record), record])
-        files |= dict.fromkeys(path for path in inputs if path in chain.files)
-    audit = Audit(chain, dvc_lock.read(), Sums(BUDGET), Configs(options.configfile))
-    audit.run(files, records)
-    tell = _as_json if options.json else _as_text
-    print(tell(chain, start, question, records, audit, options))
+        files |= dict.fromkeys([*lineage.outputs(record), record])
+        files |= dict.fromkeys(name for name in trace.inputs(record) if name in lineage.files)
+    trace.findings += audit(evidence, files, records)
+    return trace
 
 
-def _start(chain: Chain, path: Path) -> str:
-    """The file that is asked for, or the record of a folder; InputError where there is none."""
-    found = os.path.relpath(path)
-    if f"{found}/record.json" in chain.records:
-        return f"{found}/record.json"
-    if found in chain.files or found in chain.maker:
-        return found
-    known = nearest(found, chain.files) if chain.files else "`snakemake all` or `dvc pull` first"
+def _start(lineage: Lineage, path: Path) -> str:
+    """The file at a path, or the record of a folder; InputError where there is none."""
+    name = os.path.relpath(path)
+    if f"{name}/record.json" in lineage.records:
+        return f"{name}/record.json"
+    if name in lineage.files or name in lineage.record_of:
+        return name
+    known = nearest(name, lineage.files) if lineage.files else "`snakemake all` or `dvc pull` first"
     raise InputError(path, "no such file", "a file under results/ or runs/", known)
 
 
-def _question(chain: Chain, path: str, pairs: list[str]) -> Question:
+def _question(lineage: Lineage, path: str, pairs: list[str]) -> Question:
     """Find the rows that `pairs` (KEY=VALUE) name, and what only other rows of the csv rest on."""
     if not pairs:
         return Question(path, [], set())
@@ -84,11 +110,11 @@ def _question(chain: Chain, path: str, pairs: list[str]) -> Question:
         chosen = [row for row in chosen if row[key] == value]
         if not chosen:
             raise InputError("--row", f"{key}={value}", f"a row of {table}", nearest(value, known))
-    own = {name for row in chosen for name in _names(row)} | {"sft"}
+    names = {name for row in chosen for name in _names(row)} | {"sft"}
     if any(row.get("difference") for row in chosen):
-        reference = chain.records[chain.maker[path]]["settings"]["reference"]
-        own |= {name for row in chosen for name in _names(row | {"method": reference})}
-    return Question(path, chosen, {name for row in rows for name in _names(row)} - own)
+        reference = lineage.records[lineage.record_of[path]]["settings"]["reference"]
+        names |= {name for row in chosen for name in _names(row | {"method": reference})}
+    return Question(path, chosen, {name for row in rows for name in _names(row)} - names)
 
 
 def _names(row: Row) -> set[str]:
@@ -100,44 +126,37 @@ def _names(row: Row) -> set[str]:
     return {name for name in (row.get("backbone"), policy, split) if name}
 
 
-def _as_text(
-    chain: Chain,
-    start: str,
-    question: Question,
-    records: list[str],
-    audit: Audit,
-    options: argparse.Namespace,
-) -> str:
-    marked = {finding.path for finding in audit.findings if finding.kind == "wrong"}
-    tree = Tree(chain, records, question.keep, marked)
-    lines = [" ".join([start, *options.row]), ""]
+def _as_text(trace: Trace, row: list[str], with_commands: bool) -> str:
+    lineage, question, records = trace.lineage, trace.question, trace.records
+    mismatched = trace.findings.mismatched()
+    tree = Tree(lineage, records, question.keep, mismatched)
+    lines = [" ".join([trace.start, *row]), ""]
     if question.rows:
-        lines += [*map(number, question.rows), *_narrowed(chain, question, records), ""]
-    if start != question.path:
-        lines += [f"{start} is a copy of"]
+        lines += [*map(number, question.rows), *_narrowed(trace), ""]
+    if trace.start != question.path:
+        lines += [f"{trace.start} is a copy of"]
     lines += [*tree.draw(question.path), ""]
-    if options.commands:
-        lines += ["Commands, from the raw data on:", *commands(chain, records), ""]
+    if with_commands:
+        lines += ["Commands, from the raw data on:", *commands(lineage, records), ""]
     if records:
         lines += [f"Jobs: {len(records)}. Of each, unless it says otherwise:", *tree.shared(), ""]
-    if not any(finding.kind == "wrong" for finding in audit.findings):
-        lines += ["Nothing is wrong with these files and records."]
-    return "\n".join([*lines, *brief(audit.findings, *TITLES)])
+    lines += [] if mismatched else ["Nothing is wrong with these files and records."]
+    return "\n".join([*lines, *summary(trace.findings, *TITLES)])
 
 
 def number(row: Row) -> str:
     """A row as a person reads it: what it is of, its value with interval and seeds, the paper's."""
-    told = {key: cell for key, cell in row.items() if cell}
-    if not {"metric", "value", "ci_low"} <= told.keys():
-        return ", ".join(f"{key} {cell}" for key, cell in told.items())
-    names = [told.get(key, "") for key in ("backbone", "run", "method", "metric", "n")]
-    text = f"{' '.join(filter(None, names))}: {told['value']} {_interval(row, 'ci')}"
-    over = [f"{told[f'n_{name}']} {name}" for name in ("seeds", "prompts") if f"n_{name}" in told]
+    cells = {key: cell for key, cell in row.items() if cell}
+    if not {"metric", "value", "ci_low"} <= cells.keys():
+        return ", ".join(f"{key} {cell}" for key, cell in cells.items())
+    names = [cells.get(key, "") for key in ("backbone", "run", "method", "metric", "n")]
+    text = f"{' '.join(filter(None, names))}: {cells['value']} {_interval(row, 'ci')}"
+    over = [f"{cells[f'n_{name}']} {name}" for name in ("seeds", "prompts") if f"n_{name}" in cells]
     text += f", 95%{' over ' * bool(over)}{', '.join(over)}"
-    if "difference" in told:
-        text += f"; from the reference {_short(told['difference'])} {_interval(row, 'difference')}"
-    paper = f"{told['paper']} ({told.get('paper_model')})" if "paper" in told else "no such number"
-    return f"{text}; the paper: {paper}"
+    if "difference" in cells:
+        text += f"; from the reference {_short(cells['difference'])} {_interval(row, 'difference')}"
+    paper = f"{cells['paper']} ({cells.get('paper_model')})" if "paper" in cells else None
+    return f"{text}; the paper: {paper or 'no such number'}"
 
 
 def _interval(row: Row, name: str) -> str:
@@ -148,50 +167,46 @@ def _short(cell: str) -> str:
     return f"{float(cell):.4g}" if cell else "-"
 
 
-def _narrowed(chain: Chain, question: Question, records: list[str]) -> list[str]:
-    """Say how far the chain is that of the rows alone."""
-    inputs = [(r, path) for r in records if "/results/" in r for path in chain.inputs(r)]
-    kept = [path for record, path in inputs if question.keep(record, path)]
-    seeds = sorted({int(seed) for path in kept for seed in re.findall(r"/seed-(\d+)", path)})
+def _narrowed(trace: Trace) -> list[str]:
+    """Say how far the lineage is that of the rows alone."""
+    lineage = trace.lineage
+    results = [record for record in trace.records if "/results/" in record]
+    total = sum(len(lineage.inputs(record)) for record in results)
+    inputs = [path for record in results for path in trace.inputs(record)]
+    seeds = sorted({int(seed) for path in inputs for seed in re.findall(r"/seed-(\d+)", path)})
     lines = [f"seeds {', '.join(map(str, seeds))}"] if seeds else []
-    if len(kept) == len(inputs):
-        return [*lines, "The chain is that of the whole file: its inputs name no single row."]
-    lines += [f"Of {len(inputs)} inputs of the file, {len(kept)} are behind this."]
-    if any(row.get("p_holm") for row in question.rows):
+    if len(inputs) == total:
+        return [*lines, "The lineage is that of the whole file: its inputs name no single row."]
+    lines += [f"Of {total} inputs of the file, these rows rest on {len(inputs)}."]
+    if any(row.get("p_holm") for row in trace.question.rows):
         lines += ["Holm's correction counts the comparisons of the other rows too."]
     return lines
 
 
-def _as_json(
-    chain: Chain,
-    start: str,
-    question: Question,
-    records: list[str],
-    audit: Audit,
-    options: argparse.Namespace,
-) -> str:
-    files = {}
-    for file in audit.sums.known:
-        sums = audit.sums.of(file)
-        files[file] = {
-            "recorded": chain.recorded(file),
-            "sha256": sums[0] if sums else None,
-            "record": chain.maker.get(file),
-        }
-    whole = {
-        "path": start,
-        "copy_of": question.path if question.path != start else None,
+def _as_json(trace: Trace) -> str:
+    question = trace.question
+    answer = {
+        "path": trace.start,
+        "copy_of": question.path if question.path != trace.start else None,
         "rows": question.rows,
-        "records": {record: _told(chain, question, record) for record in records},
-        "files": files,
-        "findings": [finding._asdict() for finding in audit.findings],
+        "records": {record: _record(trace, record) for record in trace.records},
+        "files": {file: _file(trace, file) for file in trace.evidence.sums.known},
+        "findings": [finding._asdict() for finding in trace.findings],
     }
-    return json.dumps(whole, indent=2)
+    return json.dumps(answer, indent=2)
 
 
-def _told(chain: Chain, question: Question, record: str) -> Settings:
+def _record(trace: Trace, record: str) -> Settings:
     """A record with its rule; of its inputs, those of the question."""
-    inputs = {
-        path: digest for path, digest in chain.inputs(record).items() if question.keep(record, path)
+    content = trace.lineage.records[record]
+    return {**content, "rule": rule_of(trace.lineage, record), "inputs": trace.inputs(record)}
+
+
+def _file(trace: Trace, file: str) -> dict[str, Any]:
+    """What is recorded of a file and what it is now, None where it was not hashed."""
+    sums = trace.evidence.sums.of(file)
+    return {
+        "recorded": trace.lineage.recorded_sha256(file),
+        "sha256": sums[0] if sums else None,
+        "record": trace.lineage.record_of.get(file),
     }
-    return {**chain.records[record], "rule": rule(chain, record), "inputs": inputs}

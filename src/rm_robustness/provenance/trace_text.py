@@ -1,4 +1,4 @@
-"""The chain of files as a text: a tree for people, what all its jobs share said once."""
+"""The lineage of a file as text: a tree, and what all its jobs have in common."""
 
 import math
 import re
@@ -11,11 +11,11 @@ from json import dumps
 from pathlib import Path, PurePath
 
 from ..experiment.config import Settings
-from .lineage import FOLDERS, Chain, rule
+from .lineage import FOLDERS, Lineage, rule_of
 
 WIDTH = 100
 # The settings that a reader asks for, of a job and of its parts; --json has all.
-TOLD = (
+SHOWN = (
     *("kind", "repo", "revision", "architecture", "hidden_size", "layers", "learning_rate"),
     *("epochs", "global_batch", "micro_batch", "max_length", "schedule", "warmup", "weight_decay"),
     *("bf16", "beta", "k", "prompts_per_update", "temperature", "max_new_tokens", "model"),
@@ -27,12 +27,12 @@ PARTS = ("init", "sft")
 
 @dataclass
 class Tree:
-    """Draws what is behind a file; jobs that differ only by their seed are drawn as one.
+    """Draws what a file was made from; jobs that differ only by their seed are drawn as one.
 
-    `records` are those of the question, `keep(record, input)` its inputs; `marked` files get (!).
+    `records` are those it rests on, `keep(record, input)` its inputs; `marked` files get (!).
     """
 
-    chain: Chain
+    lineage: Lineage
     records: list[str]
     keep: Callable[[str, str], bool]
     marked: set[str]
@@ -42,14 +42,14 @@ class Tree:
         self.alike: dict[str, list[str]] = {}
         for record in self.records:
             self.alike.setdefault(_seedless(record), []).append(record)
-        self.facts = {record: _facts(self.chain.records[record]) for record in self.records}
+        self.facts = {record: _facts(self.lineage.records[record]) for record in self.records}
         names = dict.fromkeys(name for facts in self.facts.values() for name in facts)
         values = {n: Counter(facts.get(n, "?") for facts in self.facts.values()) for n in names}
-        self.common = {name: found.most_common(1)[0][0] for name, found in values.items()}
+        self.common = {name: counts.most_common(1)[0][0] for name, counts in values.items()}
 
     def draw(self, path: str) -> list[str]:
         """The tree under one file."""
-        digest = self.chain.recorded(path)
+        digest = self.lineage.recorded_sha256(path)
         return self._files([path], {path: digest} if digest else {}, "", "")
 
     def shared(self) -> list[str]:
@@ -59,17 +59,18 @@ class Tree:
 
     def _files(self, paths: list[str], digests: dict[str, str], lead: str, rest: str) -> list[str]:
         """Some files of one kind of job, and below them that job."""
-        found = paths[0] if paths[0] in self.chain.records else self.chain.maker.get(paths[0])
-        mark = " (!)" if self.marked & {*paths, *map(self.chain.maker.get, paths)} else ""
+        record_of = self.lineage.record_of
+        record = paths[0] if paths[0] in self.lineage.records else record_of.get(paths[0])
+        mark = " (!)" if self.marked & {*paths, *map(record_of.get, paths)} else ""
         line = f"{lead}{braces(paths)}  {' '.join(d[:8] for d in digests.values())}{mark}"
         if len(line) > WIDTH and len(paths) > 1:
             line = f"{lead}{braces(paths)}  {len(paths)} files{mark}"
         if not all(Path(path).is_file() for path in paths):
             line += ", not all here" if len(paths) > 1 else ", not here"
-        if not found:
+        if not record:
             where = "no record" if paths[0].startswith(FOLDERS) else "of the repository"
             return [f"{line}, {where}"]
-        kind = _seedless(found)
+        kind = _seedless(record)
         if kind in self.drawn:
             return [f"{line}, as above"]
         self.drawn.add(kind)
@@ -79,14 +80,14 @@ class Tree:
         """A job, or jobs that differ only by their seed, and what they were made from."""
         inputs: dict[str, dict[str, str]] = {}
         for record in records:
-            for path, digest in self.chain.inputs(record).items():
+            for path, digest in self.lineage.inputs(record).items():
                 if self.keep(record, path):
-                    kind = _seedless(self.chain.maker.get(path, path))
+                    kind = _seedless(self.lineage.record_of.get(path, path))
                     inputs.setdefault(kind, {})[path] = digest
         bar = "│  " if inputs else "   "
         lines = [
             line
-            for text in self._told(records)
+            for text in self._description(records)
             for line in textwrap.wrap(
                 text, WIDTH, initial_indent=rest + bar, subsequent_indent=f"{rest}{bar}  "
             )
@@ -97,16 +98,16 @@ class Tree:
             lines += self._files(list(digests), digests, rest + lead, rest + below)
         return lines
 
-    def _told(self, records: list[str]) -> list[str]:
+    def _description(self, records: list[str]) -> list[str]:
         """What a reader asks about jobs: rule, time, seeds, settings, and what is not common."""
-        found = [self.chain.records[record] for record in records]
-        times = [each["wall_seconds"] for each in found]
-        rules = sorted({rule(self.chain, record) for record in records})
-        began = min(each.get("started", "")[:16].replace("T", " ") for each in found)
-        took = f"{min(times):g} to {max(times):g} s each" if len(found) > 1 else f"{times[0]:g} s"
-        lines = [", ".join(filter(None, [f"by {', '.join(rules)}", began, took]))]
-        told = [_settings(each["settings"]) for each in found]
-        lines += [t for t in dict.fromkeys(told) if t]
+        jobs = [self.lineage.records[record] for record in records]
+        times = [job["wall_seconds"] for job in jobs]
+        rules = sorted({rule_of(self.lineage, record) for record in records})
+        started = min(job["started"][:16].replace("T", " ") for job in jobs)
+        took = f"{min(times):g} to {max(times):g} s each" if len(jobs) > 1 else f"{times[0]:g} s"
+        lines = [f"by {', '.join(rules)}, {started}, {took}"]
+        settings = dict.fromkeys(_settings(job["settings"]) for job in jobs)
+        lines += [text for text in settings if text]
         for name, usual in self.common.items():
             for value in dict.fromkeys(self.facts[r].get(name, "?") for r in records):
                 lines += [f"{name} {value}"] if value != usual else []
@@ -125,7 +126,7 @@ def braces(paths: Iterable[str]) -> str:
 def _brace(names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
-    seeds = sorted(int(found[1]) for name in names if (found := re.match(r"seed-(\d+)", name)))
+    seeds = sorted(int(match[1]) for name in names if (match := re.match(r"seed-(\d+)", name)))
     ends = {re.sub(r"^seed-\d+", "", name) for name in names}
     if len(seeds) == len(names) and len(ends) == 1:
         several = ",".join(map(str, seeds))
@@ -156,22 +157,22 @@ def _facts(record: Settings) -> dict[str, str]:
 
 
 def _settings(settings: Settings) -> str:
-    """The settings that matter: the objective with its options, and TOLD."""
-    told = [("objective", settings["objective"])] if "objective" in settings else []
-    told += settings.get("options", {}).items()
-    told += [(name, settings[name]) for name in TOLD if name in settings]
+    """The settings that matter: the objective with its options, and SHOWN."""
+    shown = [("objective", settings["objective"])] if "objective" in settings else []
+    shown += settings.get("options", {}).items()
+    shown += [(name, settings[name]) for name in SHOWN if name in settings]
     for part in PARTS:
         inner = settings.get(part) or {}
-        told += [(f"{part}.{name}", inner[name]) for name in TOLD if name in inner]
-    return ", ".join(f"{name} {value}" for name, value in told)
+        shown += [(f"{part}.{name}", inner[name]) for name in SHOWN if name in inner]
+    return ", ".join(f"{name} {value}" for name, value in shown)
 
 
-def commands(chain: Chain, records: list[str]) -> list[str]:
+def commands(lineage: Lineage, records: list[str]) -> list[str]:
     """The command of each job, from raw data on, to be pasted."""
-    found = sorted(reversed(records), key=chain.began)
-    return list(dict.fromkeys(_command(chain.records[record]) for record in found))
+    ordered = sorted(reversed(records), key=lineage.started)
+    return list(dict.fromkeys(_command(lineage.records[record]) for record in ordered))
 
 
 def _command(record: Settings) -> str:
     settings = shlex.quote(dumps(record["settings"], sort_keys=True))
-    return str(record.get("command", "not recorded")).replace("SETTINGS", settings)
+    return str(record["command"]).replace("SETTINGS", settings)

@@ -1,4 +1,4 @@
-"""Hash everything again, against the records and against what DVC vouches for."""
+"""Hash everything again, against the records and dvc.lock."""
 
 import argparse
 import os
@@ -7,46 +7,47 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..experiment.config import Configs
-from ..progress import Progress
-from . import dvc_lock
-from . import lineage as chains
-from .audit import Audit, Sums
-from .findings import Finding, brief, full
+from .audit import audit
+from .dvc_lock import Lock, read_lock
+from .evidence import Evidence, hashing, total_size
+from .findings import details, summary
+from .lineage import Lineage, read_lineage
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print what is wrong with how to repair it, or that all is good: what the verb `verify` does.
+def verify_files(options: argparse.Namespace) -> None:
+    """Print every mismatch with how to repair it, or that all is good: the verb `verify`.
 
-    `options`: paths (none: runs/ and results/) and configfile, lists. Exit status 1 when a file
-    or a record is wrong.
+    `options`: paths (none: runs/ and results/) and configfile, lists. Exit status 1 when there is
+    a mismatch. Writes nothing.
     """
-    chain, lock = chains.read(), dvc_lock.read()
-    paths = [os.path.relpath(path) for path in options.paths or ("runs", "results")]
-    records = [record for record in chain.records if _under(record, paths)]
-    listed = [file for record in records for file in chain.listed(record)]
-    files = [file for file in dict.fromkeys([*chain.files, *listed]) if _under(file, paths)]
-    # Not all that a record in results/ lists is copied there.
-    files = [f for f in files if f in lock.files or Path(f).is_file() or f.startswith("runs/")]
+    lineage, lock = read_lineage(), read_lock()
+    folders = [os.path.relpath(path) for path in options.paths or ("runs", "results")]
+    records = [record for record in lineage.records if _under(record, folders)]
+    files = _files(lineage, lock, records, folders)
     if not files:
-        raise InputError(", ".join(paths), "no file", "files under runs/ or results/")
-    size = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
-    progress = Progress("verify", int(size / 1e6) + 1, "MB")
-    sums = Sums(told=lambda done: progress.update(min(int(done / 1e6), progress.total - 1)))
-    findings = Audit(chain, lock, sums, Configs(options.configfile)).run(files, records)
-    progress.update(progress.total)
-    findings += [
-        Finding("unproven", file, "in dvc.lock but not here; `dvc pull` brings it")
-        for file in sorted(lock.files.keys() - files)
-        if _under(file, paths)
-    ]
+        raise InputError(", ".join(folders), "no file", "files under runs/ or results/")
+    with hashing("verify", files) as sums:
+        evidence = Evidence(lineage, lock, sums, Configs(options.configfile))
+        findings = audit(evidence, files, records)
+    for file in sorted(lock.files.keys() - files):
+        if _under(file, folders):
+            findings.unverified(file, "in dvc.lock but not here; `dvc pull` brings it")
     # What was made first is repaired first.
-    findings.sort(key=lambda finding: chain.began(finding.path))
-    wrong = [finding for finding in findings if finding.kind == "wrong"]
-    print("\n".join([*brief(findings, "differs", "unproven"), "", *full(findings)]).strip())
-    total = f"{len(files)} files, {size / 1e6:.1f} MB"
-    print(f"{total}: {len(wrong)} wrong" if wrong else f"{total}: all good")
-    if wrong:
+    findings.sort(key=lambda finding: lineage.started(finding.path))
+    print("\n".join([*summary(findings, "note", "unverified"), "", *details(findings)]).strip())
+    mismatches = sum(finding.kind == "mismatch" for finding in findings)
+    outcome = f"{mismatches} mismatch{'es' * (mismatches > 1)}" if mismatches else "all good"
+    print(f"{len(files)} files, {total_size(files) / 1e6:.1f} MB: {outcome}")
+    if mismatches:
         sys.exit(1)
+
+
+def _files(lineage: Lineage, lock: Lock, records: list[str], folders: list[str]) -> list[str]:
+    """The files to check: those that are here, and those that DVC or a record of a run lists."""
+    outputs = [file for record in records for file in lineage.outputs(record)]
+    files = [file for file in dict.fromkeys([*lineage.files, *outputs]) if _under(file, folders)]
+    # Not all that a record in results/ lists is copied there.
+    return [f for f in files if f in lock.files or Path(f).is_file() or f.startswith("runs/")]
 
 
 def _under(path: str, folders: list[str]) -> bool:
