@@ -4,7 +4,6 @@ Heavy libraries are imported inside the verbs, so that `--help` and the small ve
 """
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,12 +63,12 @@ def instructions(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     """Answer every prompt with one response model."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..frames import read_frame
     from ..models.generate import generate_to
 
     with (
-        alone(options.output),
+        hold_lease(options.output),
         recorded(options.settings, [options.output], _manifest(options.settings["model"])),
     ):
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
@@ -117,37 +116,37 @@ def _manifest(model: str | None) -> list[Path]:
 
 def pretrained(options: argparse.Namespace) -> None:
     """Download a pretrained model."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..data.download import fetch
 
     manifest = options.output / "manifest.json"
-    with alone(options.output), recorded(options.settings, [manifest]):
+    with hold_lease(options.output), recorded(options.settings, [manifest]):
         fetch(options.settings, options.output)
 
 
 def backbone(options: argparse.Namespace) -> None:
     """Make one backbone."""
-    from ..training.loop import held
+    from ..training.resume import hold_leases, publish_all
     from ..training.sft_trainer import build
 
     launch.spread("fsdp2")
     settings: Settings = dict(options.settings)
     sft = settings.pop("sft")
     label = options.output.name
-    with held([options.work]):
+    with hold_leases([options.work]):
         final = build(settings, sft, options.chats, options.pretrained, options.work, label)
-        _publish({final: options.output})
+        publish_all({final: options.output})
 
 
 def train(options: argparse.Namespace) -> None:
     """Train the seeds one after another; nothing is published before all are done."""
     from ..training import reward_trainer as trainer
-    from ..training.loop import held
+    from ..training.resume import hold_leases, publish_all
 
     launch.spread("fsdp2")
     works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
     finals = {}
-    with held(list(works.values())):
+    with hold_leases(list(works.values())):
         for seed, work in works.items():
             label = f"{options.output.parent.name} {options.output.name} seed {seed}"
             final = trainer.train(
@@ -160,18 +159,18 @@ def train(options: argparse.Namespace) -> None:
                 label,
             )
             finals[final] = options.output / work.name
-        _publish(finals)
+        publish_all(finals)
 
 
 def adopt(options: argparse.Namespace) -> None:
     """Take a model that others trained into the form that ours have."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..models.adopt import adopt
-    from ..training.loop import publish
+    from ..training.resume import publish
 
-    with alone(options.work):
+    with hold_lease(options.work):
         publish(adopt(options.settings, options.pretrained, options.work), options.output)
-        _forget(options.work)
+        shutil.rmtree(options.work, ignore_errors=True)
 
 
 def adopt_splits(options: argparse.Namespace) -> None:
@@ -193,10 +192,10 @@ def adopt_splits(options: argparse.Namespace) -> None:
 def rloo(options: argparse.Namespace) -> None:
     """Train a policy with one seed."""
     from ..training import rloo_trainer as rloo
-    from ..training.loop import held
+    from ..training.resume import hold_leases, publish_all
 
     launch.spread("ddp")
-    with held([options.work]):
+    with hold_leases([options.work]):
         final = rloo.train(
             options.policy,
             options.reward_model,
@@ -206,20 +205,7 @@ def rloo(options: argparse.Namespace) -> None:
             options.work,
             options.output.parent.name,
         )
-        _publish({final: options.output})
-
-
-def _publish(finals: dict[Path, Path]) -> None:
-    """Put finished folders in place and tidy their work folders, in the first process alone."""
-    from ..training.loop import publish, tidy
-
-    if int(os.environ.get("RANK", "0")) == 0:
-        linked = {final: publish(final, folder) for final, folder in finals.items()}
-        for final in finals:
-            if linked[final]:
-                tidy(final.parent)
-            else:  # a copy would take the space twice
-                _forget(final.parent)
+        publish_all({final: options.output})
 
 
 def score(options: argparse.Namespace) -> None:
@@ -261,13 +247,13 @@ def ranks(options: argparse.Namespace) -> None:
 
 def answers(options: argparse.Namespace) -> None:
     """Let a policy answer AlpacaEval's instructions."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..frames import read_frame
     from ..models.generate import generate_to
 
     named = {"model": str(options.model), "name": options.output.parent.name}
     with (
-        alone(options.output),
+        hold_lease(options.output),
         recorded(options.settings, [options.output], [options.model / WEIGHTS]),
     ):
         prompts = read_frame(options.instructions, ["example_id", "prompt"])
@@ -278,10 +264,10 @@ def answers(options: argparse.Namespace) -> None:
 
 def judge(options: argparse.Namespace) -> None:
     """Let AlpacaEval's judge compare every answer with the baseline's."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..evaluation.alpaca_eval.annotate import annotate
 
-    with alone(options.work), recorded(options.settings, [options.output]):
+    with hold_lease(options.work), recorded(options.settings, [options.output]):
         annotate(
             options.instructions, options.answers, options.settings, options.work, options.output
         )
@@ -426,8 +412,3 @@ def evaluate(options: argparse.Namespace) -> None:
     from ..evaluation import evaluate
 
     evaluate.run(options)
-
-
-def _forget(work: Path) -> None:
-    """Remove a work folder whose results are in place."""
-    shutil.rmtree(work, ignore_errors=True)

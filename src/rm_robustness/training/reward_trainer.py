@@ -21,12 +21,15 @@ from ..models import chat
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
 from ..objectives import OBJECTIVES
-from . import loop as training
+from .distributed import on_main_process
+from .loop import gathered_weights, train_to_end
+from .resume import finalize, finished
+from .trl_arguments import WholeBatches, training_arguments
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[misc]
+class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
     """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,)."""
 
     def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
@@ -156,10 +159,10 @@ def train(
         "train": train_split,
         "held_out": held_out_split,
     }
-    if training.finished(work, {"settings": settings, "seed": seed}, inputs):
+    if finished(work, {"settings": settings, "seed": seed}, inputs):
         return final
     reduction = settings["options"].get("reduction")
-    arguments = training.arguments(settings, work, seed)
+    arguments = training_arguments(settings, work, seed)
     if reduction == "global" and arguments["gradient_accumulation_steps"] > 1:
         raise InputError(
             "reward_models.objectives.bt-bsr.reduction",
@@ -176,13 +179,12 @@ def train(
         train_dataset=Dataset.from_dict({"chosen_ids": data.chosen, "rejected_ids": data.rejected}),
         processing_class=tokenizer,
         callbacks=[
-            training.Watch(label),
-            Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"]),
+            Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"])
         ],
         objective=functools.partial(OBJECTIVES[settings["objective"]], **settings["options"]),
     )
-    facts = training.run(trainer, work)
-    weights = training.weights(trainer)
+    facts = train_to_end(trainer, work, label)
+    weights = gathered_weights(trainer)
 
     def finish() -> None:
         draft = work / "draft"
@@ -190,7 +192,7 @@ def train(
         looks = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
         write_frame(pd.concat(looks, ignore_index=True), draft / "probes.parquet")
         facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
-        training.seal(work, "reward_model", settings, seed, started, **facts)
+        finalize(work, "reward_model", settings, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final

@@ -23,8 +23,11 @@ from ..frames import read_frame, write_frame
 from ..models import chat
 from ..models.reward_model import load, save
 from ..models.scoring import score_ids
-from . import loop as training
+from .distributed import on_main_process, world_size
+from .loop import train_to_end
 from .policy_eval import Looks
+from .resume import finalize, finished
+from .trl_arguments import check_processes, training_arguments
 
 # TRL still asks by the old name of this method.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
@@ -118,13 +121,13 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
             f"a multiple of k = {k} (batch_form release)",
         )
     per_step = prompts * k // parts
-    training.check_processes(
+    check_processes(
         f"rloo: an update of {prompts} prompts x k {k} in {parts} mini-batches of micro-batches "
         f"of {micro}",
-        training.world_size(),
+        world_size(),
         [n for n in range(1, prompts + 1) if prompts % n == 0 == per_step % (micro * n)],
     )
-    shared = training.arguments(
+    shared = training_arguments(
         Strict(
             settings
             # `order` has all the epochs, so the trainer goes once through it.
@@ -214,7 +217,7 @@ def train(
         "reward_model": reward_model / "model.safetensors",
         "prompts": prompts,
     }
-    if training.finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
+    if finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
         return final
     args = RLOOConfig(**arguments(settings, work, seed))
     tokenizer = AutoTokenizer.from_pretrained(policy)
@@ -240,9 +243,8 @@ def train(
         seed,
         name,
     )
-    trainer.add_callback(training.Watch(f"{name} seed {seed}"))
     trainer.add_callback(looks)
-    facts = training.run(trainer, work, settings["mini_batches"])
+    facts = train_to_end(trainer, work, f"{name} seed {seed}", settings["mini_batches"])
 
     def finish() -> None:
         draft = work / "draft"
@@ -250,9 +252,9 @@ def train(
         write_frame(looks.seen(), draft / "looks.parquet")
         facts.update(policy=name, prompts=len(kept), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
-        training.seal(work, "policy", settings, seed, started, **facts)
+        finalize(work, "policy", settings, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final
 
 

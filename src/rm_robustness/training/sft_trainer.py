@@ -20,7 +20,10 @@ from ..experiment.config import Settings
 from ..frames import read_frame
 from ..models import chat
 from ..models.reward_model import save
-from . import loop as training
+from .distributed import on_main_process
+from .loop import gathered_weights, train_to_end
+from .resume import finalize, finished
+from .trl_arguments import WholeBatches, training_arguments
 
 
 def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
@@ -106,7 +109,7 @@ def build(
     final, started = work / "final", time.time()
     inputs = {"chats": chats, "pretrained": pretrained}
     files = {name: path for name, path in inputs.items() if path is not None}
-    if training.finished(work, {"settings": settings, "sft": sft}, files):
+    if finished(work, {"settings": settings, "sft": sft}, files):
         return final
     frame = read_frame(chats, ["messages"]) if chats else None
     if pretrained is None:
@@ -133,13 +136,13 @@ def build(
 
     def finish() -> None:
         save(model, tokenizer, work / "draft", weights)
-        training.seal(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
+        finalize(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final
 
 
-class Tuner(training.WholeBatches, SFTTrainer):  # type: ignore[misc]
+class Tuner(WholeBatches, SFTTrainer):  # type: ignore[misc]
     """trl.SFTTrainer in whole global batches."""
 
 
@@ -150,13 +153,12 @@ def _tune(
 
     Returns the model, its weights where processes share them, and facts to record.
     """
-    arguments = training.arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
+    arguments = training_arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
     trainer = Tuner(
         model=model,
         args=SFTConfig(**arguments, packing=True, packing_strategy="wrapped", shuffle_dataset=True),
         train_dataset=Dataset.from_dict({"input_ids": ids}),
         processing_class=tokenizer,
-        callbacks=[training.Watch(label)],
     )
-    facts = training.run(trainer, work)
-    return trainer.accelerator.unwrap_model(trainer.model), training.weights(trainer), facts
+    facts = train_to_end(trainer, work, label)
+    return trainer.accelerator.unwrap_model(trainer.model), gathered_weights(trainer), facts
