@@ -254,8 +254,10 @@ def test_a_backbone_does_not_depend_on_how_many_trained_it(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_looks_at_a_policy_and_go_on_after_a_kill(world, splits, tmp_path):
-    """Each has samples of its own, so that only the first look, at the SFT policy, is the same."""
+def test_two_processes_share_the_evaluation_of_a_policy_and_go_on_after_a_kill(
+    world, splits, tmp_path
+):
+    """Each has samples of its own, so only the first evaluation, of the SFT policy, agrees."""
     policy = make_policy(world, tmp_path / "policy")
     inputs = [policy, make_reward_model(world, tmp_path / "rm"), make_prompts(splits, tmp_path)]
     settings = json.dumps(rloo_settings(mini_batches=1))

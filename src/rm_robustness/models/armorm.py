@@ -6,7 +6,7 @@ network turns the state at the end of the prompt into 19 weights for them.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrained
 
 from ..errors import InputError
 from ..files import model_folder
+from .batching import equal_length_batches
 
 # The published weights were fitted to the state of this text's FIRST token: the end of the user
 # turn, before the assistant's header. Reading the header's own token would be another model.
@@ -128,28 +129,12 @@ def score_tokens(
     """
     scores = np.full(len(chats), np.nan)
     device = model.regression_layer.weight.device
-    for batch in equal_length_batches([len(chat) for chat in chats], batch_tokens):
+    lengths = [len(chat) for chat in chats]
+    for batch in equal_length_batches(lengths, batch_tokens, longest_first=True):
         tokens = torch.tensor([chats[row] for row in batch], device=device)
         gate = torch.tensor([gates[row] for row in batch], device=device)
         scores[batch] = model(tokens, gate).double().cpu().numpy()
     return scores
-
-
-def equal_length_batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield row numbers in batches of one length each, the longest first (memory fails early).
-
-    A batch holds at most `batch_tokens` tokens, or one chat that alone has more.
-    """
-    rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    batch: list[int] = []
-    for row in rows:
-        full = (len(batch) + 1) * lengths[row] > batch_tokens
-        if batch and (full or lengths[batch[0]] != lengths[row]):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:

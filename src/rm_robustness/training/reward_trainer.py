@@ -1,4 +1,4 @@
-"""Reward-model training: trl.RewardTrainer with its loss replaced, and probes through training."""
+"""Reward-model training: trl.RewardTrainer with another loss, and probes of held-out pairs."""
 
 import functools
 import time
@@ -40,7 +40,7 @@ class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
                 "center_rewards_coefficient",
                 f"{self.args.center_rewards_coefficient}",
                 "none",
-                "the objective replaces the whole loss: say what is wanted there, as bt_bsr does",
+                "the objective replaces the whole loss: add the term to it, as bt_bsr does",
             )
 
     def compute_loss(
@@ -57,35 +57,35 @@ class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
 
 
 class Probe(TrainerCallback):  # type: ignore[misc]
-    """Look at a fixed held-out set of pairs at evenly spaced steps, before and after training too.
+    """Evaluate held-out pairs during training, at evenly spaced steps from the first to the last.
 
-    Each look is a parquet file with a row per pair: rewards, ||h|| of both responses,
+    Each evaluation is a parquet file with a row per pair: rewards, ||h|| of both responses,
     ||h_w - h_l|| and ||W_p|| (paper figures 1 and 2).
     """
 
-    def __init__(self, folder: Path, held_out: "Pairs", looks: int, batch_tokens: int) -> None:
+    def __init__(self, folder: Path, held_out: "Pairs", times: int, batch_tokens: int) -> None:
         self.folder, self.held_out = folder, held_out
-        self.looks, self.batch_tokens = looks, batch_tokens
+        self.times, self.batch_tokens = times, batch_tokens
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Choose the steps; look at the untrained model unless training is being resumed."""
-        self.steps = set(np.linspace(0, state.max_steps, self.looks).round().astype(int).tolist())
+        """Choose the steps; evaluate the untrained model unless training is resumed."""
+        self.steps = set(np.linspace(0, state.max_steps, self.times).round().astype(int).tolist())
         if state.global_step == 0:
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look when the step is one of the chosen."""
+        """Evaluate at the chosen steps."""
         if state.global_step in self.steps:
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
-    def look(self, model: Any, state: TrainerState) -> None:
-        """Score the held-out pairs and write what was seen.
+    def evaluate(self, model: Any, state: TrainerState) -> None:
+        """Score the held-out pairs and write a row per pair.
 
-        Where processes share the weights all of them have to score, and compute as in training.
+        Where processes share the weights all of them must score, in the precision of training.
         """
         if not (state.is_world_process_zero or is_sharded(model)):
             return
@@ -189,8 +189,8 @@ def train(
     def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft, weights)
-        looks = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
-        write_frame(pd.concat(looks, ignore_index=True), draft / "probes.parquet")
+        probes = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
+        write_frame(pd.concat(probes, ignore_index=True), draft / "probes.parquet")
         facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
         finalize(work, "reward_model", settings, seed, started, **facts)
 

@@ -1,6 +1,6 @@
-"""Training a policy against a reward model: trl.RLOOTrainer with this project's own scorer.
+"""RLOO, a policy against a reward model: trl.RLOOTrainer with this project's own scorer.
 
-Generation and training take turns (D12): every update is one rollout of `prompts_per_update`
+Generation and training alternate (D12): every update is one rollout of `prompts_per_update`
 prompts x k completions, trained on in `mini_batches` optimizer steps.
 """
 
@@ -25,7 +25,7 @@ from ..models.reward_model import load, save
 from ..models.scoring import score_ids
 from .distributed import on_main_process, world_size
 from .loop import train_to_end
-from .policy_eval import Looks
+from .policy_eval import PolicyEval
 from .resume import finalize, finished
 from .trl_arguments import check_processes, training_arguments
 
@@ -37,9 +37,9 @@ class Reward:
     """A reward model as a function of prompts and completions, as texts.
 
     Each pair is rendered by the reward model's own tokenizer and template and scored unpadded, so
-    a reward is what the verb `score` gives the same text, whatever the policy's tokenizer is
-    (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the memory. An
-    empty completion, the policy's end token at once, is an empty turn.
+    a reward equals what the command `score` computes for that text, whatever the policy's
+    tokenizer is (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the
+    memory. An empty completion, the end token at once, is an empty turn.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ def _named(prompt: str, completion: str) -> str:
 class Trainer(RLOOTrainer):  # type: ignore[misc]
     """trl.RLOOTrainer, or with `batch_form` `release` what the authors' code trains on.
 
-    There only the first completion of each prompt is trained on and the others are nothing but
-    its baseline (D9). The loss stays the mean over the completions that are trained on.
+    There only the first completion of each prompt is trained on and the others only give its
+    baseline (D9). The loss stays the mean over the completions that are trained on.
     """
 
     def __init__(self, *args: Any, batch_form: str, **kwargs: Any) -> None:
@@ -90,7 +90,10 @@ class Trainer(RLOOTrainer):  # type: ignore[misc]
         self.stride = self.num_generations if batch_form == "release" else 1
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Drop, after the advantages are known, what is not trained on: k rows are one prompt's."""
+        """Drop the completions that are not trained on, once their advantages are computed.
+
+        A prompt has `num_generations` consecutive rows.
+        """
         batch = super()._generate_and_score_completions(inputs)
         return {name: rows[:: self.stride] for name, rows in batch.items()}
 
@@ -102,24 +105,9 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
     trainer's process; its samples are then vLLM's own and do not repeat bit by bit.
     """
     settings = Strict(settings)
+    _check_batches(settings)
     k, parts, micro = settings["k"], settings["mini_batches"], settings["micro_batch"]
     prompts = settings["prompts_per_update"]
-    if k < 2:
-        raise InputError(
-            "rloo.k", f"{k}", "2 or more", "the leave-one-out baseline needs another completion"
-        )
-    if prompts * k % (parts * micro):
-        raise InputError(
-            "rloo.micro_batch",
-            f"{micro} completions x {parts} mini-batches",
-            f"a divisor of {prompts * k} (prompts_per_update x k)",
-        )
-    if settings["batch_form"] == "release" and micro % k:
-        raise InputError(
-            "rloo.micro_batch",
-            f"{micro} completions",
-            f"a multiple of k = {k} (batch_form release)",
-        )
     per_step = prompts * k // parts
     check_processes(
         f"rloo: an update of {prompts} prompts x k {k} in {parts} mini-batches of micro-batches "
@@ -161,6 +149,28 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": settings["vllm_memory"],
         "vllm_max_model_length": settings["prompt_length"] + settings["response_length"],
     }
+
+
+def _check_batches(settings: Settings) -> None:
+    """Refuse a k without a baseline and micro-batches that do not divide an update."""
+    k, parts, micro = settings["k"], settings["mini_batches"], settings["micro_batch"]
+    prompts = settings["prompts_per_update"]
+    if k < 2:
+        raise InputError(
+            "rloo.k", f"{k}", "2 or more", "the leave-one-out baseline needs another completion"
+        )
+    if prompts * k % (parts * micro):
+        raise InputError(
+            "rloo.micro_batch",
+            f"{micro} completions x {parts} mini-batches",
+            f"a divisor of {prompts * k} (prompts_per_update x k)",
+        )
+    if settings["batch_form"] == "release" and micro % k:
+        raise InputError(
+            "rloo.micro_batch",
+            f"{micro} completions",
+            f"a multiple of k = {k} (batch_form release)",
+        )
 
 
 def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[pd.DataFrame, int]:
@@ -222,19 +232,19 @@ def train(
     args = RLOOConfig(**arguments(settings, work, seed))
     tokenizer = AutoTokenizer.from_pretrained(policy)
     split = read_frame(prompts, ["prompt_id", "prompt"])
-    kept, dropped = eligible(tokenizer, split, settings["prompt_length"])
-    texts = _in_order(kept, dropped, settings, seed)
+    eligible_prompts, dropped = eligible(tokenizer, split, settings["prompt_length"])
+    texts = _in_order(eligible_prompts, dropped, settings, seed)
     _check_context(settings, "policy", AutoConfig.from_pretrained(policy).max_position_embeddings)
     reward = Reward(reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"])
     _check_context(settings, "reward model", reward.context)
     trainer = _trainer(policy, tokenizer, reward, texts, args, settings["batch_form"])
     reference = trainer.ref_model
-    if reference is None:  # with beta 0 nothing but the looks needs it
+    if reference is None:  # with beta 0 only the evaluation needs it
         reference = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
         reference.to(args.device)
-    looks = Looks(
+    policy_eval = PolicyEval(
         work / "looks",
-        kept,
+        eligible_prompts,
         tokenizer,
         trainer.eos_token_ids,
         reference,
@@ -243,14 +253,14 @@ def train(
         seed,
         name,
     )
-    trainer.add_callback(looks)
+    trainer.add_callback(policy_eval)
     facts = train_to_end(trainer, work, f"{name} seed {seed}", settings["mini_batches"])
 
     def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
-        write_frame(looks.seen(), draft / "looks.parquet")
-        facts.update(policy=name, prompts=len(kept), prompts_dropped=dropped)
+        write_frame(policy_eval.results(), draft / "looks.parquet")
+        facts.update(policy=name, prompts=len(eligible_prompts), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
         finalize(work, "policy", settings, seed, started, **facts)
 
@@ -258,18 +268,20 @@ def train(
     return final
 
 
-def _in_order(kept: pd.DataFrame, dropped: int, settings: Settings, seed: int) -> list[str]:
+def _in_order(
+    eligible_prompts: pd.DataFrame, dropped: int, settings: Settings, seed: int
+) -> list[str]:
     """The prompts of all epochs in the order of training; enough for one update."""
-    rows = order(len(kept), settings["epochs"], seed)
+    rows = order(len(eligible_prompts), settings["epochs"], seed)
     if len(rows) < settings["prompts_per_update"]:
         raise InputError(
             "rloo.prompts_per_update",
-            f"{len(kept)} prompts of at most "
+            f"{len(eligible_prompts)} prompts of at most "
             f"{settings['prompt_length']} tokens, {dropped} longer ones left out",
             f"enough for one update of {settings['prompts_per_update']}",
             "raise rloo.prompt_length or lower rloo.prompts_per_update",
         )
-    return [str(kept["prompt"][row]) for row in rows]
+    return [str(eligible_prompts["prompt"][row]) for row in rows]
 
 
 def _trainer(
