@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from ..errors import InputError
 from ..files import model_folder
 from .batching import equal_length_batches
+from .language_model import explained_loading
 
 # The published weights were fitted to the state of this text's FIRST token: the end of the user
 # turn, before the assistant's header. Reading the header's own token would be another model.
@@ -81,7 +81,7 @@ def load(source: str, dtype: str) -> ArmoRM:
     `InputError` when the files cannot be read or a parameter is missing, unexpected or misshapen.
     """
     folder = model_folder(source)
-    try:
+    with explained_loading(folder, "config.json and safetensors"):
         config = LlamaConfig.from_pretrained(folder)
         model, report = ArmoRM.from_pretrained(
             folder,
@@ -91,16 +91,11 @@ def load(source: str, dtype: str) -> ArmoRM:
             ignore_mismatched_sizes=True,  # reported below, in one line
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(
-            folder, f"no readable model ({line})", "config.json and safetensors"
-        ) from error
-    for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[trouble]:
-            names = sorted(str(key) for key in report[trouble])
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[kind]:
+            names = sorted(str(key) for key in report[kind])
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            found = f"{trouble.replace('_', ' ')}: {', '.join(names[:5])}{more}"
+            found = f"{kind.replace('_', ' ')}: {', '.join(names[:5])}{more}"
             raise InputError(folder, found, "exactly ArmoRM's parameters")
     model.gating.float()
     return model.eval()  # type: ignore[no-any-return]

@@ -15,11 +15,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -31,6 +28,7 @@ from ..files import hashes, model_folder
 from ..frames import write_frame
 from ..progress import Progress
 from .answer_log import Answer, Journal
+from .language_model import load_language_model
 from .openai_server import answers_served
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
@@ -162,14 +160,7 @@ class Gumbel:
 def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
     """Load a causal model from its folder, with its tokenizer and end tokens."""
     name = settings["model"]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=settings["dtype"], use_safetensors=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(name, f"no readable model ({line})", "a causal language model") from error
+    model, tokenizer = load_language_model(name, settings["dtype"])
     if tokenizer.chat_template is None:
         raise InputError(name, "no chat template", "one in the tokenizer", "save one with it")
     ends = model.generation_config.eos_token_id

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_
 from transformers.utils import logging as transformers_logging
 
 from ..errors import InputError
+from .language_model import require_exact_weights
 
 # Bars for loading and saving a few tensors would only fill the logs.
 transformers_logging.disable_progress_bar()
@@ -92,14 +93,7 @@ def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
             "a reward model",
             "train one on it; a missing score head is never made up",
         )
-    wrong = sorted(missing) + sorted(info["unexpected_keys"])
-    if wrong:
-        raise InputError(
-            source,
-            f"missing or unexpected weights {wrong[:3]}",
-            "exactly those of a reward model",
-            "train or fetch it again",
-        )
+    require_exact_weights(info, source, "a reward model")
     if model.config.num_labels != 1:
         raise InputError(source, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
 

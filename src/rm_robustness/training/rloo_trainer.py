@@ -14,13 +14,14 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
 from ..models import chat
+from ..models.language_model import load_language_model
 from ..models.reward_model import load, save
 from ..models.scoring import score_ids
 from .distributed import on_main_process, world_size
@@ -240,7 +241,7 @@ def train(
     trainer = _trainer(policy, tokenizer, reward, texts, args, settings["batch_form"])
     reference = trainer.ref_model
     if reference is None:  # with beta 0 only the evaluation needs it
-        reference = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+        reference, _ = load_language_model(policy, torch.float32)
         reference.to(args.device)
     policy_eval = PolicyEval(
         work / "looks",

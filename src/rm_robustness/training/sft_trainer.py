@@ -1,4 +1,4 @@
-"""Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
+"""Backbones: a pretrained language model or one made from config, and SFT by TRL."""
 
 import time
 from pathlib import Path
@@ -6,82 +6,18 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    set_seed,
-)
 from trl import SFTConfig, SFTTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..frames import read_frame
 from ..models import chat
+from ..models.language_model import from_config, load_language_model
 from ..models.reward_model import save
 from .distributed import on_main_process
 from .loop import gathered_weights, train_to_end
 from .resume import finalize, finished
 from .trl_arguments import WholeBatches, training_arguments
-
-
-def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer; turns and EOS are special tokens.
-
-    Its splitting is Qwen2's for every architecture, because AutoTokenizer gives a Qwen2 model that
-    splitting whatever its files say: any other would be read differently after saving.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=settings["vocabulary"],
-        # The padding token has the name that transformers would otherwise add for Qwen2.
-        special_tokens=["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # Words are learnt with the space before them, as they stand in the template.
-    tokenizer.train_from_iterator((f" {text}" for text in texts), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|user|>", "<|assistant|>"],
-        padding_side="right",
-        model_max_length=settings["max_length"],
-    )
-
-
-def from_config(settings: Settings, texts: list[str], seed: int) -> tuple[Any, Any]:
-    """Make a small model (Llama or Qwen2) and a tokenizer for it; the seed draws its weights."""
-    tokenizer = train_tokenizer(texts, settings)
-    config = AutoConfig.for_model(
-        settings["architecture"],
-        vocab_size=len(tokenizer),
-        hidden_size=settings["hidden_size"],
-        intermediate_size=settings["intermediate_size"],
-        num_hidden_layers=settings["layers"],
-        num_attention_heads=settings["heads"],
-        num_key_value_heads=settings["heads"],
-        max_position_embeddings=settings["max_length"],
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    set_seed(seed)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
 
 
 def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
@@ -118,9 +54,7 @@ def build(
         texts = [message["content"] for chat in frame["messages"] for message in chat]
         model, tokenizer = from_config(settings["init"], texts, sft["seed"])
     else:
-        folder = pretrained.parent / "model"
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, tokenizer = load_language_model(pretrained.parent / "model", torch.float32)
     chat.prepare(tokenizer, settings["chat"], "backbones")
     if settings["keep_layers"]:
         model.model.layers = model.model.layers[: settings["keep_layers"]]
