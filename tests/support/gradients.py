@@ -53,7 +53,7 @@ for name in (*OBJECTIVES, "global"):
         processing_class=tokenizer,
         callbacks=[Catch(name, caught)],
         objective=functools.partial(
-            OBJECTIVES["bt-bsr" if name == "global" else name], **OPTIONS.get(name, {})
+            OBJECTIVES["bt-bsr" if name == "global" else name].function, **OPTIONS.get(name, {})
         ),
     )
     trainer.train()

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..evaluation.scenarios import HEADINGS, METRICS, score_path
 from ..frames import read_frame
 from ..statistics import seed_mean
-from .plot_style import STYLE, WIDTH, label, legend, looks, panels, with_interval
+from .plot_style import STYLE, WIDTH, label, legend, marks, panels, with_interval
 
 Array = NDArray[np.float64]
 
@@ -263,7 +263,7 @@ def figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             own = models[models["metric"] == metric].rename(
                 columns={"ci_low": "low", "ci_high": "high"}
             )
-            for (method, (colour, mark)), shift in zip(looks(methods).items(), shifts, strict=True):
+            for (method, (colour, mark)), shift in zip(marks(methods).items(), shifts, strict=True):
                 rows = own[own["method"] == method].set_index("backbone").reindex(backbones)
                 at = np.arange(len(backbones)) + shift
                 panel.plot(at, rows["paper"], "D", ms=5.5, mfc="none", mec="0.3", mew=0.7, zorder=5)

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..frames import read_frame
 from ..statistics import seed_mean
 from .figures_reward_models import BSR, BT
-from .plot_style import LOOKS, STYLE, label, legend, panels
+from .plot_style import STYLE, label, legend, marks, panels
 
 Array = NDArray[np.float64]
 
@@ -154,7 +154,7 @@ def _rows(frame: pd.DataFrame, method: str) -> tuple[list[pd.DataFrame], pd.Data
 
 
 def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
-    colour, marker = LOOKS[method]
+    colour, marker = marks([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["kl"], seed["reward_gain"], color=colour, lw=0.5, alpha=0.6)
@@ -181,7 +181,7 @@ def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
 
 
 def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str) -> None:
-    colour, marker = LOOKS[method]
+    colour, marker = marks([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["epoch"], seed[column], color=colour, lw=0.5, alpha=0.6)

@@ -181,7 +181,9 @@ def train(
         callbacks=[
             Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"])
         ],
-        objective=functools.partial(OBJECTIVES[settings["objective"]], **settings["options"]),
+        objective=functools.partial(
+            OBJECTIVES[settings["objective"]].function, **settings["options"]
+        ),
     )
     facts = train_to_end(trainer, work, label)
     weights = gathered_weights(trainer)
