@@ -54,7 +54,7 @@ def rm_bench(options: argparse.Namespace) -> None:
 
 def instructions(options: argparse.Namespace) -> None:
     """Bring AlpacaEval's instructions, its baseline's answers and what its GLM needs."""
-    from ..data.instructions import instructions
+    from ..data.alpaca_eval import instructions
 
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
     with recorded(options.settings, files):

@@ -33,7 +33,7 @@ REPEATED_PROMPTS = 0.01  # share of rows of prompts that ask an earlier prompt a
 TWIN_RESPONSES = 0.005  # share of prompts where two response models say the same
 
 
-def _prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
+def draw_prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
     """Draw `count` prompts: new ones, but a share `repeated` that copies an earlier one.
 
     Half of the copies are in title case with wider spacing. The first k prompts are the same
@@ -105,7 +105,7 @@ def responses(
     train = responders(TRAIN_ROWS, [TRAIN_STYLE], length_quality_correlation)
     valid = responders(VALID_ROWS, [VALID_STYLE], valid_length_quality_correlation)
     rows = []
-    for i, prompt in enumerate(_prompts(seed, "prompts", prompts, REPEATED_PROMPTS)):
+    for i, prompt in enumerate(draw_prompts(seed, "prompts", prompts, REPEATED_PROMPTS)):
         chosen = _chosen(seed, prompt, train_models, responses_per_prompt)
         unseen = _chosen(seed, prompt, valid_models, responses_per_prompt)
         answers = {name: respond(seed, prompt, train[name]) for name in chosen}
@@ -126,7 +126,7 @@ def chats(seed: int, examples: int) -> pd.DataFrame:
     _check_range("examples", examples, 1, math.inf)
     made = responders(CHAT_ROWS, [TRAIN_STYLE, VALID_STYLE], 0.0)
     rows = []
-    for i, prompt in enumerate(_prompts(seed, "chats", examples, 0.0)):
+    for i, prompt in enumerate(draw_prompts(seed, "chats", examples, 0.0)):
         name = CHAT_RESPONDERS[int(seeded(seed, "writer", i).random() * len(CHAT_RESPONDERS))]
         rows.append((f"chat-{i:06}", prompt, respond(seed, prompt, made[name]), name))
     return pd.DataFrame(rows, columns=["example_id", "prompt", "response", "response_model"])

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from ...data.synthetic.alpaca_eval import SCALE
 from ...errors import InputError
 from ...experiment.config import Settings
 from ...models.answer_log import AnswerCache
@@ -120,7 +121,7 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
         key = os.environ.get(settings["api_key_env"] or "", "")
         if settings["serve"]:
             url, key = stack.enter_context(judge.running(settings["gold"])).url, ""
-            judge_id = json.dumps([judge.SCALE, settings["gold"]], sort_keys=True)
+            judge_id = json.dumps([SCALE, settings["gold"]], sort_keys=True)
         else:
             url = judge_id = os.environ.get(settings["base_url_env"] or "") or OPENAI
             if not key and url == OPENAI:
