@@ -30,6 +30,7 @@ from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import prompt_seed, sample
 from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.policy_eval import PolicyEval
+from rm_robustness.training.proxy_reward import ProxyReward
 
 RUN = Path("runs/demo")
 
@@ -104,7 +105,7 @@ def training(
     clock.watch(rloo.Trainer, "train", "optimizer's steps and the rest")
     clock.watch(rloo.Trainer, "_generate_and_score_completions", "log-probabilities")
     clock.watch(rloo.Trainer, "_generate_single_turn", "generation")
-    clock.watch(rloo.Reward, "__call__", "scoring")
+    clock.watch(ProxyReward, "__call__", "scoring")
     clock.watch(PolicyEval, "evaluate", "evaluation of the policy")
     with tempfile.TemporaryDirectory() as work:
         rloo.train(

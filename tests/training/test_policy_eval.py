@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import generate, sample
-from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.policy_eval import sequence_kl
+from rm_robustness.training.proxy_reward import ProxyReward
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_every_evaluation_is_on_the_first_prompts(looks, prompts):
 
 
 def test_an_evaluation_has_the_reward_that_training_gives(looks, reward_model):
-    reward = rloo.Reward(reward_model, 0, torch.device("cpu"))
+    reward = ProxyReward(reward_model, 0, torch.device("cpu"))
     last = looks.tail(7)
     expected = reward(list(last["prompt"]), list(last["response"]))
     assert last["reward"].tolist() == pytest.approx(expected, abs=1e-5)

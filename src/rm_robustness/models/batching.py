@@ -1,4 +1,4 @@
-"""Batches of sequences of one length: nothing is padded or masked, whoever reads them."""
+"""Batches of sequences of equal length, so that nothing is ever padded or masked."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 def equal_length_batches(
     lengths: Sequence[int], batch_tokens: int, longest_first: bool = False
 ) -> Iterator[list[int]]:
-    """Yield row numbers in batches of one length each, by length and then by row.
+    """Yield row numbers in batches of one length, by length and then by row.
 
     A batch holds at most `batch_tokens` tokens, or one sequence that alone has more (0: one
     sequence at a time). Longest first, a batch that does not fit the memory fails at once.

@@ -134,7 +134,7 @@ class Pairs:
 
 @functools.cache
 def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -> tuple[Any, Pairs]:
-    """Read and tokenise a split's pairs, once for all the seeds that a process trains."""
+    """Read and tokenise a split's pairs, once for all the seeds of a process."""
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     return tokenizer, Pairs(tokenizer, read_frame(split), max_length, limit)
 
@@ -150,8 +150,8 @@ def train(
 ) -> Path:
     """Train one reward model and return the finished folder, still inside `work`.
 
-    The folder holds the checkpoint, its card, probes.parquet and record.json. A run that was killed
-    goes on from its last checkpoint and ends with the same bits; a finished one is returned as is.
+    The folder has the checkpoint, its card, probes.parquet and record.json. A killed run resumes
+    from its last checkpoint with the same bits; a finished one is returned as it is.
     """
     final, started = work / "final", time.time()
     inputs = {

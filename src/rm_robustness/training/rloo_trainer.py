@@ -13,70 +13,23 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
-from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
-from ..models import chat
 from ..models.language_model import load_language_model
-from ..models.reward_model import load, save
-from ..models.scoring import score_ids
+from ..models.reward_model import save
 from .distributed import on_main_process, world_size
 from .loop import train_to_end
 from .policy_eval import PolicyEval
+from .proxy_reward import ProxyReward
 from .resume import finalize, finished
 from .trl_arguments import check_processes, training_arguments
 
-# TRL still asks by the old name of this method.
+# TRL still calls this method by its old name.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
-
-
-class Reward:
-    """A reward model as a function of prompts and completions, as texts.
-
-    Each pair is rendered by the reward model's own tokenizer and template and scored unpadded, so
-    a reward equals what the command `score` computes for that text, whatever the policy's
-    tokenizer is (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the
-    memory. An empty completion, the end token at once, is an empty turn.
-    """
-
-    def __init__(
-        self, folder: Path, batch_tokens: int, device: torch.device, dtype: str = "float32"
-    ) -> None:
-        self.model, self.tokenizer = load(folder, getattr(torch, dtype))
-        # In bfloat16 the head would round rewards into ties (D39).
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            self.model.score.weight.data = file.get_tensor("score.weight").float()
-        self.model.to(device)
-        self.batch_tokens = batch_tokens
-        self.context: int = self.model.config.max_position_embeddings
-
-    def __call__(self, prompts: list[str], completions: list[str]) -> list[float]:
-        """Rewards in order; InputError names a pair that is too long or has no finite reward."""
-        sequences = chat.pair_ids(self.tokenizer, prompts, completions)
-        for row, sequence in enumerate(sequences):
-            if len(sequence) > self.context:
-                raise InputError(
-                    _named(prompts[row], completions[row]),
-                    f"{len(sequence)} tokens for the reward model",
-                    f"{self.context} or fewer, its context",
-                    "lower rloo.prompt_length or rloo.response_length",
-                )
-        rewards = [float(r) for r in score_ids(self.model, sequences, self.batch_tokens).rewards]
-        for row, reward in enumerate(rewards):
-            if not math.isfinite(reward):
-                raise InputError(
-                    _named(prompts[row], completions[row]), f"a reward of {reward}", "a finite one"
-                )
-        return rewards
-
-
-def _named(prompt: str, completion: str) -> str:
-    """Name a pair in an error."""
-    return f"prompt {prompt[:60]!r}, completion {completion[:60]!r}"
 
 
 class Trainer(RLOOTrainer):  # type: ignore[misc]
@@ -175,10 +128,10 @@ def _check_batches(settings: Settings) -> None:
 
 
 def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[pd.DataFrame, int]:
-    """The prompts of a split, each once and in order, that fit; and how many do not (D14).
+    """The distinct prompts of a split that fit, in order; and the number of the others (D14).
 
-    A row has prompt_id, prompt and ids, the tokens of the prompt in the policy's template with
-    what opens its answer; at most `prompt_length` of them.
+    A row has prompt_id, prompt and ids: at most `prompt_length` tokens of the prompt in the
+    policy's template, with the opening of the assistant's turn.
     """
     prompts = frame.drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
     texts = [
@@ -195,7 +148,7 @@ def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[p
 def order(prompts: int, epochs: float, seed: int) -> list[int]:
     """Rows of the prompts in the order of training: a new permutation for every epoch.
 
-    TRL's sampler would begin again with the first epoch's permutation when training is resumed.
+    TRL's sampler would repeat the first epoch's permutation when training is resumed.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = [
@@ -217,10 +170,10 @@ def train(
 ) -> Path:
     """Train one policy and return the finished folder, still inside `work`.
 
-    `policy` is the SFT model it starts from and stays near to, `prompts` a split; `settings` the
-    section `rloo` for one run. The folder holds the checkpoint, looks.parquet, README.md and
-    record.json. A run that was killed goes on from its last checkpoint, which is always between
-    two rollouts, and ends with the same bits; a finished one is returned as it is.
+    `policy` is the SFT model, from which training starts and which is the reference; `prompts` is
+    a split, `settings` the section `rloo` for one run. The folder has the checkpoint,
+    looks.parquet, README.md and record.json. A killed run resumes from its last checkpoint, which
+    is always between two rollouts, with the same bits; a finished one is returned as it is.
     """
     final, started = work / "final", time.time()
     inputs = {
@@ -236,7 +189,9 @@ def train(
     eligible_prompts, dropped = eligible(tokenizer, split, settings["prompt_length"])
     texts = _in_order(eligible_prompts, dropped, settings, seed)
     _check_context(settings, "policy", AutoConfig.from_pretrained(policy).max_position_embeddings)
-    reward = Reward(reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"])
+    reward = ProxyReward(
+        reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"]
+    )
     _check_context(settings, "reward model", reward.context)
     trainer = _trainer(policy, tokenizer, reward, texts, args, settings["batch_form"])
     reference = trainer.ref_model
@@ -272,7 +227,7 @@ def train(
 def _in_order(
     eligible_prompts: pd.DataFrame, dropped: int, settings: Settings, seed: int
 ) -> list[str]:
-    """The prompts of all epochs in the order of training; enough for one update."""
+    """The prompts of all epochs in the order of training; InputError if too few for one update."""
     rows = order(len(eligible_prompts), settings["epochs"], seed)
     if len(rows) < settings["prompts_per_update"]:
         raise InputError(
@@ -288,7 +243,7 @@ def _in_order(
 def _trainer(
     policy: Path,
     tokenizer: Any,
-    reward: Reward,
+    reward: ProxyReward,
     prompts: list[str],
     args: RLOOConfig,
     batch_form: str,

@@ -21,7 +21,7 @@ from .trl_arguments import WholeBatches, training_arguments
 
 
 def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
-    """Chats as message lists; where asked, a system turn goes before those that have none (D24)."""
+    """Chats as message lists; `system_turn`, if any, goes before those without one (D24)."""
     chats = [[dict(message) for message in messages] for messages in frame["messages"]]
     if system_turn is None:
         return chats
@@ -37,10 +37,10 @@ def build(
     work: Path,
     label: str,
 ) -> Path:
-    """Make one backbone: initialise, cut to its first layers where asked, and SFT where asked.
+    """Make one backbone: initialise it, keep its first layers (`keep_layers`), and tune it (`sft`).
 
     `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the
-    finished folder inside `work`; a run that was killed goes on from its last checkpoint.
+    finished folder inside `work`; a killed run resumes from its last checkpoint.
     """
     final, started = work / "final", time.time()
     inputs = {"chats": chats, "pretrained": pretrained}
