@@ -44,45 +44,56 @@ def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFra
     frame = _one_example_per_prompt(frame, settings, dropped)
     frame = _distinct_responses(frame, settings, dropped)
     all_prompts = frame["prompt_id"].unique()
-    if settings["max_characters"]:
-        short = (
-            frame["prompt"].str.len() + frame["response"].str.len() <= settings["max_characters"]
-        )
-        dropped["responses: longer than max_characters"] += int((~short).sum())
-        frame = frame[short]
-
-    seed, wanted = settings["seed"], settings["responses_per_prompt"]
-    frame = frame.assign(order=[key(seed, i) for i in frame["response_id"]]).sort_values("order")
+    frame = _short_responses(frame, settings, dropped)
+    order = [key(settings["seed"], response_id) for response_id in frame["response_id"]]
+    frame = frame.assign(order=order).sort_values("order")
     known, unseen = frame[~frame["unseen"]], frame[frame["unseen"]]
-    full = known.groupby("prompt_id").size().reindex(all_prompts, fill_value=0)
-    dropped["prompts: too few train-model responses left"] += int((full < wanted).sum())
-    prompts = sorted(full[full >= wanted].index, key=lambda prompt_id: key(seed, prompt_id))
+    prompts = _usable_prompts(known, all_prompts, settings, dropped)
     train_prompts, valid_prompts = _train_and_valid(prompts, settings)
-
     known = known[known["prompt_id"].isin(prompts)]
-    rank = known.groupby("prompt_id").cumcount()
-    limit = settings["evaluation_prompts"]
-    splits = {
-        "train": _responses_to(known[rank < 2], train_prompts),
-        "in_domain": _responses_to(known[(rank >= 2) & (rank < 4)], train_prompts[:limit]),
-        "prompt_disjoint": _responses_to(known[rank < wanted], valid_prompts[:limit]),
-    }
-    unseen = unseen[unseen.groupby("prompt_id").cumcount() < wanted]
-    size = unseen.groupby("prompt_id")["response_id"].transform("size")
-    for name, ids in (("response_disjoint", train_prompts), ("mutual_disjoint", valid_prompts)):
-        whole = unseen[(size == wanted) & unseen["prompt_id"].isin(ids)]
-        complete = set(whole["prompt_id"])
-        eligible = [prompt_id for prompt_id in ids if prompt_id in complete]
-        dropped[f"{name}: prompts with too few valid-model responses left"] = len(ids) - len(
-            eligible
-        )
-        splits[name] = _responses_to(whole, eligible[:limit])
+    splits = _known_models(known, train_prompts, valid_prompts, settings)
+    splits |= _unseen_models(unseen, train_prompts, valid_prompts, settings, dropped)
     for name in ("train", "in_domain"):
         tied = splits[name].groupby("prompt_id")["gold"].transform("nunique") < 2
         dropped[f"{name}: pairs with equal gold"] = int(tied.sum()) // 2
         splits[name] = splits[name][~tied].reset_index(drop=True)
     check_leakage(splits, settings)
     return splits, {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
+
+
+def _known_models(
+    known: pd.DataFrame, train_prompts: list[str], valid_prompts: list[str], settings: Settings
+) -> dict[str, pd.DataFrame]:
+    """The splits with responses of M_train: of a trained prompt two train, two more evaluate."""
+    rank = known.groupby("prompt_id").cumcount()
+    per_prompt, limit = settings["responses_per_prompt"], settings["evaluation_prompts"]
+    return {
+        "train": _responses_to(known[rank < 2], train_prompts),
+        "in_domain": _responses_to(known[(rank >= 2) & (rank < 4)], train_prompts[:limit]),
+        "prompt_disjoint": _responses_to(known[rank < per_prompt], valid_prompts[:limit]),
+    }
+
+
+def _unseen_models(
+    unseen: pd.DataFrame,
+    train_prompts: list[str],
+    valid_prompts: list[str],
+    settings: Settings,
+    dropped: Counter[str],
+) -> dict[str, pd.DataFrame]:
+    """The splits with responses of M_valid, to the prompts that have enough of them."""
+    per_prompt = settings["responses_per_prompt"]
+    unseen = unseen[unseen.groupby("prompt_id").cumcount() < per_prompt]
+    size = unseen.groupby("prompt_id")["response_id"].transform("size")
+    splits = {}
+    for name, prompts in (("response_disjoint", train_prompts), ("mutual_disjoint", valid_prompts)):
+        whole = unseen[(size == per_prompt) & unseen["prompt_id"].isin(prompts)]
+        complete = set(whole["prompt_id"])
+        eligible = [prompt_id for prompt_id in prompts if prompt_id in complete]
+        too_few = len(prompts) - len(eligible)
+        dropped[f"{name}: prompts with too few valid-model responses left"] = too_few
+        splits[name] = _responses_to(whole, eligible[: settings["evaluation_prompts"]])
+    return splits
 
 
 def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
@@ -204,6 +215,28 @@ def _distinct_responses(
         frame, repeats = frame[keep], repeats[keep]
     dropped["responses: identical to another of the prompt"] += int(repeats.sum())
     return frame[~repeats]
+
+
+def _short_responses(
+    frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
+) -> pd.DataFrame:
+    """Drop responses that with their prompt have more than `max_characters`; null keeps all."""
+    if not settings["max_characters"]:
+        return frame
+    length = frame["prompt"].str.len() + frame["response"].str.len()
+    short: pd.Series[bool] = length <= settings["max_characters"]
+    dropped["responses: longer than max_characters"] += int((~short).sum())
+    return frame[short]
+
+
+def _usable_prompts(
+    known: pd.DataFrame, all_prompts: np.ndarray, settings: Settings, dropped: Counter[str]
+) -> list[str]:
+    """The prompts with enough responses of M_train left, in an order drawn by the seed."""
+    left = known.groupby("prompt_id").size().reindex(all_prompts, fill_value=0)
+    enough = left >= settings["responses_per_prompt"]
+    dropped["prompts: too few train-model responses left"] += int((~enough).sum())
+    return sorted(left[enough].index, key=lambda prompt_id: key(settings["seed"], prompt_id))
 
 
 def _train_and_valid(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
