@@ -3,12 +3,12 @@
 First, tokens a second of generation in a batch against one prompt at a time, the baseline, with
 the same noise for every prompt. Second, a short real training: the shares of generation, of scoring
 by the reward model, of the log-probabilities that advantages and ratios need, of the optimizer's
-steps, and of the looks. Both in one process on one thread, by the wall clock.
+steps, and of the evaluation of the policy. Both in one process on one thread, by the wall clock.
 
 Prediction, written before measuring: a step of decoding costs about 1.2 ms for one prompt and 4 ms
 for 64 of these tiny models, and half of a batch waits for its longest answer: about 10 times the
 tokens a second. Shares, guessed from a profile at other settings: generation 0.30, scoring 0.06,
-log-probabilities 0.20, optimizer's steps 0.34, looks 0.10.
+log-probabilities 0.20, optimizer's steps 0.34, evaluation 0.10.
 """
 
 import argparse
@@ -28,8 +28,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rm_robustness.experiment.settings import policy as policy_settings
 from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import prompt_seed, sample
-from rm_robustness.training import policy_eval as looks
 from rm_robustness.training import rloo_trainer as rloo
+from rm_robustness.training.policy_eval import PolicyEval
+from rm_robustness.training.proxy_reward import ProxyReward
 
 RUN = Path("runs/demo")
 
@@ -104,8 +105,8 @@ def training(
     clock.watch(rloo.Trainer, "train", "optimizer's steps and the rest")
     clock.watch(rloo.Trainer, "_generate_and_score_completions", "log-probabilities")
     clock.watch(rloo.Trainer, "_generate_single_turn", "generation")
-    clock.watch(rloo.Reward, "__call__", "scoring")
-    clock.watch(looks.Looks, "look", "looks")
+    clock.watch(ProxyReward, "__call__", "scoring")
+    clock.watch(PolicyEval, "evaluate", "evaluation of the policy")
     with tempfile.TemporaryDirectory() as work:
         rloo.train(
             policy, reward_model, prompts, settings | {"epochs": 1}, 0, Path(work) / "work", "bench"

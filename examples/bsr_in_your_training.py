@@ -26,7 +26,7 @@ from transformers.utils import logging
 from trl import RewardConfig
 
 from rm_robustness import ObjectiveTrainer, bt, bt_bsr
-from rm_robustness.training.sft_trainer import train_tokenizer
+from rm_robustness.models.language_model import train_tokenizer
 
 WORDS = ["apple", "bread", "candle", "cloud", "lemon", "piano", "river", "stone", "tiger"]
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}<|end|>{% endfor %}"

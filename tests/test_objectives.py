@@ -134,8 +134,8 @@ def test_values_and_gradients_stay_finite(name, dtype):
         for r_r in (0.0, 1e4, -1e4):
             chosen = torch.tensor([r_c, 0.5], dtype=dtype)
             rejected = torch.tensor([r_r, 0.5], dtype=dtype)
-            assert OBJECTIVES[name](chosen, rejected).isfinite()
-            for gradient in gradients(OBJECTIVES[name], chosen, rejected):
+            assert OBJECTIVES[name].function(chosen, rejected).isfinite()
+            for gradient in gradients(OBJECTIVES[name].function, chosen, rejected):
                 assert gradient.dtype == dtype
                 assert gradient.isfinite().all()
 
@@ -156,7 +156,7 @@ def test_half_precision_rewards_are_compared_in_single_precision():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_rewards_of_another_shape_are_refused(name, shapes):
     with pytest.raises(InputError, match="shape"):
-        OBJECTIVES[name](torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+        OBJECTIVES[name].function(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 
 def test_an_unknown_reduction_is_refused_by_name():

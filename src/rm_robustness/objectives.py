@@ -1,4 +1,4 @@
-"""The five objectives: rewards of the chosen and the rejected responses in, one scalar loss out.
+"""The five objectives: from rewards of the chosen and rejected responses to one scalar loss.
 
 Every function takes two float tensors of shape (B,) and computes in float32 at least: bfloat16
 keeps eight bits, too few for a difference of rewards, and `log(sigmoid(x))` overflows where
@@ -7,6 +7,7 @@ centring of rewards are left out on purpose: they are not in the paper's grid (D
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ REDUCTIONS = ("release", "paper", "global")
 
 
 def _pairs(chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
-    """Refuse what would broadcast silently, and leave half precision behind."""
+    """Refuse shapes that would broadcast silently, and compute in float32 or wider."""
     if chosen.ndim != 1 or chosen.shape != rejected.shape or not len(chosen):
         raise InputError(
             "rewards",
@@ -33,7 +34,7 @@ def _pairs(chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bt(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Bradley-Terry, -log sigmoid(r_w - r_l), mean over the pairs (SPEC section 2).
+    """Bradley-Terry, -log sigmoid(r_w - r_l), mean over the pairs (paper, section 2).
 
     `chosen` and `rejected` are (B,) float tensors; the scalar is float32 or wider. Raises
     `InputError` when the shapes differ.
@@ -100,7 +101,7 @@ def bsr(
 
 
 def _over_processes(total: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
-    """Sum rewards and pairs over processes; own rewards keep a gradient, times the world size.
+    """Sum rewards and pairs over processes; this process's rewards keep a gradient x world size.
 
     The factor undoes DDP's division, so that the averaged gradient is that of the joined batch.
     """
@@ -112,7 +113,7 @@ def _over_processes(total: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
 def bt_bsr(
     chosen: Tensor, rejected: Tensor, weight: float = 1e-3, reduction: str = "release"
 ) -> Tensor:
-    """Bradley-Terry plus batch-sum regularisation, bt + bsr (SPEC section 2, D1-D4).
+    """Bradley-Terry plus batch-sum regularisation, bt + bsr (paper, section 2; D1-D4).
 
     `chosen` and `rejected` are (B,) float tensors; `weight` is the paper's lambda and `reduction`
     is explained at `bsr`.
@@ -120,10 +121,38 @@ def bt_bsr(
     return bt(chosen, rejected) + bsr(chosen, rejected, weight, reduction)
 
 
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    "bt": bt,
-    "bt-hinge": bt_hinge,
-    "bt-norm": bt_norm,
-    "bt-dr": bt_dr,
-    "bt-bsr": bt_bsr,
+class Objective(NamedTuple):
+    """An objective, and how model cards and figures show it.
+
+    `formula` is the loss of a pair, in Python, with the function's options (and `strength`, the
+    factor of m**2 in BSR) as placeholders; `colour` is one of Okabe and Ito's.
+    """
+
+    function: Callable[..., Tensor]
+    formula: str
+    label: str
+    colour: str
+    marker: str
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "bt": Objective(bt, "-logsigmoid(r_w - r_l)", "BT", "#000000", "o"),
+    "bt-hinge": Objective(bt_hinge, "max(0, {margin:g} - (r_w - r_l))", "BT-Hinge", "#56B4E9", "s"),
+    "bt-norm": Objective(
+        bt_norm,
+        "-logsigmoid((r_w - r_l) / ({temperature:g} * sqrt(r_w**2 + r_l**2)))",
+        "BT-Norm",
+        "#E69F00",
+        "^",
+    ),
+    "bt-dr": Objective(
+        bt_dr,
+        "-logsigmoid(r_w - r_l) - logsigmoid(r_w) - logsigmoid(-r_l)",
+        "BT-DR",
+        "#009E73",
+        "v",
+    ),
+    "bt-bsr": Objective(
+        bt_bsr, "-logsigmoid(r_w - r_l) + {strength:g} * m**2", "BT-BSR", "#D55E00", "X"
+    ),
 }

@@ -21,8 +21,8 @@ from rm_robustness.cluster import launch
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json, sha256
 from rm_robustness.frames import read_frame, write_frame
-from rm_robustness.training import loop as training
 from rm_robustness.training import rloo_trainer as rloo
+from rm_robustness.training.trl_arguments import training_arguments
 
 ON_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 MODEL, LOOKS = "model.safetensors", "looks.parquet"
@@ -146,7 +146,7 @@ def test_processes_that_cannot_share_a_batch_are_told_which_can(tmp_path, monkey
     monkeypatch.setenv("WORLD_SIZE", processes)
     settings = training_settings(global_batch=128, micro_batch=16)
     with pytest.raises(InputError, match=rf"128 .* over {processes} processes.*works: 1, 2, 4, 8;"):
-        training.arguments(settings, tmp_path, 0)
+        training_arguments(settings, tmp_path, 0)
     settings = rloo_settings(prompts_per_update=128, mini_batches=4, micro_batch=8)
     with pytest.raises(InputError, match=rf"128 prompts .*{processes} proc.*works: 1, 2, 4, 8;"):
         rloo.arguments(settings, tmp_path, 0)
@@ -156,7 +156,7 @@ def test_the_global_batch_is_the_same_for_every_count_that_works(tmp_path, monke
     settings = training_settings(global_batch=128, micro_batch=16)
     for processes in (1, 2, 4, 8):
         monkeypatch.setenv("WORLD_SIZE", str(processes))
-        arguments = training.arguments(settings, tmp_path, 0)
+        arguments = training_arguments(settings, tmp_path, 0)
         micro = arguments["per_device_train_batch_size"]
         assert (micro, micro * arguments["gradient_accumulation_steps"] * processes) == (16, 128)
 
@@ -254,8 +254,10 @@ def test_a_backbone_does_not_depend_on_how_many_trained_it(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_looks_at_a_policy_and_go_on_after_a_kill(world, splits, tmp_path):
-    """Each has samples of its own, so that only the first look, at the SFT policy, is the same."""
+def test_two_processes_share_the_evaluation_of_a_policy_and_go_on_after_a_kill(
+    world, splits, tmp_path
+):
+    """Each has samples of its own, so only the first evaluation, of the SFT policy, agrees."""
     policy = make_policy(world, tmp_path / "policy")
     inputs = [policy, make_reward_model(world, tmp_path / "rm"), make_prompts(splits, tmp_path)]
     settings = json.dumps(rloo_settings(mini_batches=1))
@@ -286,12 +288,12 @@ def test_a_mistake_that_one_process_finds_ends_all_at_once(tmp_path):
         "import atexit\n"
         "import torch\n"
         "from rm_robustness.cli import main as cli\n"
-        "from rm_robustness.training import loop as training\n"
+        "from rm_robustness.training.distributed import on_main_process\n"
         "from rm_robustness.errors import InputError\n"
         "def prepare():\n"
         "    raise InputError('work', 'a mistake', 'none')\n"
         "history = cli.COMMANDS['history']\n"
-        "body = lambda options: training.by_first(prepare)\n"
+        "body = lambda options: on_main_process(prepare)\n"
         "cli.COMMANDS['history'] = history._replace(body=body)\n"
         "atexit.register(lambda: print('left', not torch.distributed.is_initialized()))\n"
         "cli.main(['history', '--runs', 'runs'])\n"

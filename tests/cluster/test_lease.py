@@ -17,7 +17,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from rm_robustness.cluster import lease
-with lease.alone(Path(sys.argv[1])):
+with lease.hold_lease(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -35,7 +35,7 @@ def test_a_second_writer_waits_for_the_first_and_says_for_whom(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = hold(tmp_path / "seed-0", 1.0)
-    with lease.alone(tmp_path / "seed-0"):
+    with lease.hold_lease(tmp_path / "seed-0"):
         assert first.poll() is not None or first.wait(2) == 0
     assert f"process {first.pid} on {os.uname().nodename}" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())  # no lease is left
@@ -46,14 +46,14 @@ def test_a_holder_that_was_killed_is_followed_at_once(tmp_path: Path) -> None:
     first.send_signal(signal.SIGKILL)
     first.wait()
     began = time.monotonic()
-    with lease.alone(tmp_path / "seed-0"):
+    with lease.hold_lease(tmp_path / "seed-0"):
         assert time.monotonic() - began < 2
 
 
 def test_a_number_that_another_process_has_by_now_is_no_holder(tmp_path: Path) -> None:
     dead = {"machine": lease.machine(), "pid": os.getpid(), "started": "1", "token": "x"}
     (tmp_path / "seed-0.lease").write_text(json.dumps(dead))
-    with lease.alone(tmp_path / "seed-0"):
+    with lease.hold_lease(tmp_path / "seed-0"):
         pass
 
 
@@ -64,7 +64,7 @@ def test_a_holder_elsewhere_is_dead_when_it_was_silent_for_long(
     path = tmp_path / "seed-0.lease"
     path.write_text(json.dumps({"machine": "another", "host": "n7", "pid": 1, "token": "x"}))
     began = time.monotonic()
-    with lease.alone(tmp_path / "seed-0"):
+    with lease.hold_lease(tmp_path / "seed-0"):
         assert time.monotonic() - began >= 1.0
 
 
@@ -78,7 +78,7 @@ def test_a_holder_elsewhere_that_shows_signs_of_life_is_waited_for(
     other = context.Process(target=touch, args=(path, 2.5))
     other.start()
     began = time.monotonic()
-    with lease.alone(tmp_path / "seed-0"):
+    with lease.hold_lease(tmp_path / "seed-0"):
         assert time.monotonic() - began >= 2.0
     other.join()
 
@@ -117,7 +117,7 @@ def test_many_that_begin_together_write_one_after_another(tmp_path: Path) -> Non
 
 
 def write(folder: Path, number: int) -> None:
-    with lease.alone(folder / "seed-0"):
+    with lease.hold_lease(folder / "seed-0"):
         for _ in range(2):
             with (folder / "log").open("a") as file:
                 file.write(f"{number}\n")

@@ -188,7 +188,7 @@ def test_the_estimate_comes_before_the_first_question(runs, server, capsys):
     with pytest.raises(InputError):
         judged(runs, {**ELSEWHERE, **prices}, POLICIES[:1])
     line = capsys.readouterr().err.splitlines()[0]
-    assert line.startswith(f"judge: {N} pairs to ask, 0 kept before; about ")
+    assert line.startswith(f"judge: {N} requests, 0 cached; about ")
     tokens = int(line.split("about ")[1].split()[0].replace(",", ""))
     assert 300 * N < tokens < 500 * N  # the package's prompt alone has about 350
     assert line.endswith(f"price about {(10 * tokens + 30 * N) / 1000:.2f}")

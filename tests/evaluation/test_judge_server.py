@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rm_robustness.data.synthetic.tasks import gold
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.alpaca_eval import judge_server as judge
-from rm_robustness.evaluation.alpaca_eval.judge_client import request
+from rm_robustness.evaluation.alpaca_eval.judge_client import request_body
 from rm_robustness.evaluation.alpaca_eval.package import package
 
 PROGRAMMATIC = {"kind": "programmatic"}
@@ -27,7 +27,7 @@ def prompt_of(instruction: str, m: str, other: str) -> str:
     template = (constants.EVALUATORS_CONFIG_DIR / CONFIG).read_text()
     rows = pd.DataFrame([{"instruction": instruction, "output_1": m, "output_2": other}])
     (prompt,), _ = utils.make_prompts(rows, template)
-    return str(request(prompt, "m", {})["messages"][-1]["content"])
+    return str(request_body(prompt, "m", {})["messages"][-1]["content"])
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,13 +142,6 @@ def test_the_gate_is_where_the_last_opening_begins():
     assert armorm.gate_position([1, 2, 3], [1, 2, 3]) == 0
     with pytest.raises(ValueError, match="opening of an assistant turn"):
         armorm.gate_position([1, 2, 4, 3], [1, 2, 3])
-
-
-def test_batches_hold_one_length_each_and_every_chat_once():
-    lengths = [3, 5, 3, 3, 5, 1]
-    batches = list(armorm.equal_length_batches(lengths, 8))
-    assert batches == [[1], [4], [0, 2], [3], [5]]
-    assert sorted(itertools.chain(*batches)) == list(range(6))
 
 
 def test_a_score_does_not_depend_on_what_is_scored_with_it(folder):

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pandas as pd
@@ -9,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rm_robustness.errors import InputError
-from rm_robustness.models.answer_log import Answer, Journal
+from rm_robustness.models.answer_log import AnswerLog
 from rm_robustness.models.generate import (
     Gumbel,
     complete,
@@ -129,14 +128,14 @@ def test_the_frame_says_which_answers_came_to_an_end(folder, tmp_path):
 def test_an_interrupted_run_goes_on_to_the_same_file(folder, tmp_path, monkeypatch):
     whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
     generate_to(frame_of(PROMPTS), here(folder, batch_size=2), whole)
-    append = Journal.append
+    append = AnswerLog.append
 
-    def interrupted(journal, batch):
-        append(journal, batch)
+    def interrupted(log, batch):
+        append(log, batch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", interrupted)
+        patch.setattr(AnswerLog, "append", interrupted)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 generate_to(frame_of(PROMPTS), here(folder, batch_size=2), output)
@@ -199,40 +198,6 @@ def test_seeds_differ_between_prompts_and_never_change():
     assert len({prompt_seed(s, p) for s in (0, 1) for p in PROMPTS}) == 12
     # printf "0\nhello" | sha256sum | cut -c1-8
     assert prompt_seed(0, "hello") == 0xF6C5C364 >> 1
-
-
-# --- the journal and the progress line ---
-
-
-def test_a_journal_gives_back_what_was_appended(tmp_path):
-    journal = Journal(tmp_path / "deep" / "j.jsonl", "abc")
-    assert journal.read(3) == {}
-    journal.append([Answer(2, "line one\nline two \u2028 é", True)])
-    journal.append([Answer(0, "", False)])
-    assert journal.read(3) == {
-        2: Answer(2, "line one\nline two \u2028 é", True),
-        0: Answer(0, "", False),
-    }
-
-
-@pytest.mark.parametrize("keep", range(1, 31))
-def test_a_journal_cut_anywhere_in_its_first_line_starts_anew(tmp_path, keep):
-    path = tmp_path / "j.jsonl"
-    Journal(path, "0123456789abcdef").read(3)
-    path.write_bytes(path.read_bytes()[:keep])
-    journal = Journal(path, "0123456789abcdef")
-    assert journal.read(3) == {}
-    journal.append([Answer(1, "a", True)])
-    assert journal.read(3) == {1: Answer(1, "a", True)}
-
-
-def test_a_journal_broken_in_the_middle_is_an_error_with_the_line(tmp_path):
-    journal = Journal(tmp_path / "j.jsonl", "abc")
-    journal.read(3)
-    with journal.path.open("a") as file:
-        file.write("{oops\n" + json.dumps({"row": 0, "response": "a", "finished": True}) + "\n")
-    with pytest.raises(InputError, match=r"j\.jsonl line 2: found .*oops"):
-        journal.read(3)
 
 
 def test_the_settings_are_complete_with_the_release_s_sampling():

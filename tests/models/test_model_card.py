@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rm_robustness.models.model_card import card
-from rm_robustness.objectives import OBJECTIVES
+from rm_robustness.objectives import OBJECTIVES, Objective
 
 HASH = "0" * 64
 
@@ -81,9 +81,9 @@ def test_the_formula_is_the_objective_s(objective):
     }
     found = eval(line, {}, names).mean()
     if objective == "bt-bsr":  # the card's 16 pairs, not the three here
-        expected = OBJECTIVES["bt"](chosen, rejected) + 1e-3 * 16 * names["m"] ** 2
+        expected = OBJECTIVES["bt"].function(chosen, rejected) + 1e-3 * 16 * names["m"] ** 2
     else:
-        expected = OBJECTIVES[objective](chosen, rejected)
+        expected = OBJECTIVES[objective].function(chosen, rejected)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -101,6 +101,26 @@ def test_options_that_settings_leave_out_are_the_objective_s_own():
     assert "max(0, 1 - (r_w - r_l))" in card("reward_model", record(objective="bt-hinge"))
     settings = record(objective="bt-hinge", options={"margin": 0.5})
     assert "max(0, 0.5 - (r_w - r_l))" in card("reward_model", settings)
+
+
+@pytest.mark.parametrize(
+    ("formula", "line"),
+    [
+        ("{scale:g} * (r_l - r_w)", "2 * (r_l - r_w)"),
+        ("{unknown:g} * (r_l - r_w)", "{unknown:g} * (r_l - r_w)"),
+        ("{scale} * {{r_l - r_w", "2.0 * {r_l - r_w"),
+        ("{0} { (r_l - r_w)", "{0} { (r_l - r_w)"),
+    ],
+)
+def test_a_sixth_objective_has_a_card_whatever_its_formula(formula, line, monkeypatch):
+    def linear(chosen, rejected, scale=2.0, reduction="mean"):
+        return scale * (rejected - chosen).mean()
+
+    sixth = Objective(linear, formula, "Linear", "#0072B2", "p")
+    monkeypatch.setitem(OBJECTIVES, "linear", sixth)
+    text = card("reward_model", record(objective="linear"))
+    assert text.startswith("---\n") and "# Reward model, linear" in text
+    assert f"`{line}`, with r_w" in text
 
 
 def code(text: str) -> str:

@@ -58,7 +58,7 @@ def edit(checkpoint, change):
 
 def test_a_missing_head_is_refused(checkpoint):
     edit(checkpoint, lambda w: w.pop("score.weight"))
-    with pytest.raises(InputError, match=r"score\.weight.*never made up"):
+    with pytest.raises(InputError, match=r"score\.weight.*never drawn at random"):
         load(checkpoint)
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.scenarios import METRICS, score_path
+from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.results import figures_reward_models as figures
 from rm_robustness.results import plot_style as drawing
 
@@ -136,10 +137,10 @@ def test_figure4_names_the_paper_only_where_it_has_a_number():
 
 
 def test_every_method_has_its_own_mark():
-    methods = [*drawing.LOOKS, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
-    chosen = drawing.looks(methods)
+    methods = [*OBJECTIVES, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
+    chosen = drawing.marks(methods)
     assert len({marker for _, marker in chosen.values()}) == len(methods)
-    assert drawing.looks(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
+    assert drawing.marks(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
 
 
 @pytest.mark.parametrize("n", [1, 6])

@@ -117,7 +117,7 @@ def test_figure5_draws_reward_against_kl_and_gold_through_training(runs):
         assert low < frame[column].min() and frame[column].max() < high
 
 
-def test_figure6_draws_the_gains_of_both_reward_models_in_their_own_looks(runs):
+def test_figure6_draws_the_gains_of_both_reward_models_with_their_own_marks(runs):
     figure, frame = tracking.figure6(runs, SETTINGS)
     assert set(frame["run"]) == {"large"}
     points = drawn(figure.axes[0])
@@ -126,7 +126,7 @@ def test_figure6_draws_the_gains_of_both_reward_models_in_their_own_looks(runs):
     marked = {line.get_label(): line for line in figure.axes[0].lines if line.get_marker() in "oX"}
     for method in ("bt", "bt-bsr"):
         line = marked[f"RLOO with {drawing.label(method)}, mean"]
-        assert (line.get_color(), line.get_marker()) == drawing.LOOKS[method]
+        assert (line.get_color(), line.get_marker()) == drawing.marks([method])[method]
 
 
 def test_equal_rewards_of_the_sft_policy_have_no_scale(runs):

@@ -17,8 +17,8 @@ from support.small_models import training_settings
 from rm_robustness.frames import read_frame
 from rm_robustness.models.reward_model import initialise
 from rm_robustness.objectives import OBJECTIVES
-from rm_robustness.training import loop as training
 from rm_robustness.training.reward_trainer import ObjectiveTrainer, Pairs
+from rm_robustness.training.trl_arguments import training_arguments
 
 OPTIONS = {"bt-bsr": {"weight": 10.0}, "global": {"weight": 10.0, "reduction": "global"}}
 
@@ -44,7 +44,7 @@ for name in (*OBJECTIVES, "global"):
     # The global reduction needs its whole batch at once: it compares 1 x 8 with 2 x 4.
     micro = 8 // world if name == "global" else 4
     settings = training_settings(micro_batch=micro, max_grad_norm=0.0, epochs=0.2)
-    arguments = training.arguments(settings, output.parent / f"work-{world}", 0)
+    arguments = training_arguments(settings, output.parent / f"work-{world}", 0)
     arguments |= {"max_steps": 1, "save_strategy": "no"}
     trainer = ObjectiveTrainer(
         model=initialise(backbone, 0),
@@ -53,7 +53,7 @@ for name in (*OBJECTIVES, "global"):
         processing_class=tokenizer,
         callbacks=[Catch(name, caught)],
         objective=functools.partial(
-            OBJECTIVES["bt-bsr" if name == "global" else name], **OPTIONS.get(name, {})
+            OBJECTIVES["bt-bsr" if name == "global" else name].function, **OPTIONS.get(name, {})
         ),
     )
     trainer.train()

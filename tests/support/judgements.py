@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rm_robustness.data.instructions import instructions
+from rm_robustness.data.alpaca_eval import instructions
 from rm_robustness.data.synthetic.responders import TRAIN_ROWS, TRAIN_STYLE, respond, responders
 from rm_robustness.evaluation.alpaca_eval.annotate import annotate
 from rm_robustness.frames import read_frame, write_frame

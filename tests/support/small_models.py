@@ -41,8 +41,8 @@ SFT = {
 
 def make_backbone(architecture: str, world: pd.DataFrame, folder: Path) -> Path:
     from rm_robustness.models import chat
+    from rm_robustness.models.language_model import from_config
     from rm_robustness.models.reward_model import save
-    from rm_robustness.training.sft_trainer import from_config
 
     init = {
         "architecture": architecture,

@@ -1,4 +1,4 @@
-"""Looks at a policy in training, and the KL that they measure."""
+"""Evaluation of a policy during RLOO, and the KL that it measures."""
 
 import math
 from pathlib import Path
@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import generate, sample
-from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.policy_eval import sequence_kl
+from rm_robustness.training.proxy_reward import ProxyReward
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def looks(policy, reward_model, prompts, tmp_path_factory) -> pd.DataFrame:
     return read_frame(trained / "looks.parquet")
 
 
-def test_looks_are_before_every_so_many_updates_and_after(looks):
+def test_a_policy_is_evaluated_before_training_every_second_update_and_after(looks):
     assert list(looks["update"].unique()) == [0, 2, 4, 6]
     assert list(looks["epoch"].unique()) == pytest.approx([0, 0.6, 1.2, 1.8])
     assert list(looks.columns) == [
@@ -58,21 +58,21 @@ def test_looks_are_before_every_so_many_updates_and_after(looks):
     assert set(looks["response_model"]) == {"standard-bt"} and set(looks["seed"]) == {0}
 
 
-def test_every_look_is_at_the_first_prompts(looks, prompts):
+def test_every_evaluation_is_on_the_first_prompts(looks, prompts):
     first = read_frame(prompts).drop_duplicates("prompt_id").head(7)
-    for _, look in looks.groupby("update"):
-        assert list(look["example_id"]) == list(first["prompt_id"])
-        assert list(look["prompt"]) == list(first["prompt"])
+    for _, evaluation in looks.groupby("update"):
+        assert list(evaluation["example_id"]) == list(first["prompt_id"])
+        assert list(evaluation["prompt"]) == list(first["prompt"])
 
 
-def test_a_look_has_the_reward_that_training_gives(looks, reward_model):
-    reward = rloo.Reward(reward_model, 0, torch.device("cpu"))
+def test_an_evaluation_has_the_reward_that_training_gives(looks, reward_model):
+    reward = ProxyReward(reward_model, 0, torch.device("cpu"))
     last = looks.tail(7)
     expected = reward(list(last["prompt"]), list(last["response"]))
     assert last["reward"].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_first_look_says_what_the_sft_policy_says_to_those_seeds(looks, policy):
+def test_the_first_evaluation_has_the_responses_of_the_sft_policy_for_those_seeds(looks, policy):
     first = looks[looks["update"] == 0]
     settings = {"kind": "transformers", "model": str(policy), "temperature": 0.7, "seed": 0}
     answers = generate(list(first["prompt"]), settings | {"max_new_tokens": 12, "batch_size": 4})
@@ -88,7 +88,7 @@ def test_tokens_are_counted_with_the_end_and_only_the_cut_are_unfinished(looks):
     assert (looks["response"][looks["n_tokens"].eq(1) & looks["finished"]] == "").all()
 
 
-def test_without_a_kl_penalty_the_looks_still_measure_it(policy, reward_model, prompts, tmp_path):
+def test_without_a_kl_penalty_the_kl_is_still_measured(policy, reward_model, prompts, tmp_path):
     final = once(policy, reward_model, prompts, tmp_path, beta=0, epochs=0.6, look_prompts=3)
     kl = read_frame(final / "looks.parquet").groupby("update")["kl"].mean()
     assert kl[0] == 0 < kl[2]

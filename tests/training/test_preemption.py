@@ -1,4 +1,4 @@
-"""Told to stop, a training saves and goes on later with the same bits; killed twice, it says so."""
+"""A preempted training saves and resumes with the same bits; killed twice, it says so."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from rm_robustness.errors import InputError, StoppedError
 from rm_robustness.files import read_json, sha256, write_json
 from rm_robustness.models.reward_model import initialise, save
-from rm_robustness.training import loop as training
+from rm_robustness.training import loop, resume
 from rm_robustness.training import reward_trainer as trainer
 from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.preemption import Attempts
@@ -35,11 +35,11 @@ class Send(TrainerCallback):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+def preempt(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let trainings send themselves a signal at the step after a given one."""
 
     def at(step: int, number: int = signal.SIGTERM) -> None:
-        monkeypatch.setattr(training, "Watch", lambda label: Send(step, number))
+        monkeypatch.setattr(loop, "PrintProgress", lambda label: Send(step, number))
 
     return at
 
@@ -55,34 +55,32 @@ def straight(llama: Path, splits: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_told_to_stop_saves_at_that_step(
-    number, told, straight, llama, splits, tmp_path, monkeypatch
+def test_a_preempted_training_saves_at_that_step_and_resumes_with_the_same_bits(
+    number, preempt, straight, llama, splits, tmp_path, monkeypatch
 ):
-    told(7, number)
+    preempt(7, number)
     with pytest.raises(StoppedError, match="saved at step 8 of 16"):
         train(llama, splits, tmp_path)
     assert (tmp_path / "checkpoint-8").is_dir()  # not one of every fifth step
     assert read_json(tmp_path / "attempts.json") == [{"step": 8, "killed": False}]
     monkeypatch.undo()
-    (tmp_path / "checkpoint-8" / "complete").touch()  # the progress that marks it was replaced
     again = train(llama, splits, tmp_path)
     assert read_json(again / "record.json")["resumed_from"] == "checkpoint-8"
     for name in ("model.safetensors", "probes.parquet"):
         assert sha256(again / name) == sha256(straight / name), name
 
 
-def test_a_policy_is_saved_between_two_rollouts(told, world, splits, tmp_path, monkeypatch):
+def test_a_policy_is_saved_between_two_rollouts(preempt, world, splits, tmp_path, monkeypatch):
     policy = make_policy(world, tmp_path / "policy")
     reward_model = tmp_path / "reward_model"
     save_reward_model(policy, reward_model)
     prompts = splits / "prompt_disjoint.parquet"
     settings = rloo_settings(save_updates=100)
-    told(4)
+    preempt(4)
     work = tmp_path / "work"
     with pytest.raises(StoppedError, match="saved at step 6 of"):  # updates have three steps
         rloo.train(policy, reward_model, prompts, settings, 0, work, "test")
     monkeypatch.undo()
-    (work / "checkpoint-6" / "complete").touch()
     again = rloo.train(policy, reward_model, prompts, settings, 0, work, "test")
     straight = rloo.train(policy, reward_model, prompts, settings, 0, tmp_path / "s", "test")
     assert read_json(again / "record.json")["resumed_from"] == "checkpoint-6"
@@ -169,19 +167,19 @@ def test_a_finished_training_is_taken_only_whole_and_from_this_code(
     again = train(llama, splits, work)
     assert sha256(again / "model.safetensors") == sha256(straight / "model.safetensors")
     stamp = (work / "final/record.json").stat().st_mtime_ns
-    monkeypatch.setattr(training, "code", lambda: "another")
+    monkeypatch.setattr(resume, "code", lambda: "another")
     train(llama, splits, work)
     assert (work / "final/record.json").stat().st_mtime_ns != stamp
 
 
-def test_a_tidied_work_folder_takes_no_space_and_gives_its_outputs_back(straight, tmp_path):
+def test_a_pruned_work_folder_takes_no_space_and_gives_its_outputs_back(straight, tmp_path):
     work, output = tmp_path / "work", tmp_path / "output"
     shutil.copytree(straight.parent, work)
-    assert training.publish(work / "final", output)
-    training.tidy(work)
+    assert resume.publish(work / "final", output)
+    resume.prune(work)
     assert sorted(path.name for path in work.iterdir()) == ["final", "identity.json"]
     for path in (work / "final").iterdir():
         assert path.samefile(output / path.name)
     (output / "model.safetensors").unlink()
-    training.publish(work / "final", output)
+    resume.publish(work / "final", output)
     assert sha256(output / "model.safetensors") == sha256(straight / "model.safetensors")

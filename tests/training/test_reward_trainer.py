@@ -17,7 +17,7 @@ from rm_robustness.files import read_json, sha256
 from rm_robustness.frames import read_frame
 from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
-from rm_robustness.training.loop import publish
+from rm_robustness.training.resume import publish
 from rm_robustness.training.reward_trainer import Pairs, train
 
 RUN = """

@@ -30,6 +30,7 @@ from rm_robustness.models import chat
 from rm_robustness.models.reward_model import load
 from rm_robustness.models.scoring import score, score_ids
 from rm_robustness.training import rloo_trainer as rloo
+from rm_robustness.training.proxy_reward import ProxyReward
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 
@@ -65,8 +66,8 @@ def trained(policy, reward_model, prompts, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reward(reward_model) -> rloo.Reward:
-    return rloo.Reward(reward_model, 0, torch.device("cpu"))
+def reward(reward_model) -> ProxyReward:
+    return ProxyReward(reward_model, 0, torch.device("cpu"))
 
 
 # The reward
@@ -93,7 +94,7 @@ def test_an_empty_completion_is_scored_as_an_empty_turn(reward, reward_model):
 
 
 def test_a_reward_that_is_not_finite_names_prompt_and_completion(reward_model):
-    broken = rloo.Reward(reward_model, 0, torch.device("cpu"))
+    broken = ProxyReward(reward_model, 0, torch.device("cpu"))
     broken.model.score.weight.data[:] = torch.nan
     with pytest.raises(InputError, match=r"'sort : b a', .*'a b': found a reward of nan"):
         broken(["sort : b a"], ["a b"])
@@ -105,7 +106,7 @@ def test_a_completion_beyond_the_reward_models_context_is_named_not_cut(reward):
 
 
 def test_in_bfloat16_only_the_body_is_rounded(reward, reward_model, world):
-    half = rloo.Reward(reward_model, 0, torch.device("cpu"), "bfloat16")
+    half = ProxyReward(reward_model, 0, torch.device("cpu"), "bfloat16")
     assert torch.equal(half.model.score.weight, reward.model.score.weight)
     assert half.model.get_input_embeddings().weight.dtype == torch.bfloat16
     prompts, completions = list(world["prompt"][:40]), list(world["response"][:40])

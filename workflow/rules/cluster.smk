@@ -4,7 +4,7 @@
 from rm_robustness.cluster import slurm as cluster
 from rm_robustness.cluster.resources import needs
 
-# A job's processes are all told when its time is over. Trainings listen (interruption.py); the
+# A job's processes are all told when its time is over. Trainings listen (preemption.py); the
 # shell and tee around them must outlive the last checkpoint.
 shell.prefix("set -euo pipefail; trap '' TERM; ")
 

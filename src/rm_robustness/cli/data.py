@@ -76,7 +76,7 @@ def instructions(options: argparse.Namespace) -> None:
 
     Also the data that its length-controlled win rate is fitted on.
     """
-    from ..data.instructions import instructions
+    from ..data.alpaca_eval import instructions
 
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
     with write_record(options.settings, files):
@@ -90,11 +90,11 @@ def instructions(options: argparse.Namespace) -> None:
 )
 def pretrained(options: argparse.Namespace) -> None:
     """Download a pretrained model or a data set."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..data.download import fetch
 
     manifest = options.output / "manifest.json"
-    with alone(options.output), write_record(options.settings, [manifest]):
+    with hold_lease(options.output), write_record(options.settings, [manifest]):
         fetch(options.settings, options.output)
 
 
@@ -105,12 +105,12 @@ def pretrained(options: argparse.Namespace) -> None:
 )
 def generate(options: argparse.Namespace) -> None:
     """Generate one model's responses to every prompt."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..frames import read_frame
     from ..models.generate import generate_to
 
     manifests = _manifests(options.settings["model"])
-    with alone(options.output), write_record(options.settings, [options.output], manifests):
+    with hold_lease(options.output), write_record(options.settings, [options.output], manifests):
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
         prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
         generate_to(prompts.reset_index(drop=True), options.settings, options.output)

@@ -102,13 +102,13 @@ def ranks(options: argparse.Namespace) -> None:
 )
 def answers(options: argparse.Namespace) -> None:
     """Generate a policy's responses to AlpacaEval's instructions."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..frames import read_frame
     from ..models.generate import generate_to
 
     policy = {"model": str(options.model), "name": options.output.parent.name}
     weights = [options.model / WEIGHTS]
-    with alone(options.output), write_record(options.settings, [options.output], weights):
+    with hold_lease(options.output), write_record(options.settings, [options.output], weights):
         prompts = read_frame(options.instructions, ["example_id", "prompt"])
         prompts = prompts[["example_id", "prompt"]]
         generate_to(prompts, {**options.settings, **policy}, options.output)
@@ -123,10 +123,10 @@ def answers(options: argparse.Namespace) -> None:
 )
 def judge(options: argparse.Namespace) -> None:
     """Compare responses with AlpacaEval's baseline, by its judge."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..evaluation.alpaca_eval.annotate import annotate
 
-    with alone(options.work), write_record(options.settings, [options.output]):
+    with hold_lease(options.work), write_record(options.settings, [options.output]):
         annotate(
             options.instructions, options.answers, options.settings, options.work, options.output
         )

@@ -20,15 +20,14 @@ WORK = path("--work", "folder for checkpoints, kept while the job is unfinished"
 )
 def backbone(options: argparse.Namespace) -> None:
     """Initialise a backbone, and fine-tune it (SFT) if configured."""
-    from ..training.loop import held
-    from ..training.publishing import publish_all
+    from ..training.resume import hold_leases, publish_all
     from ..training.sft_trainer import build
 
     launch.spread("fsdp2")
     section: Settings = dict(options.settings)
     sft = section.pop("sft")
     label = options.output.name
-    with held([options.work]):
+    with hold_leases([options.work]):
         final = build(section, sft, options.chats, options.pretrained, options.work, label)
         publish_all({final: options.output})
 
@@ -48,13 +47,12 @@ def train(options: argparse.Namespace) -> None:
     The seeds are trained one after another; none is published before all are finished.
     """
     from ..training import reward_trainer
-    from ..training.loop import held
-    from ..training.publishing import publish_all
+    from ..training.resume import hold_leases, publish_all
 
     launch.spread("fsdp2")
     works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
     finals = {}
-    with held(list(works.values())):
+    with hold_leases(list(works.values())):
         for seed, work in works.items():
             final = reward_trainer.train(
                 options.backbone,
@@ -77,11 +75,11 @@ def train(options: argparse.Namespace) -> None:
 )
 def adopt(options: argparse.Namespace) -> None:
     """Convert a downloaded third-party model to our checkpoint layout."""
-    from ..cluster.lease import alone
+    from ..cluster.lease import hold_lease
     from ..models.adopt import adopt
-    from ..training.loop import publish
+    from ..training.resume import publish
 
-    with alone(options.work):
+    with hold_lease(options.work):
         publish(adopt(options.settings, options.pretrained, options.work), options.output)
         shutil.rmtree(options.work, ignore_errors=True)
 
@@ -98,11 +96,10 @@ def adopt(options: argparse.Namespace) -> None:
 def rloo(options: argparse.Namespace) -> None:
     """Train a policy with RLOO against a reward model."""
     from ..training import rloo_trainer
-    from ..training.loop import held
-    from ..training.publishing import publish_all
+    from ..training.resume import hold_leases, publish_all
 
     launch.spread("ddp")
-    with held([options.work]):
+    with hold_leases([options.work]):
         final = rloo_trainer.train(
             options.policy,
             options.reward_model,

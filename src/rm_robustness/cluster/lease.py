@@ -25,11 +25,11 @@ LOST = 75
 
 
 @contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Hold the lease of a work folder; wait, and say for whom, while somebody living holds it.
+def hold_lease(work: Path) -> Iterator[None]:
+    """Hold the lease of a work folder; wait, and print for which job, while a live one holds it.
 
-    The process ends at once, with status 75, when it finds that its lease was taken over: it was
-    silent for so long that another one writes now.
+    The process exits at once with status 75 when its lease was taken over: it was silent for so
+    long that another job writes now.
     """
     path = work.with_name(f"{work.name}.lease")
     path.parent.mkdir(parents=True, exist_ok=True)

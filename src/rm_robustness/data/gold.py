@@ -1,4 +1,4 @@
-"""The gold preference model r*: a real number per prompt and response, taken as truth."""
+"""The gold reward r*: a real number per prompt and response, taken as the truth."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ KINDS = ("programmatic", "column", "model")
 def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
     """Return a copy of a raw frame with the column `gold` (float64), r*(prompt, response).
 
-    `settings["kind"]` says where it comes from: `programmatic` (the synthetic world's own rule),
+    `settings["kind"]` is its origin: `programmatic` (the rule of the synthetic world),
     `column` (a preference in [1, 2] through `preference_logit`; keys `column`, `transform: logit`,
     `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm.scores`, which has the model's
     folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
-    that is no preference.
+    that is not a preference.
     """
     kind = settings["kind"]
     if kind == "programmatic":
@@ -59,7 +59,7 @@ def _from_column(frame: pd.DataFrame, settings: dict[str, Any]) -> np.ndarray:
     if column not in frame:
         raise InputError("gold.column", repr(column), f"one of {list(frame.columns)}")
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(float)
-    # NaN is neither side of a comparison: written this way round it counts as outside.
+    # Comparisons with NaN are false, so that this way round NaN counts as outside.
     wrong = np.flatnonzero(~((values >= 1) & (values <= 2)))
     if wrong.size:
         row = frame.iloc[wrong[0]]

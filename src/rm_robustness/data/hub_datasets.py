@@ -1,4 +1,4 @@
-"""The paper's data sets from the hub, each read at one commit into plain frames."""
+"""The paper's data sets on the Hugging Face hub, each read at one commit into plain frames."""
 
 import sys
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..errors import InputError
 from .git_checkout import require_commit
+from .hub_errors import explained
 
 ROLES = ("system", "user", "assistant")
 
@@ -19,7 +20,7 @@ def ultrafeedback(repo: str, revision: str) -> pd.DataFrame:
     the row number of the source. `repo` is a hub id or a local folder of the same files,
     `revision` a commit of 40 hex digits. Raises `InputError` when it cannot be read.
     """
-    return completions(_rows(repo, revision, "train", ["instruction", "completions"]), repo)
+    return completions(_open_split(repo, revision, "train", ["instruction", "completions"]), repo)
 
 
 def ultrachat(repo: str, revision: str, split: str) -> pd.DataFrame:
@@ -27,7 +28,7 @@ def ultrachat(repo: str, revision: str, split: str) -> pd.DataFrame:
 
     `messages` is a list of `{role, content}`. Arguments and errors as in `ultrafeedback`.
     """
-    return conversations(_rows(repo, revision, split, ["messages"]), repo, ["messages"])
+    return conversations(_open_split(repo, revision, split, ["messages"]), repo, ["messages"])
 
 
 def preferences(repo: str, revision: str, split: str) -> pd.DataFrame:
@@ -37,14 +38,14 @@ def preferences(repo: str, revision: str, split: str) -> pd.DataFrame:
     as in `ultrafeedback`.
     """
     columns = ["chosen", "rejected"]
-    return conversations(_rows(repo, revision, split, columns), repo, columns)
+    return conversations(_open_split(repo, revision, split, columns), repo, columns)
 
 
 def pairs_as_split(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Turn `example_id, chosen, rejected` (lists of `{role, content}`) into a split's columns.
 
-    Kept are pairs of one user turn, the same on both sides, and one answer with text; the others
-    are counted in a line on stderr. None left is an `InputError`.
+    Only pairs of one user turn, the same on both sides, and one non-empty answer are used; the
+    number of the others is printed to stderr. `InputError` when none is left.
     """
     rows: list[tuple[str, str, str, str, str, float]] = []
     for example_id, chosen, rejected in frame.itertuples(index=False):
@@ -74,7 +75,7 @@ def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:
 
     An instruction without completions gives no row; a response that is no text is an `InputError`.
     """
-    found: list[tuple[str, str, str, str]] = []
+    frame_rows: list[tuple[str, str, str, str]] = []
     for number, row in enumerate(rows):
         prompt = row["instruction"]
         if not isinstance(prompt, str):
@@ -84,18 +85,20 @@ def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:
             if not isinstance(response, str) or not isinstance(model, str):
                 short = f"model {model!r}, response {response!r:.40}"
                 raise InputError(f"{where} row {number}", short, "texts `model` and `response`")
-            found.append((str(number), prompt, response, model))
-    return pd.DataFrame(found, columns=["example_id", "prompt", "response", "response_model"])
+            frame_rows.append((str(number), prompt, response, model))
+    return pd.DataFrame(frame_rows, columns=["example_id", "prompt", "response", "response_model"])
 
 
 def conversations(rows: Iterable[dict[str, Any]], where: str, columns: list[str]) -> pd.DataFrame:
     """Turn rows whose `columns` hold lists of `{role, content}` into a frame with `example_id`."""
-    found: list[dict[str, Any]] = []
+    frame_rows: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         for column in columns:
             _require_messages(row[column], f"{where} row {number} column {column}")
-        found.append({"example_id": str(number), **{column: row[column] for column in columns}})
-    return pd.DataFrame(found, columns=["example_id", *columns])
+        frame_rows.append(
+            {"example_id": str(number), **{column: row[column] for column in columns}}
+        )
+    return pd.DataFrame(frame_rows, columns=["example_id", *columns])
 
 
 def _require_messages(messages: Any, where: str) -> None:
@@ -108,22 +111,17 @@ def _require_messages(messages: Any, where: str) -> None:
             raise InputError(where, f"the message {repr(message)[:60]}", expected)
 
 
-def _rows(repo: str, revision: str, split: str, columns: list[str]) -> Iterable[dict[str, Any]]:
-    """Open one split at one commit, with only the columns needed."""
+def _open_split(
+    repo: str, revision: str, split: str, columns: list[str]
+) -> Iterable[dict[str, Any]]:
+    """Open one split at one commit, with only the given columns."""
     require_commit(revision, repo)
-    # Importing it takes seconds, and most verbs never read from the hub.
+    # Importing it takes seconds, and most commands never read from the hub.
     import datasets
 
-    try:
+    where, found = f"{repo} at {revision}", f"no readable split {split!r}"
+    with explained(where, found, (datasets.exceptions.DatasetsError,)):
         rows = datasets.load_dataset(repo, revision=revision, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        line = " ".join(str(error).split())
-        raise InputError(
-            f"{repo} at {revision}",
-            f"no readable split {split!r} ({line[:200]})",
-            "a data set that can be fetched",
-            "check the network, the name, the commit and the access rights (HF_TOKEN)",
-        ) from error
     missing = [column for column in columns if column not in rows.column_names]
     if missing:
         raise InputError(repo, f"columns {rows.column_names}", f"also the columns {missing}")

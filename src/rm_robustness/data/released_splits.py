@@ -1,4 +1,4 @@
-"""The authors' splits, as they published them (rm-robustness/ultrafeedback-...), as ours are."""
+"""The authors' published splits (rm-robustness/ultrafeedback-...) in this project's columns."""
 
 import math
 import sys
@@ -18,29 +18,33 @@ from .splits import COLUMNS, counts, normalise
 def splits(manifests: list[Path]) -> tuple[dict[str, pd.DataFrame], Settings]:
     """Read the downloaded splits, each in the folder `model` beside SPLIT/manifest.json.
 
-    Also returns what the splits' own manifest says of them: repositories and commits, counts, and
-    how many prompts of each are prompts of the train split too.
+    Also returns facts for the manifest of the splits: repositories and commits, counts, and how
+    many prompts of each split are prompts of the train split too.
     """
-    found = {path.parent.name: split(path.parent / "model", path.parent.name) for path in manifests}
+    frames = {
+        path.parent.name: split(path.parent / "model", path.parent.name) for path in manifests
+    }
     origins = {path.parent.name: read_json(path) for path in manifests}
-    prompts = {name: set(frame["prompt"].map(normalise)) for name, frame in found.items()}
+    prompts = {name: set(frame["prompt"].map(normalise)) for name, frame in frames.items()}
     facts = {
         "released": {
             name: {"repo": origin["init"]["repo"], "commit": origin["resolved"]}
             for name, origin in origins.items()
         },
-        "counts": counts(found),
-        "prompts_of_train": {name: len(own & prompts["train"]) for name, own in prompts.items()},
+        "counts": counts(frames),
+        "prompts_of_train": {
+            name: len(texts & prompts["train"]) for name, texts in prompts.items()
+        },
     }
-    return found, facts
+    return frames, facts
 
 
 def split(folder: Path, name: str) -> pd.DataFrame:
     """Read one downloaded split into a row per prompt and response.
 
     `train` and `in_domain` are pairs of conversations (columns chosen, rejected), whose gold is 1
-    and 0; the others have a prompt, four responses and their gold a row (instruction,
-    response_1_text to response_4_text, all_scores). Whose responses they are is not said: the
+    and 0; the others have a prompt, four responses and their gold per row (instruction,
+    response_1_text to response_4_text, all_scores). The response models are not published: the
     column response_model has the place of the response. Raises InputError for anything else.
     """
     files = sorted(folder.rglob("train*.parquet"))
@@ -59,7 +63,7 @@ def split(folder: Path, name: str) -> pd.DataFrame:
 def _fours(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Turn rows of a prompt, four responses and their gold into a split's rows.
 
-    A prompt one of whose responses is empty is left out, as nothing can be scored there.
+    A prompt with an empty response is left out, because an empty response cannot be scored.
     """
     rows: list[tuple[str, str, str, str, str, float]] = []
     for number, (prompt, *responses, scores) in enumerate(frame.itertuples(index=False)):

@@ -11,7 +11,8 @@ from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import read_json
 from .git_checkout import checkout, require_commit
-from .synthetic import rm_bench as subtle
+from .hub_errors import explained
+from .synthetic import rm_bench as synthetic
 
 DOMAINS = ("chat", "math", "code", "safety-refuse", "safety-response")
 KINDS = ("chosen", "rejected")
@@ -27,37 +28,30 @@ def responses(settings: Settings, folder: Path) -> pd.DataFrame:
     """Read the benchmark of a source, as `read` does; `folder` is where its files may be put.
 
     `settings` is a source of kind `local` (a path, or a checkout of THU-KEG/RM-Bench; keys of
-    `checkout.checkout`), `hub` (a data set repository: `repo`, `revision`, a commit) or
-    `synthetic` (`subtle.write` with `seed` and `subtle_prompts` prompts a domain).
+    `git_checkout.checkout`), `hub` (a data set repository: `repo`, `revision`, a commit) or
+    `synthetic` (`synthetic.rm_bench.write` with `seed` and `subtle_prompts` prompts a domain).
     """
     if settings["kind"] == "local":
         return read(checkout(settings, folder / "checkout"))
     if settings["kind"] == "synthetic":
-        with TemporaryDirectory() as drawn:
-            subtle.write(settings["seed"], settings["subtle_prompts"], Path(drawn))
-            return read(Path(drawn))
+        with TemporaryDirectory() as files:
+            synthetic.write(settings["seed"], settings["subtle_prompts"], Path(files))
+            return read(Path(files))
     return read(_download(settings["repo"], settings["revision"]))
 
 
 def _download(repo: str, revision: str) -> Path:
-    """Bring the JSON files of a data set repository into the hub's cache; return their folder."""
+    """Download a data set repository's JSON files into the hub's cache; return their folder."""
     require_commit(revision, repo)
     # Importing it takes a second, and the other kinds do not need it.
     import huggingface_hub
 
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repo, repo_type="dataset", revision=revision, allow_patterns="*.json"
+    with explained(f"{repo} at {revision}", "no readable data set"):
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, repo_type="dataset", revision=revision, allow_patterns="*.json"
+            )
         )
-    except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise InputError(
-            f"{repo} at {revision}",
-            f"no readable data set ({line[:200]})",
-            "a data set that can be fetched",
-            "check the network, the name, the commit and the access rights (HF_TOKEN)",
-        ) from error
-    return Path(folder)
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -111,10 +105,10 @@ def _raw_rows(home: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _numbered(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield a file's rows, each with its name for an error."""
-    found = read_json(path)
-    if not isinstance(found, list) or not found:
-        raise InputError(path, type(found).__name__, "a list with a row per prompt")
-    for number, row in enumerate(found):
+    raw_rows = read_json(path)
+    if not isinstance(raw_rows, list) or not raw_rows:
+        raise InputError(path, type(raw_rows).__name__, "a list with a row per prompt")
+    for number, row in enumerate(raw_rows):
         where = f"{path} row {number}"
         if not isinstance(row, dict):
             raise InputError(where, repr(row)[:40], "an object with id, prompt, chosen, rejected")
@@ -122,6 +116,7 @@ def _numbered(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _identity(row: dict[str, Any], where: str) -> str:
+    """Return the id of a row as a text."""
     value = row.get("id")
     if not isinstance(value, int | str) or isinstance(value, bool) or value == "":
         raise InputError(where, f"id {value!r}", "a number or a text")

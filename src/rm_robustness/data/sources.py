@@ -1,7 +1,7 @@
-"""Where responses come from: each module reads one source into the same raw frame.
+"""Read a source of any kind (synthetic, local, hub) into one raw frame.
 
 Raw frame: a row per response with example_id (the row of the source), prompt, response,
-response_model and, where the source judges its responses, preference.
+response_model and, where the source has its own judgements, preference.
 """
 
 from pathlib import Path
@@ -12,9 +12,10 @@ from ..experiment.config import Settings
 
 
 def read_responses(settings: Settings, folder: Path) -> pd.DataFrame:
-    """Read responses: `settings` is a source with train_models and valid_models of `responses`.
+    """Read responses into the raw frame.
 
-    `folder` is where a git checkout may be put when the source names no path of its own.
+    `settings` is a source with train_models and valid_models of the section `responses`. A git
+    checkout goes into `folder`, unless the source names a path of its own.
     """
     if settings["kind"] == "synthetic":
         from .synthetic import responses as synthetic
@@ -56,10 +57,10 @@ def read_chats(settings: Settings) -> pd.DataFrame:
 
 
 def read_preferences(settings: Settings) -> pd.DataFrame:
-    """Read pairs that others labelled in the shape of the split `train`: gold 1 chosen, 0 rejected.
+    """Read an external preference data set into the columns of a split: gold 1 chosen, 0 rejected.
 
-    Only pairs of one question and one answer each, both with text, can be used; how many are left
-    out is printed.
+    Only pairs of one user turn and one non-empty answer each are used; the number of the others is
+    printed.
     """
     from . import hub_datasets as hub
 

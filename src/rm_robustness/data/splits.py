@@ -1,7 +1,7 @@
 """The train split and the four robustness scenarios (paper section 3, docs/DEVIATIONS.md D32-D37).
 
-Every choice is made by a keyed hash of what is chosen (seed, prompt, response model, response), so
-the splits depend on the seed and the texts alone: not on row order, machine or PYTHONHASHSEED.
+Every random choice is made by a keyed hash (of seed, prompt, response model, response), so the
+splits depend on the seed and the texts alone: not on row order, machine or PYTHONHASHSEED.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ COLUMNS = ["prompt_id", "response_id", "prompt", "response", "response_model", "
 
 
 def normalise(text: str) -> str:
-    """Fold case, width and spacing: two prompts that differ only so are one prompt."""
+    """Fold case, width and spacing: prompts that are equal then count as the same prompt."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -43,44 +43,57 @@ def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFra
     frame = _checked(frame, settings, dropped)
     frame = _one_example_per_prompt(frame, settings, dropped)
     frame = _distinct_responses(frame, settings, dropped)
-    asked = frame["prompt_id"].unique()
-    if settings["max_characters"]:
-        short = (
-            frame["prompt"].str.len() + frame["response"].str.len() <= settings["max_characters"]
-        )
-        dropped["responses: longer than max_characters"] += int((~short).sum())
-        frame = frame[short]
-
-    seed, wanted = settings["seed"], settings["responses_per_prompt"]
-    frame = frame.assign(order=[key(seed, i) for i in frame["response_id"]]).sort_values("order")
+    all_prompts = frame["prompt_id"].unique()
+    frame = _short_responses(frame, settings, dropped)
+    order = [key(settings["seed"], response_id) for response_id in frame["response_id"]]
+    frame = frame.assign(order=order).sort_values("order")
     known, unseen = frame[~frame["unseen"]], frame[frame["unseen"]]
-    full = known.groupby("prompt_id").size().reindex(asked, fill_value=0)
-    dropped["prompts: too few train-model responses left"] += int((full < wanted).sum())
-    prompts = sorted(full[full >= wanted].index, key=lambda prompt_id: key(seed, prompt_id))
-    train_prompts, valid_prompts = _cut(prompts, settings)
-
+    prompts = _usable_prompts(known, all_prompts, settings, dropped)
+    train_prompts, valid_prompts = _train_and_valid(prompts, settings)
     known = known[known["prompt_id"].isin(prompts)]
-    rank = known.groupby("prompt_id").cumcount()
-    cap = settings["evaluation_prompts"]
-    splits = {
-        "train": _rows(known[rank < 2], train_prompts),
-        "in_domain": _rows(known[(rank >= 2) & (rank < 4)], train_prompts[:cap]),
-        "prompt_disjoint": _rows(known[rank < wanted], valid_prompts[:cap]),
-    }
-    unseen = unseen[unseen.groupby("prompt_id").cumcount() < wanted]
-    size = unseen.groupby("prompt_id")["response_id"].transform("size")
-    for name, ids in (("response_disjoint", train_prompts), ("mutual_disjoint", valid_prompts)):
-        whole = unseen[(size == wanted) & unseen["prompt_id"].isin(ids)]
-        left = set(whole["prompt_id"])
-        kept = [prompt_id for prompt_id in ids if prompt_id in left]
-        dropped[f"{name}: prompts with too few valid-model responses left"] = len(ids) - len(kept)
-        splits[name] = _rows(whole, kept[:cap])
+    splits = _known_models(known, train_prompts, valid_prompts, settings)
+    splits |= _unseen_models(unseen, train_prompts, valid_prompts, settings, dropped)
     for name in ("train", "in_domain"):
         tied = splits[name].groupby("prompt_id")["gold"].transform("nunique") < 2
         dropped[f"{name}: pairs with equal gold"] = int(tied.sum()) // 2
         splits[name] = splits[name][~tied].reset_index(drop=True)
     check_leakage(splits, settings)
     return splits, {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
+
+
+def _known_models(
+    known: pd.DataFrame, train_prompts: list[str], valid_prompts: list[str], settings: Settings
+) -> dict[str, pd.DataFrame]:
+    """The splits with responses of M_train: of a trained prompt two train, two more evaluate."""
+    rank = known.groupby("prompt_id").cumcount()
+    per_prompt, limit = settings["responses_per_prompt"], settings["evaluation_prompts"]
+    return {
+        "train": _responses_to(known[rank < 2], train_prompts),
+        "in_domain": _responses_to(known[(rank >= 2) & (rank < 4)], train_prompts[:limit]),
+        "prompt_disjoint": _responses_to(known[rank < per_prompt], valid_prompts[:limit]),
+    }
+
+
+def _unseen_models(
+    unseen: pd.DataFrame,
+    train_prompts: list[str],
+    valid_prompts: list[str],
+    settings: Settings,
+    dropped: Counter[str],
+) -> dict[str, pd.DataFrame]:
+    """The splits with responses of M_valid, to the prompts that have enough of them."""
+    per_prompt = settings["responses_per_prompt"]
+    unseen = unseen[unseen.groupby("prompt_id").cumcount() < per_prompt]
+    size = unseen.groupby("prompt_id")["response_id"].transform("size")
+    splits = {}
+    for name, prompts in (("response_disjoint", train_prompts), ("mutual_disjoint", valid_prompts)):
+        whole = unseen[(size == per_prompt) & unseen["prompt_id"].isin(prompts)]
+        complete = set(whole["prompt_id"])
+        eligible = [prompt_id for prompt_id in prompts if prompt_id in complete]
+        too_few = len(prompts) - len(eligible)
+        dropped[f"{name}: prompts with too few valid-model responses left"] = too_few
+        splits[name] = _responses_to(whole, eligible[: settings["evaluation_prompts"]])
+    return splits
 
 
 def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
@@ -92,19 +105,19 @@ def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
 
 
 def check_leakage(splits: dict[str, pd.DataFrame], settings: Settings) -> None:
-    """Raise InputError when a scenario holds what training has seen and it must not (section 3)."""
+    """Raise InputError when a scenario has trained prompts or responses (paper, section 3)."""
     train = splits["train"]
     seen = set(train["prompt_id"]) | set(splits["in_domain"]["prompt_id"])
     texts = set(zip(train["prompt_id"], train["response"].map(normalise), strict=True))
     for name, split in splits.items():
         models = settings["valid_models" if name in SCENARIOS[2:] else "train_models"]
-        strangers = set(split["response_model"]) - set(models)
-        if strangers:
-            raise InputError(name, f"responses of {sorted(strangers)}", f"only of {models}")
+        others = set(split["response_model"]) - set(models)
+        if others:
+            raise InputError(name, f"responses of {sorted(others)}", f"only of {models}")
         if name in ("prompt_disjoint", "mutual_disjoint"):
-            both = seen & set(split["prompt_id"])
-            if both:
-                raise InputError(name, f"prompt {min(both)} of the train split", "unseen prompts")
+            leaked = seen & set(split["prompt_id"])
+            if leaked:
+                raise InputError(name, f"prompt {min(leaked)} of the train split", "unseen prompts")
         if name != "train":
             repeated = texts & set(
                 zip(split["prompt_id"], split["response"].map(normalise), strict=True)
@@ -129,7 +142,7 @@ def pairs(split: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> pd.DataFrame:
-    """Judge the rows, keep those of the listed models and give them their ids."""
+    """Check the rows of the listed models and give them their prompt ids."""
     models = [*settings["train_models"], *settings["valid_models"]]
     absent = [model for model in models if model not in set(frame["response_model"])]
     if absent:
@@ -142,7 +155,7 @@ def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> 
     twice = frame.duplicated(["example_id", "response_model"])
     if twice.any():
         raise InputError(_name(frame[twice].iloc[0]), "two responses", "one per model and prompt")
-    # Judged before anything is dropped: a source with holes is a broken source.
+    # Checked before anything is dropped: a source with missing responses is a broken source.
     trained = frame["response_model"].isin(settings["train_models"])
     for part, side in ((frame[trained], "train"), (frame[~trained], "valid")):
         size = part.groupby("example_id").size().reindex(frame["example_id"].unique(), fill_value=0)
@@ -171,41 +184,63 @@ def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> 
 def _one_example_per_prompt(
     frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
 ) -> pd.DataFrame:
-    """Of examples that repeat a prompt keep one, or none (D35)."""
+    """Of the examples with the same prompt keep one, or none (D35)."""
     examples = frame[["example_id", "prompt_id"]].drop_duplicates()
     repeated = examples["prompt_id"].duplicated(keep=False)
     order = examples["example_id"].map(lambda example: key(settings["seed"], example))
     examples = examples.assign(order=order).sort_values("order")
     if settings["repeated_prompts"] == "drop_all":
-        kept = examples[~repeated.loc[examples.index]]
+        distinct = examples[~repeated.loc[examples.index]]
     else:
-        kept = examples.drop_duplicates("prompt_id")
-    dropped["examples: repeated prompt"] += len(examples) - len(kept)
-    return frame[frame["example_id"].isin(kept["example_id"])]
+        distinct = examples.drop_duplicates("prompt_id")
+    dropped["examples: repeated prompt"] += len(examples) - len(distinct)
+    return frame[frame["example_id"].isin(distinct["example_id"])]
 
 
 def _distinct_responses(
     frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
 ) -> pd.DataFrame:
-    """Leave out responses that repeat another of the same prompt, or such prompts as a whole."""
+    """Drop responses that repeat another one of their prompt, or such prompts as a whole (D35)."""
     trained = frame["response_model"].isin(settings["train_models"])
     text = frame["response"].map(normalise)
     ids = [key(*row) for row in zip(frame["prompt_id"], frame["response_model"], text, strict=True)]
     frame = frame.assign(text=text, response_id=ids, unseen=~trained)
-    # Train models first: an unseen model's response that repeats one of theirs is no unseen one.
+    # Train models first: a response that repeats a trained one does not count as unseen.
     frame = frame.sort_values(["unseen", "response_id"])
     repeats = frame.duplicated(["prompt_id", "text"])
     if settings["identical_responses"] == "drop_prompt":
-        spoilt = set(frame.loc[repeats & ~frame["unseen"], "prompt_id"])
-        dropped["prompts: identical responses"] += len(spoilt)
-        keep = ~frame["prompt_id"].isin(spoilt)
+        repeating = set(frame.loc[repeats & ~frame["unseen"], "prompt_id"])
+        dropped["prompts: identical responses"] += len(repeating)
+        keep = ~frame["prompt_id"].isin(repeating)
         frame, repeats = frame[keep], repeats[keep]
     dropped["responses: identical to another of the prompt"] += int(repeats.sum())
     return frame[~repeats]
 
 
-def _cut(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
-    """Cut the ordered prompts into X_train and X_valid; null takes what is left (D32)."""
+def _short_responses(
+    frame: pd.DataFrame, settings: Settings, dropped: Counter[str]
+) -> pd.DataFrame:
+    """Drop responses that with their prompt have more than `max_characters`; null keeps all."""
+    if not settings["max_characters"]:
+        return frame
+    length = frame["prompt"].str.len() + frame["response"].str.len()
+    short: pd.Series[bool] = length <= settings["max_characters"]
+    dropped["responses: longer than max_characters"] += int((~short).sum())
+    return frame[short]
+
+
+def _usable_prompts(
+    known: pd.DataFrame, all_prompts: np.ndarray, settings: Settings, dropped: Counter[str]
+) -> list[str]:
+    """The prompts with enough responses of M_train left, in an order drawn by the seed."""
+    left = known.groupby("prompt_id").size().reindex(all_prompts, fill_value=0)
+    enough = left >= settings["responses_per_prompt"]
+    dropped["prompts: too few train-model responses left"] += int((~enough).sum())
+    return sorted(left[enough].index, key=lambda prompt_id: key(settings["seed"], prompt_id))
+
+
+def _train_and_valid(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
+    """Cut the ordered prompts into X_train and X_valid; null takes all that remain (D32)."""
     train, valid = settings["train_prompts"], settings["valid_prompts"]
     needed = train + (valid or 1)
     if len(prompts) < needed:
@@ -218,7 +253,7 @@ def _cut(prompts: list[str], settings: Settings) -> tuple[list[str], list[str]]:
     return prompts[:train], prompts[train : train + valid if valid else None]
 
 
-def _rows(frame: pd.DataFrame, prompts: list[str]) -> pd.DataFrame:
+def _responses_to(frame: pd.DataFrame, prompts: list[str]) -> pd.DataFrame:
     """The rows of some prompts, in the prompts' order and then the responses'."""
     place = {prompt_id: n for n, prompt_id in enumerate(prompts)}
     frame = frame[frame["prompt_id"].isin(place)]

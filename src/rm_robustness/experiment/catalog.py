@@ -17,7 +17,7 @@ from .scenarios import SCENARIOS
 PUBLISHED = "data/paper/published_values.csv"
 # What a result rests on besides its inputs: an edit here makes it again, which takes seconds. A
 # training is not redone for an edit of code.
-CODE = ("results", "evaluation", "experiment", "metrics.py", "statistics.py")
+CODE = ("results", "evaluation", "experiment", "metrics.py", "objectives.py", "statistics.py")
 
 
 class Result(NamedTuple):

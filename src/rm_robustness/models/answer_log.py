@@ -1,7 +1,13 @@
-"""What keeps a long generation: answers on disk as they come, and a line with the progress."""
+"""Answers on disk as they arrive, in append-only files of JSON lines that survive a kill.
+
+`AnswerLog` has one generation's responses by prompt number; `AnswerCache` has a judge's answers by
+the hash of the request, for any number of runs. A last line that a kill cut in half is dropped.
+"""
 
 import json
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,59 +22,88 @@ class Answer(NamedTuple):
     finished: bool
 
 
-class Journal:
-    """An append-only file of answers: a line that names the run, then a JSON line per answer."""
+class AnswerLog:
+    """The answers of one generation: a line with its fingerprint, then a line per answer."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = path, fingerprint
+        self.path, self.header = path, {"fingerprint": fingerprint}
 
     def read(self, total: int) -> dict[int, Answer]:
         """Return the answers so far by row, after dropping a last line that was cut in half.
 
-        Raises `InputError` when the journal belongs to other prompts or settings, or is broken
-        elsewhere than at its end.
+        `total` is the number of prompts. Raises `InputError` when the log belongs to other prompts
+        or settings, or has a broken line that is not its last.
         """
-        lines = whole_lines(self.path)
-        if not lines:
-            append_lines(self.path, [{"fingerprint": self.fingerprint}])
-            return {}
         fix = f"remove {self.path} to start again"
-        found: dict[int, Answer] = {}
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-                if number > 1:
-                    answer = Answer(entry["row"], entry["response"], entry["finished"])
-            except (ValueError, KeyError, TypeError) as error:
-                where = f"{self.path} line {number}"
-                raise InputError(where, f"{line[:40]!r}", "an answer", fix) from error
-            if number == 1 and entry != {"fingerprint": self.fingerprint}:
-                raise InputError(self.path, "a run of other prompts or settings", "this run", fix)
-            if number > 1:
-                if not 0 <= answer.row < total:
-                    expected = f"rows below {total}"
-                    raise InputError(f"{self.path} line {number}", str(answer.row), expected, fix)
-                found[answer.row] = answer
-        return found
+        entries = read_entries(self.path, fix)
+        header = next(entries, None)
+        if header is None:
+            append_entries(self.path, [self.header])
+            return {}
+        if header[1] != self.header:
+            raise InputError(self.path, "a run of other prompts or settings", "this run", fix)
+        answers: dict[int, Answer] = {}
+        for where, entry in entries:
+            row, response, finished = values_of(entry, Answer._fields, where, fix)
+            if not isinstance(row, int) or not 0 <= row < total:
+                raise InputError(where, f"row {row!r}", f"rows below {total}", fix)
+            answers[row] = Answer(row, response, finished)
+        return answers
 
     def append(self, batch: list[Answer]) -> None:
         """Add answers; they are on the disk when this returns."""
-        append_lines(self.path, [answer._asdict() for answer in batch])
+        append_entries(self.path, [answer._asdict() for answer in batch])
 
 
-def whole_lines(path: Path) -> list[bytes]:
-    """Read the lines of a file that is appended to, after dropping a last one cut in half."""
+class AnswerCache:
+    """A judge's answers by the hash of the request; threads may share one cache."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the answers so far. Raises `InputError` for a broken line that is not the last."""
+        self.path, self.lock = path, threading.Lock()
+        self.choices: dict[str, dict[str, Any]] = {}
+        fix = "remove the line: its pair is asked again"
+        for where, entry in read_entries(path, fix):
+            key, choice = values_of(entry, ("key", "choice"), where, fix)
+            self.choices[key] = choice
+
+    def add(self, key: str, choice: dict[str, Any]) -> None:
+        """Add an answer; it is on the disk when this returns."""
+        with self.lock:
+            append_entries(self.path, [{"key": key, "choice": choice}])
+            self.choices[key] = choice
+
+
+def read_entries(path: Path, fix: str) -> Iterator[tuple[str, Any]]:
+    """Yield (file and line for an error, parsed JSON) of every whole line.
+
+    A last line that was cut in half is removed from the file first. No file has no lines.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        return []
-    whole = path.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
+        return
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
     os.truncate(path, len(whole))
-    return whole.splitlines()
+    for number, line in enumerate(whole.splitlines(), start=1):
+        where = f"{path} line {number}"
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise InputError(where, f"{line[:40]!r}", "an answer", fix) from error
+        yield where, entry
 
 
-def append_lines(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Add a JSON line an entry; they are on the disk when this returns."""
+def values_of(entry: Any, names: tuple[str, ...], where: str, fix: str) -> list[Any]:
+    """Return the values of an entry's keys; InputError when it is no object that has them all."""
+    if not isinstance(entry, dict) or not entry.keys() >= set(names):
+        expected = f"an answer, with {', '.join(names)}"
+        raise InputError(where, json.dumps(entry)[:40], expected, fix)
+    return [entry[name] for name in names]
+
+
+def append_entries(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Add a JSON line per entry; they are on the disk when this returns."""
     with path.open("ab") as file:
         for entry in entries:
             file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

@@ -6,17 +6,18 @@ network turns the state at the end of the prompt into 19 weights for them.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from ..errors import InputError
 from ..files import model_folder
+from .batching import equal_length_batches
+from .language_model import explained_loading
 
 # The published weights were fitted to the state of this text's FIRST token: the end of the user
 # turn, before the assistant's header. Reading the header's own token would be another model.
@@ -80,7 +81,7 @@ def load(source: str, dtype: str) -> ArmoRM:
     `InputError` when the files cannot be read or a parameter is missing, unexpected or misshapen.
     """
     folder = model_folder(source)
-    try:
+    with explained_loading(folder, "config.json and safetensors"):
         config = LlamaConfig.from_pretrained(folder)
         model, report = ArmoRM.from_pretrained(
             folder,
@@ -90,16 +91,11 @@ def load(source: str, dtype: str) -> ArmoRM:
             ignore_mismatched_sizes=True,  # reported below, in one line
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(
-            folder, f"no readable model ({line})", "config.json and safetensors"
-        ) from error
-    for trouble in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[trouble]:
-            names = sorted(str(key) for key in report[trouble])
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[kind]:
+            names = sorted(str(key) for key in report[kind])
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            found = f"{trouble.replace('_', ' ')}: {', '.join(names[:5])}{more}"
+            found = f"{kind.replace('_', ' ')}: {', '.join(names[:5])}{more}"
             raise InputError(folder, found, "exactly ArmoRM's parameters")
     model.gating.float()
     return model.eval()  # type: ignore[no-any-return]
@@ -128,28 +124,12 @@ def score_tokens(
     """
     scores = np.full(len(chats), np.nan)
     device = model.regression_layer.weight.device
-    for batch in equal_length_batches([len(chat) for chat in chats], batch_tokens):
+    lengths = [len(chat) for chat in chats]
+    for batch in equal_length_batches(lengths, batch_tokens, longest_first=True):
         tokens = torch.tensor([chats[row] for row in batch], device=device)
         gate = torch.tensor([gates[row] for row in batch], device=device)
         scores[batch] = model(tokens, gate).double().cpu().numpy()
     return scores
-
-
-def equal_length_batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield row numbers in batches of one length each, the longest first (memory fails early).
-
-    A batch holds at most `batch_tokens` tokens, or one chat that alone has more.
-    """
-    rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    batch: list[int] = []
-    for row in rows:
-        full = (len(batch) + 1) * lengths[row] > batch_tokens
-        if batch and (full or lengths[batch[0]] != lengths[row]):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:

@@ -13,7 +13,7 @@ Messages = list[dict[str, str]]
 
 
 def prepare(tokenizer: Any, settings: dict[str, Any], where: str) -> None:
-    """Give a tokenizer its template, EOS and PAD from config; refuse one that cannot pool rightly.
+    """Set a tokenizer's template, EOS and PAD from config; refuse one that would pool wrongly.
 
     `settings` is a backbone's `chat` section: template (null keeps the tokenizer's own), eos, pad.
     """
@@ -35,8 +35,8 @@ def prepare(tokenizer: Any, settings: dict[str, Any], where: str) -> None:
 def pair_ids(tokenizer: Any, prompts: list[str], responses: list[str]) -> list[list[int]]:
     """Token ids of each chat-formatted (prompt, response), the last one being the pooled token.
 
-    Special tokens written out in a text are removed first: an EOS that a policy left at the end of
-    its completion, or a pad token in it, cannot move the score.
+    Special tokens spelt out in a text are removed first: an EOS at the end of a policy's
+    completion, or a pad token in it, cannot change the score.
     """
     known = tokenizer.added_tokens_decoder.values()
     specials = re.compile("|".join(re.escape(token.content) for token in known if token.special))

@@ -1,10 +1,10 @@
-"""Responses of a model for prompts: by transformers here, or by any OpenAI-compatible server.
+"""Responses of a model to prompts: by transformers in this process, or an OpenAI-compatible server.
 
-Every prompt has its own seed, made of `seed` and its text, so an answer does not depend on which
-prompts are asked with it, in which batch, or before or after an interruption. What remains is
-rounding: left padding moves logits by about 1e-6 in float32 and visibly in bfloat16, and a server
-batches as it likes. Not here: tensor parallelism, or vLLM in this process (it has no CPU build;
-`serve: true` starts it beside, as a server).
+Every prompt has its own seed, a hash of `seed` and its text, so an answer does not depend on the
+other prompts of its batch, or on an interruption. What remains is rounding: left padding moves
+logits by about 1e-6 in float32 and visibly in bfloat16, and a server chooses its own batches. Left
+out: tensor parallelism, and vLLM in this process (it has no CPU build; `serve: true` starts it as
+a server).
 """
 
 import hashlib
@@ -15,11 +15,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -30,8 +27,9 @@ from ..errors import InputError
 from ..files import hashes, model_folder
 from ..frames import write_frame
 from ..progress import Progress
-from .answer_log import Answer, Journal
-from .openai_server import answers_served
+from .answer_log import Answer, AnswerLog
+from .language_model import load_language_model
+from .openai_server import server_answers
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
 DEFAULTS: dict[str, Any] = {
@@ -53,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "serve_timeout": 1800.0,
     "port": 0,  # 0: any free port
 }
-# What an answer depends on: a journal is continued only under the same values.
+# What an answer depends on: an answer log is resumed only with the same values.
 IDENTITY = ("kind", "model", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
 
 
@@ -61,42 +59,42 @@ def generate(prompts: list[str], settings: dict[str, Any]) -> list[str]:
     """Return a response per prompt, in order.
 
     `settings`: `kind` (`transformers` or `vllm`), `model` and any of `DEFAULTS`. The model is a
-    folder, or for a server that runs already its name there; nothing is downloaded. Each prompt is
+    folder, or for an external server its name there; nothing is downloaded. Each prompt is
     one user turn in the model's own chat template. Temperature 0 is greedy. Raises `InputError` for
     an unknown key, a model that cannot be loaded, a prompt that does not fit, or a server that
     keeps failing.
     """
     progress = Progress("generate", len(prompts), "responses")
-    found: dict[int, str] = {}
+    responses: dict[int, str] = {}
     for batch in answers(prompts, complete(settings), frozenset()):
-        found |= {answer.row: answer.response for answer in batch}
-        progress.update(len(found))
-    return [found[row] for row in range(len(prompts))]
+        responses |= {answer.row: answer.response for answer in batch}
+        progress.update(len(responses))
+    return [responses[row] for row in range(len(prompts))]
 
 
 def generate_to(prompts: pd.DataFrame, settings: dict[str, Any], output: Path) -> None:
     """Answer `example_id, prompt` and write `output`, a parquet file that is whole or absent.
 
     The raw frame has `example_id, prompt, response, response_model, finished`, in the order of
-    `prompts`. Answers are kept in `output` with the ending `.jsonl` as they come, so that a run
-    that was stopped goes on where it was and asks nothing twice; the journal is removed at the
-    end. Arguments and errors otherwise as in `generate`.
+    `prompts`. Answers are logged in `output` with the ending `.jsonl` as they arrive, so that an
+    interrupted run resumes and generates nothing twice; the log is removed at the end. Arguments
+    and errors otherwise as in `generate`.
     """
     settings = complete(settings)
     texts = prompts["prompt"].tolist()
-    journal = Journal(output.with_suffix(".jsonl"), fingerprint(prompts, settings))
-    found = journal.read(len(texts))
-    progress = Progress("generate", len(texts), "responses", len(found))
-    for batch in answers(texts, settings, found.keys()):
-        journal.append(batch)
-        found |= {answer.row: answer for answer in batch}
-        progress.update(len(found))
+    log = AnswerLog(output.with_suffix(".jsonl"), fingerprint(prompts, settings))
+    answered = log.read(len(texts))
+    progress = Progress("generate", len(texts), "responses", len(answered))
+    for batch in answers(texts, settings, answered.keys()):
+        log.append(batch)
+        answered |= {answer.row: answer for answer in batch}
+        progress.update(len(answered))
     frame = prompts[["example_id", "prompt"]].reset_index(drop=True)
-    frame["response"] = [found[row].response for row in range(len(texts))]
+    frame["response"] = [answered[row].response for row in range(len(texts))]
     frame["response_model"] = settings["name"] or settings["model"]
-    frame["finished"] = [found[row].finished for row in range(len(texts))]
+    frame["finished"] = [answered[row].finished for row in range(len(texts))]
     write_frame(frame, output)
-    journal.path.unlink(missing_ok=True)
+    log.path.unlink(missing_ok=True)
 
 
 def complete(settings: dict[str, Any]) -> dict[str, Any]:
@@ -133,11 +131,10 @@ def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Ite
     if settings["kind"] == "transformers" or settings["serve"]:
         model_folder(settings["model"])
     if settings["kind"] == "transformers":
-        yield from _answers_here(prompts, rows, settings)
+        yield from _local_answers(prompts, rows, settings)
         return
     seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
-    for batch in answers_served(prompts, seeds, rows, settings):
-        yield [Answer(*answer) for answer in batch]
+    yield from server_answers(prompts, seeds, rows, settings)
 
 
 class Gumbel:
@@ -148,7 +145,6 @@ class Gumbel:
     """
 
     def __init__(self, seeds: list[int], device: torch.device) -> None:
-
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -160,16 +156,9 @@ class Gumbel:
 
 
 def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
-    """Load a causal model from its folder, with its tokenizer and end tokens."""
+    """Load a model for generation, with its tokenizer and end tokens."""
     name = settings["model"]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=settings["dtype"], use_safetensors=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(name, f"no readable model ({line})", "a causal language model") from error
+    model, tokenizer = load_language_model(name, settings["dtype"])
     if tokenizer.chat_template is None:
         raise InputError(name, "no chat template", "one in the tokenizer", "save one with it")
     ends = model.generation_config.eos_token_id
@@ -180,10 +169,10 @@ def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
     return model.to(device).eval(), tokenizer, sorted(ends)
 
 
-def _answers_here(
+def _local_answers(
     prompts: list[str], rows: list[int], settings: dict[str, Any]
 ) -> Iterator[list[Answer]]:
-    """Answer with transformers, prompts of near lengths together and the longest first."""
+    """Answer with transformers, in batches of similar lengths, the longest first."""
     model, tokenizer, ends = _load(settings)
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     room = model.config.max_position_embeddings - settings["max_new_tokens"]
@@ -213,12 +202,12 @@ def _answers_here(
             temperature=settings["temperature"],
             top_p=settings["top_p"],
         )
-        found: list[Answer] = []
+        batch_answers: list[Answer] = []
         for row, tokens in zip(batch, outputs, strict=True):
             stop = next((i for i, token in enumerate(tokens) if token in ends), None)
             response = tokenizer.decode(tokens[:stop], skip_special_tokens=True)
-            found.append(Answer(row, response, stop is not None))
-        yield found
+            batch_answers.append(Answer(row, response, stop is not None))
+        yield batch_answers
 
 
 @torch.inference_mode()
@@ -247,9 +236,9 @@ def sample(
         if top_p < 1:
             processors.append(TopPLogitsWarper(float(top_p)))
         processors.append(Gumbel(seeds, model.device))
-    own = model.generation_config
-    # In place of the model's own, which may bring a top-k or a repetition penalty nobody set here:
-    # as an argument of `generate` it would be filled up with the model's own.
+    previous = model.generation_config
+    # Replaces the model's own, which may bring a top-k or a repetition penalty: as an argument of
+    # `generate` it would be completed from the model's own.
     model.generation_config = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad
     )
@@ -260,6 +249,6 @@ def sample(
             logits_processor=processors,
         )
     finally:
-        model.generation_config = own
+        model.generation_config = previous
     new: list[list[int]] = output[:, width:].tolist()
     return new

@@ -1,7 +1,7 @@
-"""The model card in every checkpoint: a README.md that a hub shows and that a person can run.
+"""The model card in every checkpoint: a README.md for the hub, with code that runs.
 
-It is a function of record.json alone, with no date, machine or path outside the project in it, so
-that equal checkpoints have equal cards.
+It is a function of record.json alone, without dates, machines or paths outside the project, so that
+equal checkpoints have equal cards.
 """
 
 import inspect
@@ -13,14 +13,6 @@ import yaml
 
 from ..experiment.config import Settings
 from ..objectives import OBJECTIVES
-
-FORMULAS = {
-    "bt": "-logsigmoid(r_w - r_l)",
-    "bt-hinge": "max(0, {margin:g} - (r_w - r_l))",
-    "bt-norm": "-logsigmoid((r_w - r_l) / ({temperature:g} * sqrt(r_w**2 + r_l**2)))",
-    "bt-dr": "-logsigmoid(r_w - r_l) - logsigmoid(r_w) - logsigmoid(-r_l)",
-    "bt-bsr": "-logsigmoid(r_w - r_l) + {strength:g} * m**2",
-}
 
 SCORE = """
 import torch
@@ -71,8 +63,8 @@ def card(kind: str, record: Mapping[str, Any]) -> str:
     settings, seed, inputs {name: {path, sha256}}, a reward model's number of processes, a
     policy's name.
     """
-    about = {"reward_model": _reward_model, "backbone": _backbone, "policy": _policy}[kind]
-    title, front, body = about(record)
+    describe = {"reward_model": _reward_model, "backbone": _backbone, "policy": _policy}[kind]
+    title, front, body = describe(record)
     scores = kind == "reward_model"
     task = "text-classification" if scores else "text-generation"
     front = {"library_name": "transformers", "pipeline_tag": task, **front}
@@ -91,15 +83,15 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     objective, batch = settings["objective"], settings["micro_batch"]
     options = _defaults(objective) | settings["options"]
     note = ""
-    if objective == "bt-bsr":
-        pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
+    pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
+    if "weight" in options and options.get("reduction") in pairs:  # batch-sum regularisation
         options["strength"] = options["weight"] * pairs[options["reduction"]]
         note = (
             f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
             f"pairs, reduction `{options['reduction']}`)"
         )
     body = (
-        f"Objective, a mean over pairs: `{FORMULAS[objective].format(**options)}`, with r_w and "
+        f"Objective, a mean over pairs: `{_formula(objective, options)}`, with r_w and "
         f"r_l the rewards of the chosen and the rejected response{note}.\n\n"
         f"Learning rate {settings['learning_rate']:g}, {settings['global_batch']} pairs a step, "
         f"epochs {settings['epochs']:g}. The model has one label, the reward, which is read at the "
@@ -109,9 +101,18 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     return f"Reward model, {objective}", {"tags": tags}, body
 
 
+def _formula(objective: str, options: Settings) -> str:
+    """The loss of a pair with its options filled in; as it stands where one is not an option."""
+    formula = OBJECTIVES[objective].formula
+    try:
+        return formula.format(**options)
+    except (LookupError, ValueError, TypeError):
+        return formula
+
+
 def _defaults(objective: str) -> Settings:
-    """The options of an objective that settings may leave out."""
-    parameters = inspect.signature(OBJECTIVES[objective]).parameters.values()
+    """The options of an objective with their defaults."""
+    parameters = inspect.signature(OBJECTIVES[objective].function).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 

@@ -1,4 +1,4 @@
-"""Responses from an OpenAI-compatible server, vLLM's for one, which can be started here."""
+"""Responses from an OpenAI-compatible server: an external one, or vLLM's, started here."""
 
 import os
 import shutil
@@ -23,14 +23,14 @@ from ..errors import InputError
 from .answer_log import Answer
 
 
-def answers_served(
+def server_answers(
     prompts: list[str], seeds: list[int], rows: list[int], settings: dict[str, Any]
 ) -> Iterator[list[Answer]]:
-    """Ask a server for the prompts of `rows`, `concurrency` at a time; yield answers as they come.
+    """Request answers to the prompts of `rows`, `concurrency` at a time; yield them as they arrive.
 
-    The client tries again after 429, 5xx and lost connections, `retries` times with growing pauses.
-    When a prompt fails for good, no new one is asked, the answers under way are still yielded, and
-    then `InputError` says what the server said. Settings as in `generate.DEFAULTS`.
+    The client retries after 429, 5xx and lost connections, `retries` times with growing pauses.
+    When a request fails for good, no new one is sent, the answers in flight are still yielded, and
+    then `InputError` has the server's message. Settings as in `generate.DEFAULTS`.
     """
     with ExitStack() as stack:
         if settings["serve"]:
@@ -42,42 +42,50 @@ def answers_served(
             client(base_url, key, settings["retries"], settings["timeout"], local=settings["serve"])
         )
 
-        def ask(row: int) -> Answer:
-            reply = server.chat.completions.create(
-                model=settings["model"],
-                messages=[{"role": "user", "content": prompts[row]}],
-                temperature=settings["temperature"],
-                top_p=settings["top_p"],
-                max_tokens=settings["max_new_tokens"],
-                seed=seeds[row],
-            )
-            if not isinstance(reply, ChatCompletion) or not reply.choices:
-                fix = "base_url usually ends in /v1"
-                raise InputError(base_url, "no chat completion", "an OpenAI-compatible server", fix)
-            choice = reply.choices[0]
-            return Answer(row, choice.message.content or "", choice.finish_reason == "stop")
+        def request(row: int) -> Answer:
+            return _request(server, settings, row, prompts[row], seeds[row])
 
         pool = stack.enter_context(ThreadPoolExecutor(settings["concurrency"]))
         queue = iter(rows)
-        asked = {pool.submit(ask, row): row for row in islice(queue, settings["concurrency"])}
-        failed: tuple[int, BaseException] | None = None
-        while asked:
-            done = wait(asked, return_when=FIRST_COMPLETED).done
-            ended: list[tuple[int, Future[Answer]]] = [(asked.pop(each), each) for each in done]
+        pending = {pool.submit(request, row): row for row in islice(queue, settings["concurrency"])}
+        failure: tuple[int, BaseException] | None = None
+        while pending:
+            done = wait(pending, return_when=FIRST_COMPLETED).done
+            ended: list[tuple[int, Future[Answer]]] = [(pending.pop(one), one) for one in done]
             for row, future in ended:
                 error = future.exception()
-                failed = failed or ((row, error) if error else None)
-            if failed is None:
-                asked |= {pool.submit(ask, row): row for row in islice(queue, len(ended))}
-            good = [future.result() for _, future in ended if future.exception() is None]
-            if good:
-                yield good
-        if failed:
-            raise as_input_error(*failed, base_url, settings["api_key_env"])
+                failure = failure or ((row, error) if error else None)
+            if failure is None:
+                pending |= {pool.submit(request, row): row for row in islice(queue, len(ended))}
+            batch = [future.result() for _, future in ended if future.exception() is None]
+            if batch:
+                yield batch
+        if failure:
+            raise as_input_error(*failure, base_url, settings["api_key_env"])
+
+
+def _request(
+    server: openai.OpenAI, settings: dict[str, Any], row: int, prompt: str, seed: int
+) -> Answer:
+    """Request the answer to one prompt; InputError when the address is no such server."""
+    reply = server.chat.completions.create(
+        model=settings["model"],
+        messages=[{"role": "user", "content": prompt}],
+        temperature=settings["temperature"],
+        top_p=settings["top_p"],
+        max_tokens=settings["max_new_tokens"],
+        seed=seed,
+    )
+    if not isinstance(reply, ChatCompletion) or not reply.choices:
+        fix = "base_url usually ends in /v1"
+        where = str(server.base_url).rstrip("/")
+        raise InputError(where, "no chat completion", "an OpenAI-compatible server", fix)
+    choice = reply.choices[0]
+    return Answer(row, choice.message.content or "", choice.finish_reason == "stop")
 
 
 def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:
-    """Make a client that tries again `retries` times; `local` for a server on this machine."""
+    """Make a client that retries `retries` times; `local` for a server on this machine."""
     return openai.OpenAI(
         base_url=base_url,
         api_key=key or "EMPTY",
@@ -89,7 +97,7 @@ def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool
 
 
 def _base_url(settings: dict[str, Any]) -> str:
-    """Return the server's address from the settings or the environment variable they name."""
+    """Return an external server's address, from the settings or their environment variable."""
     url = settings["base_url"] or os.environ.get(settings["base_url_env"] or "")
     if not url:
         name = settings["base_url_env"]
@@ -99,9 +107,9 @@ def _base_url(settings: dict[str, Any]) -> str:
 
 
 def as_input_error(row: int, error: BaseException, base_url: str, key: str | None) -> BaseException:
-    """Turn the client's last word into one line; anything that is not the server's is kept."""
+    """Turn the client's error into one line; any other error is returned as it is."""
     where = f"{base_url}, prompt {row}"
-    fix = "run the same command again: a file that was begun is continued"
+    fix = "run the same command again: it resumes from the answers so far"
     if isinstance(error, openai.APIStatusError):
         if error.status_code in (401, 403):
             # The server's own message may repeat the key.
@@ -121,33 +129,33 @@ def as_input_error(row: int, error: BaseException, base_url: str, key: str | Non
 
 @contextmanager
 def serve(settings: dict[str, Any]) -> Iterator[str]:
-    """Run `vllm serve MODEL` beside this process and yield its base url once it is healthy.
+    """Run `vllm serve MODEL` as a child process and yield its base url once it is healthy.
 
-    The server's output goes to this process's stderr. It and its children are ended with the
-    block, also when this process is told to end (SIGTERM). Raises `InputError` when the program is
-    missing, the port is taken, the server ends early or is not healthy after `serve_timeout` s.
+    The server's output goes to this process's stderr. It and its children are terminated with the
+    block, also when this process gets SIGTERM. Raises `InputError` when the program is missing,
+    the port is taken, the server exits early or is not healthy after `serve_timeout` s.
     """
     port = _free_port(settings["port"])
     command = ["vllm", "serve", settings["model"], "--host", "127.0.0.1", "--port", str(port)]
-    # Otherwise vLLM takes a top-k or a penalty from the model's files, which nobody set here.
+    # Otherwise vLLM takes a top-k or a penalty from the model's files instead of its defaults.
     command += ["--generation-config", "vllm", "--dtype", settings["dtype"]]
     command += [str(argument) for argument in settings["serve_arguments"]]
     if shutil.which("vllm") is None:
-        fix = "install vllm on this machine, or set base_url to a server that runs"
+        fix = "install vllm on this machine, or set base_url to an external server"
         raise InputError("generator.serve", "no program `vllm`", "vllm on PATH", fix)
 
-    def leave(number: int, _: FrameType | None) -> None:
+    def exit_on_signal(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
-    # A session of its own, so that vLLM's own children can be ended with it.
+    previous = signal.signal(signal.SIGTERM, exit_on_signal)
+    # A session of its own, so that vLLM's own children can be terminated with it.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
     try:
         _wait_until_healthy(child, port, settings["serve_timeout"])
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        _end(child)
-        signal.signal(signal.SIGTERM, before)
+        _terminate(child)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _free_port(port: int) -> int:
@@ -178,8 +186,8 @@ def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, limit: float)
     raise InputError("vllm serve", f"exit status {child.returncode}", "a server that stays up", fix)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the server and its children, by force if it takes longer than 30 s."""
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    """Terminate the server and its children, by SIGKILL if it takes longer than 30 s."""
     for number, patience in ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0)):
         try:
             os.killpg(child.pid, number)

@@ -10,8 +10,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_
 from transformers.utils import logging as transformers_logging
 
 from ..errors import InputError
+from .language_model import require_exact_weights
 
-# Bars for loading and saving a few tensors would only fill the logs.
+# Progress bars for loading and saving a few tensors only fill the logs.
 transformers_logging.disable_progress_bar()
 
 PADDING = 1024  # rows that an embedding may have beyond its tokenizer, as Qwen2.5's has
@@ -20,9 +21,9 @@ PADDING = 1024  # rows that an embedding may have beyond its tokenizer, as Qwen2
 def initialise(backbone: Path, seed: int) -> Any:
     """Put a new reward head on a backbone, in float32 master weights (D25).
 
-    W_p (1, H) has no bias and is drawn from N(0, 1/(H+1)) (paper section 2; the release divides
-    by H, a difference below 0.03 %, D20), by a generator of its own so that nothing drawn earlier
-    can move it. `seed` also seeds everything that training draws later.
+    W_p (1, H) has no bias and is drawn from N(0, 1/(H+1)) (paper, section 2; the release divides
+    by H, a difference below 0.03 %, D20), by a generator of its own so that earlier draws cannot
+    change it. `seed` also seeds everything that training draws later.
     """
     set_seed(seed)
     with _quiet():
@@ -39,10 +40,10 @@ def initialise(backbone: Path, seed: int) -> Any:
 def load(
     source: str | Path, dtype: torch.dtype = torch.float32, revision: str | None = None
 ) -> tuple[Any, Any]:
-    """Load a reward model and its tokenizer, refusing any weight that would be invented or dropped.
+    """Load a reward model and its tokenizer; no weight may be missing or unexpected.
 
     `source` is a folder, or as a text that names no folder a model of the Hugging Face hub at
-    `revision`; no code of it is run. Raises InputError when it is not to be had, when it is a
+    `revision`; no code of it is run. Raises InputError when it cannot be read, when it is a
     language model without a score head or that head is renamed (transformers would draw a new one
     and go on), when it has more than one label, and when its vocabulary is not the tokenizer's.
     """
@@ -90,16 +91,9 @@ def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
             source,
             "no weights of a reward head (score.weight), as in a language model",
             "a reward model",
-            "train one on it; a missing score head is never made up",
+            "train one on it; a missing score head is never drawn at random",
         )
-    wrong = sorted(missing) + sorted(info["unexpected_keys"])
-    if wrong:
-        raise InputError(
-            source,
-            f"missing or unexpected weights {wrong[:3]}",
-            "exactly those of a reward model",
-            "train or fetch it again",
-        )
+    require_exact_weights(info, source, "a reward model")
     if model.config.num_labels != 1:
         raise InputError(source, f"{model.config.num_labels} labels", "one reward (num_labels 1)")
 
@@ -107,9 +101,9 @@ def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:
 def save(
     model: Any, tokenizer: Any, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Save as one safetensors file with its tokenizer, whatever the model's size.
+    """Save a model of any size as one safetensors file, with its tokenizer.
 
-    `weights` are the model's own where it holds only a part of them.
+    `weights` are the whole ones of a model that is sharded over processes.
     """
     model.save_pretrained(folder, max_shard_size="1TB", state_dict=weights)
     tokenizer.save_pretrained(folder)

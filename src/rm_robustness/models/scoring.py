@@ -1,11 +1,10 @@
-"""The one scorer: what evaluation, probes and reinforcement learning all read rewards from.
+"""The one scorer: evaluation, probes and reinforcement learning all get their rewards here.
 
 A score is what a batch of one gives. Sequences of equal length share a batch, so nothing is ever
 padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
 """
 
 import types
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,10 +17,11 @@ from torch.distributed.tensor import DTensor
 from ..errors import InputError
 from ..progress import Progress
 from . import chat
+from .batching import equal_length_batches
 
 
 class Scores(NamedTuple):
-    """Rewards (N,), pooled hidden states (N, H) and token counts (N,), in the order asked."""
+    """Rewards (N,), pooled hidden states (N, H), token counts (N,), in the sequences' order."""
 
     rewards: np.ndarray
     hidden: np.ndarray
@@ -39,37 +39,31 @@ def score_ids(
     one sequence at a time. Raises InputError when a sequence does not fit the model.
     """
     limit = model.config.max_position_embeddings
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for row, sequence in enumerate(sequences):
-        if len(sequence) > limit:
-            raise InputError(f"row {row}", f"{len(sequence)} tokens", f"{limit} or fewer")
-        by_length[len(sequence)].append(row)
+    lengths = [len(sequence) for sequence in sequences]
+    for row, length in enumerate(lengths):
+        if length > limit:
+            raise InputError(f"row {row}", f"{length} tokens", f"{limit} or fewer")
     rewards = np.empty(len(sequences), np.float32)
     hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
     progress = Progress(label, len(sequences), "responses") if label else None
     head, training, done = whole_weight(model.score.weight).float(), model.training, 0
     body = _body(model)
     model.eval()
-    for length in sorted(by_length):
-        rows = by_length[length]
-        size = max(1, batch_tokens // length)
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
-            states = body(input_ids=tokens, use_cache=False).last_hidden_state
-            pooled = states[:, -1].float()
-            hidden[batch] = pooled.cpu().numpy()
-            rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
-            done += len(batch)
-            if progress:
-                progress.update(done)
+    for batch in equal_length_batches(lengths, batch_tokens):
+        tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
+        states = body(input_ids=tokens, use_cache=False).last_hidden_state
+        pooled = states[:, -1].float()
+        hidden[batch] = pooled.cpu().numpy()
+        rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
+        done += len(batch)
+        if progress:
+            progress.update(done)
     model.train(training)
-    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
-    return Scores(rewards, hidden, lengths)
+    return Scores(rewards, hidden, np.array(lengths, np.int64))
 
 
 def is_sharded(model: Any) -> bool:
-    """Tell whether processes share the model's weights (FSDP2), so that all of them must score."""
+    """Whether processes share the model's weights (FSDP2), so that all of them must score."""
     return isinstance(model, FSDPModule)
 
 
@@ -103,18 +97,16 @@ def score(
     limit = model.config.max_position_embeddings
     for row, sequence in enumerate(sequences):
         if len(sequence) > limit:
-            alone = len(
-                tokenizer(split["response"].iloc[row], add_special_tokens=False)["input_ids"]
-            )
+            response = tokenizer(split["response"].iloc[row], add_special_tokens=False)
             raise InputError(
                 f"response {split['response_id'].iloc[row]}",
-                f"{len(sequence)} tokens with its prompt, {alone} alone",
+                f"{len(sequence)} tokens with its prompt, {len(response['input_ids'])} alone",
                 f"{limit} or fewer",
                 "lower splits.max_characters: responses are never cut",
             )
     scores = score_ids(model, sequences, batch_tokens, label)
-    kept = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
-    return kept.assign(
+    keys = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
+    return keys.assign(
         reward=scores.rewards.astype(np.float64),
         hidden_norm=np.linalg.norm(scores.hidden.astype(np.float64), axis=1),
         n_tokens=scores.n_tokens,

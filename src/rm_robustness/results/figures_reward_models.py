@@ -23,7 +23,7 @@ from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
 from ..frames import read_csv, read_frame
 from ..statistics import Array, seed_mean
-from .plot_style import STYLE, WIDTH, label, legend, looks, panels, with_interval
+from .plot_style import STYLE, WIDTH, label, legend, marks, panels, with_interval
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
 
@@ -244,7 +244,7 @@ def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             own = models[models["metric"] == metric].rename(
                 columns={"ci_low": "low", "ci_high": "high"}
             )
-            for (method, (colour, mark)), shift in zip(looks(methods).items(), shifts, strict=True):
+            for (method, (colour, mark)), shift in zip(marks(methods).items(), shifts, strict=True):
                 rows = own[own["method"] == method].set_index("backbone").reindex(backbones)
                 at = np.arange(len(backbones)) + shift
                 panel.plot(at, rows["paper"], "D", ms=5.5, mfc="none", mec="0.3", mew=0.7, zorder=5)

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from ..evaluation.policy_curves import track
 from ..experiment.grid import BSR, BT
-from .plot_style import LOOKS, STYLE, label, legend, panels
+from .plot_style import STYLE, label, legend, marks, panels
 
 GAIN = "gain in proxy reward over SFT\n(standard deviations of SFT)"
 
@@ -72,7 +72,7 @@ def _rows(frame: pd.DataFrame, method: str) -> tuple[list[pd.DataFrame], pd.Data
 
 
 def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
-    colour, marker = LOOKS[method]
+    colour, marker = marks([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["kl"], seed["reward_gain"], color=colour, lw=0.5, alpha=0.6)
@@ -99,7 +99,7 @@ def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
 
 
 def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str) -> None:
-    colour, marker = LOOKS[method]
+    colour, marker = marks([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["epoch"], seed[column], color=colour, lw=0.5, alpha=0.6)

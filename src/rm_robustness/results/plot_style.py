@@ -1,4 +1,7 @@
-"""How the figures look: one style, a colour and a marker for each method, files written whole."""
+"""The style of the figures: one style sheet, a colour and a marker per method, atomic files.
+
+What is known of the objectives is imported where a figure is drawn, because it imports torch.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,29 +18,27 @@ from ..files import atomic_write
 from ..frames import write_csv
 
 STYLE = "rm_robustness.results.paper"  # paper.mplstyle beside this file
-LOOKS = {  # colour (Okabe-Ito), marker
-    "bt": ("#000000", "o"),
-    "bt-hinge": ("#56B4E9", "s"),
-    "bt-norm": ("#E69F00", "^"),
-    "bt-dr": ("#009E73", "v"),
-    "bt-bsr": ("#D55E00", "X"),
-}
-SPARE_LOOKS = [("#CC79A7", "P"), ("#0072B2", "p"), ("#7F7F7F", "h"), ("#B8A900", "<")]
+SPARE_MARKS = [("#CC79A7", "P"), ("#0072B2", "p"), ("#7F7F7F", "h"), ("#B8A900", "<")]
 WIDTH = 7.0  # inches, the text width of the paper
 
 
 def label(method: str) -> str:
-    """Write a method's name as the paper does: `bt-hinge` is BT-Hinge."""
+    """A method's name as the paper writes it: `bt-hinge` is BT-Hinge."""
+    from ..objectives import OBJECTIVES
+
     name, _, weight = method.partition("@")
-    written = {"bt-hinge": "BT-Hinge", "bt-norm": "BT-Norm"}.get(name, name.upper())
+    written = OBJECTIVES[name].label if name in OBJECTIVES else name.upper()
     return f"{written}, λ = {weight}" if weight else written
 
 
-def looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give every method a colour and a marker, the five objectives always the same ones."""
-    others = [method for method in methods if method not in LOOKS]
-    spare = {m: SPARE_LOOKS[i % len(SPARE_LOOKS)] for i, m in enumerate(others)}
-    return {method: LOOKS.get(method) or spare[method] for method in methods}
+def marks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Give every method a colour and a marker; those of an objective are always the same."""
+    from ..objectives import OBJECTIVES
+
+    known = {name: (objective.colour, objective.marker) for name, objective in OBJECTIVES.items()}
+    others = [method for method in methods if method not in known]
+    spare = {m: SPARE_MARKS[i % len(SPARE_MARKS)] for i, m in enumerate(others)}
+    return {method: known.get(method) or spare[method] for method in methods}
 
 
 def save(figure: Figure, frame: pd.DataFrame, stem: Path) -> None:

@@ -1,7 +1,9 @@
-"""Looks at a policy through its training: what it says, what that earns, how far it has gone."""
+"""Evaluation of a policy during RLOO: sampled responses, proxy reward, KL to the reference.
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+The outputs of an evaluation are called `looks` in the configuration and in file names.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,21 @@ from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ..frames import read_frame, write_frame
+from ..models.batching import equal_length_batches
 from ..models.generate import prompt_seed, sample
 
 Reward = Callable[[list[str], list[str]], list[float]]
 
 
-class Looks(TrainerCallback):  # type: ignore[misc]
-    """Let the policy answer a fixed set of prompts before, every so many updates, and after.
+class PolicyEval(TrainerCallback):  # type: ignore[misc]
+    """Evaluate the policy on a fixed set of prompts: before, every n-th update, and after.
 
-    One completion per prompt at the training temperature, with noise that belongs to the prompt
-    and the seed alone: every look, and every policy trained with that seed, draws the same noise,
-    so that looks are paired. The trainer's random state is left as it was (D17). Each look is a
-    parquet file with a row per prompt: update, epoch, example_id, prompt, response,
-    response_model, reward (the proxy), kl (nats), n_tokens (with the end token) and finished.
+    One completion per prompt at the training temperature, with noise that is seeded by the prompt
+    and the training's seed alone: every evaluation, and every policy trained with that seed, draws
+    the same noise, so that evaluations are paired. The trainer's random state is left as it was
+    (D17). Each evaluation is a parquet file with a row per prompt: update, epoch, example_id,
+    prompt, response, response_model, reward (the proxy), kl (nats), n_tokens (with the end token)
+    and finished.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class Looks(TrainerCallback):  # type: ignore[misc]
         folder: Path,
         prompts: pd.DataFrame,
         tokenizer: Any,
-        ends: list[int],
+        end_tokens: list[int],
         reference: Any,
         reward: Reward,
         settings: Mapping[str, Any],
@@ -43,7 +47,7 @@ class Looks(TrainerCallback):  # type: ignore[misc]
         name: str,
     ) -> None:
         """Take all eligible prompts (prompt_id, prompt, ids); the first `look_prompts` are used."""
-        self.folder, self.tokenizer, self.ends = folder, tokenizer, ends
+        self.folder, self.tokenizer, self.end_tokens = folder, tokenizer, end_tokens
         self.reference, self.reward, self.settings = reference, reward, settings
         self.seed, self.name = seed, name
         self.prompts = prompts.head(settings["look_prompts"]).reset_index(drop=True)
@@ -53,47 +57,43 @@ class Looks(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at the SFT policy unless training is being resumed."""
+        """Evaluate the SFT policy unless training is resumed."""
         if state.global_step == 0:
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at the end of every `look_every`-th update, and of the last."""
+        """Evaluate at the end of every `look_every`-th update, and of the last."""
         update, rest = divmod(state.global_step, self.settings["mini_batches"])
         last = state.global_step == state.max_steps
         if last or (rest == 0 and update % self.settings["look_every"] == 0):
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
-    def look(self, model: Any, state: TrainerState) -> None:
-        """Let the policy answer, score the answers and write what was seen.
-
-        Each process takes a share of the prompts; the first one writes.
-        """
+    def evaluate(self, model: Any, state: TrainerState) -> None:
+        """Evaluate the policy and write the rows; each process has its share of the prompts."""
         update = state.global_step // self.settings["mini_batches"]
         processes = PartialState()
         share = self.prompts[processes.process_index :: processes.num_processes]
-        seen = gather_object([self.frame(model, share, update)] if len(share) else [])
+        frames = gather_object([self.measure(model, share, update)] if len(share) else [])
         if state.is_world_process_zero:
-            write_frame(pd.concat(seen).sort_index(), self.folder / f"{update:08d}.parquet")
+            write_frame(pd.concat(frames).sort_index(), self.folder / f"{update:08d}.parquet")
 
-    def frame(self, model: Any, prompts: pd.DataFrame, update: int) -> pd.DataFrame:
-        """What the policy answers to some of the prompts, with their index."""
+    def measure(self, model: Any, prompts: pd.DataFrame, update: int) -> pd.DataFrame:
+        """Sample a response to each of some prompts, with its reward and KL; keeps their index."""
         training = model.training
         model.eval()  # also keeps gradient checkpointing out of generation
-        tokens = self.sample(model, prompts)
-        chats = list(prompts["ids"])
+        completions = self.sample(model, prompts)
         kl = sequence_kl(
             model,
             self.reference,
-            chats,
-            tokens,
+            list(prompts["ids"]),
+            completions,
             self.settings["temperature"],
             self.settings["batch_tokens"],
         )
         model.train(training)
-        responses = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        responses = self.tokenizer.batch_decode(completions, skip_special_tokens=True)
         return pd.DataFrame(
             {
                 "update": update,
@@ -104,8 +104,8 @@ class Looks(TrainerCallback):  # type: ignore[misc]
                 "response_model": self.name,
                 "reward": self.reward(list(prompts["prompt"]), responses),
                 "kl": kl,
-                "n_tokens": [len(row) for row in tokens],
-                "finished": [row[-1] in self.ends for row in tokens],
+                "n_tokens": [len(tokens) for tokens in completions],
+                "finished": [tokens[-1] in self.end_tokens for tokens in completions],
             }
         )
 
@@ -114,32 +114,32 @@ class Looks(TrainerCallback):  # type: ignore[misc]
         chats = list(prompts["ids"])
         seeds = [self.seeds[row] for row in prompts.index]
         rows = sorted(range(len(chats)), key=lambda row: (-len(chats[row]), row))
-        found: dict[int, list[int]] = {}
+        completions: dict[int, list[int]] = {}
         for start in range(0, len(rows), self.settings["batch_size"]):
             batch = rows[start : start + self.settings["batch_size"]]
-            drawn = sample(
+            sampled = sample(
                 model,
                 [chats[row] for row in batch],
                 [seeds[row] for row in batch],
-                ends=self.ends,
+                ends=self.end_tokens,
                 pad=self.tokenizer.pad_token_id,
                 max_new_tokens=self.settings["response_length"],
                 temperature=self.settings["temperature"],
             )
-            found |= {row: self._cut(tokens) for row, tokens in zip(batch, drawn, strict=True)}
-        return [found[row] for row in range(len(chats))]
+            completions |= dict(zip(batch, map(self._without_padding, sampled), strict=True))
+        return [completions[row] for row in range(len(chats))]
 
-    def seen(self) -> pd.DataFrame:
-        """All looks so far, those before a restart too, with the seed in front."""
-        looks = [read_frame(path) for path in sorted(self.folder.glob("*.parquet"))]
-        frame = pd.concat(looks, ignore_index=True)
+    def _without_padding(self, tokens: list[int]) -> list[int]:
+        """Cut a completion after its end token."""
+        end = next((i for i, token in enumerate(tokens) if token in self.end_tokens), len(tokens))
+        return tokens[: end + 1]
+
+    def results(self) -> pd.DataFrame:
+        """All evaluations so far, those before a restart too, with the seed as first column."""
+        evaluations = [read_frame(path) for path in sorted(self.folder.glob("*.parquet"))]
+        frame = pd.concat(evaluations, ignore_index=True)
         frame.insert(0, "seed", self.seed)
         return frame
-
-    def _cut(self, tokens: list[int]) -> list[int]:
-        """Leave out the padding after the end token."""
-        stop = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
-        return tokens[: stop + 1]
 
 
 @torch.no_grad()
@@ -163,28 +163,20 @@ def sequence_kl(
     Sequences of equal length share a batch of at most `batch_tokens` tokens, so nothing is padded;
     a batch holds two tensors of logits (tokens x vocabulary), one row more of each in float64.
     """
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for row, completion in enumerate(completions):
-        by_length[len(prompts[row]) + len(completion)].append(row)
-    kl = np.empty(len(completions), np.float64)
-    for length in sorted(by_length):
-        for batch in _batches(by_length[length], max(1, batch_tokens // length)):
-            tokens = torch.tensor(
-                [prompts[row] + completions[row] for row in batch], device=policy.device
+    sequences = [
+        prompt + completion for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    kl = np.empty(len(sequences), np.float64)
+    for batch in equal_length_batches([len(tokens) for tokens in sequences], batch_tokens):
+        tokens = torch.tensor([sequences[row] for row in batch], device=policy.device)
+        logits = [m(input_ids=tokens, use_cache=False).logits for m in (policy, reference)]
+        for place, row in enumerate(batch):
+            # The logits at a position are those of the token after it.
+            positions = slice(len(prompts[row]) - 1, -1)
+            p, q = (
+                F.log_softmax(both[place, positions].double() / temperature, dim=-1)
+                for both in logits
             )
-            logits = [m(input_ids=tokens, use_cache=False).logits for m in (policy, reference)]
-            for place, row in enumerate(batch):
-                # The logits at a position are those of the token after it.
-                positions = slice(len(prompts[row]) - 1, -1)
-                p, q = (
-                    F.log_softmax(every[place, positions].double() / temperature, dim=-1)
-                    for every in logits
-                )
-                each = F.kl_div(q, p, log_target=True, reduction="none").sum(dim=-1)
-                kl[row] = each.clamp(min=0).sum().item()  # rounding alone is below zero
+            by_position = F.kl_div(q, p, log_target=True, reduction="none").sum(dim=-1)
+            kl[row] = by_position.clamp(min=0).sum().item()  # rounding alone is below zero
     return kl
-
-
-def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -1,9 +1,9 @@
-"""Being told to stop, and being killed: what a training does about both.
+"""Preemption: a training saves and stops on SIGTERM or SIGINT, and notices repeated kills.
 
-SIGTERM comes when a job's time is nearly over, when it is pre-empted and from `scancel`; SIGINT
-from a keyboard. A training then saves at the next step and ends with status 75; the same command
-goes on from there. A kill cannot be answered, but it leaves traces: a training that was killed
-twice at the same step says so instead of trying for ever.
+Slurm sends SIGTERM when a job's time is nearly over, when it is preempted and on `scancel`; SIGINT
+comes from a keyboard. A training then saves at the next step and exits with status 75; the same
+command resumes it. SIGKILL cannot be handled, but it leaves traces: a training that was killed
+twice at the same step raises an error instead of trying for ever.
 """
 
 import signal
@@ -17,54 +17,56 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..errors import InputError
 from ..files import read_json, write_json
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-class Interruption(TrainerCallback):  # type: ignore[misc]
-    """Save and stop at the next step that can be resumed exactly: every `every`-th one."""
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """Save and stop at the next step that can be resumed exactly: every `every`-th one.
+
+    `received` is the name of the signal that this process or another one received, if any did.
+    """
 
     def __init__(self, every: int = 1) -> None:
         self.every = every
-        self.asked: str | None = None
+        self.received: str | None = None
 
-    def __enter__(self) -> "Interruption":
-        """Listen to the signals."""
-        self.before = {each: signal.signal(each, self._ask) for each in SIGNALS}
+    def __enter__(self) -> "StopOnSignal":
+        """Install the signal handlers."""
+        self.previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave them to whoever listened before."""
-        for each, handler in self.before.items():
-            signal.signal(each, handler)
+        """Restore the previous handlers."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save and stop, all processes together, when one of them was told to."""
-        if state.global_step % self.every == 0 and self._agreed(args):
+        """Save and stop, all processes at the same step, when one of them received a signal."""
+        if state.global_step % self.every == 0 and self._any_received(args):
             control.should_save = control.should_training_stop = True
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second time somebody means it
-        self.asked = signal.Signals(number).name
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C stops at once
+        self.received = signal.Signals(number).name
 
-    def _agreed(self, args: TrainingArguments) -> bool:
-        """Tell whether any process was asked: one alone would leave the others waiting."""
+    def _any_received(self, args: TrainingArguments) -> bool:
+        """Whether any process received a signal: one that stops alone leaves the others waiting."""
         if args.world_size == 1:
-            return self.asked is not None
-        asked = torch.tensor(float(self.asked is not None), device=args.device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-        if asked.item() and not self.asked:
-            self.asked = "a signal to another process"
-        return bool(asked.item())
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+            return self.received is not None
+        stops = torch.tensor(float(self.received is not None), device=args.device)
+        torch.distributed.all_reduce(stops, torch.distributed.ReduceOp.MAX)
+        if stops.item() and not self.received:
+            self.received = "a signal to another process"
+        return bool(stops.item())
 
 
 class Attempts(TrainerCallback):  # type: ignore[misc]
     """The attempts at a training, in its work folder: how far each came and whether it was killed.
 
-    Each is {"step": the last step that it made (None: none), "killed": until it says otherwise}.
+    Each is {"step": its last finished step (None: none), "killed": True until it ends in order}.
     """
 
     def __init__(self, work: Path) -> None:
@@ -72,7 +74,7 @@ class Attempts(TrainerCallback):  # type: ignore[misc]
         self.attempts = read_json(self.path) if self.path.is_file() else []
 
     def begin(self) -> None:
-        """Begin one. Raises InputError when the last two were both killed at one step."""
+        """Add an attempt. Raises InputError when the last two were both killed at one step."""
         killed = [attempt["step"] for attempt in self.attempts[-2:] if attempt["killed"]]
         if len(killed) == 2 and killed[0] == killed[1]:
             where = "before the first step" if killed[0] is None else f"at step {killed[0]}"
@@ -80,13 +82,14 @@ class Attempts(TrainerCallback):  # type: ignore[misc]
                 self.path.parent,
                 f"two attempts that were killed {where}",
                 "some progress",
-                f"see the logs (out of memory?), mend that, then remove {self.path} to try again",
+                f"see the logs (out of memory?), fix the cause, then remove {self.path} to try "
+                "again",
             )
         self.attempts.append({"step": None, "killed": True})
         write_json(self.attempts, self.path)
 
     def end(self) -> None:
-        """Note that the last one was not killed: it is done, or was told to stop."""
+        """Note that the last attempt was not killed: it finished, or saved and stopped."""
         if self.attempts:
             self.attempts[-1]["killed"] = False
             write_json(self.attempts, self.path)
@@ -102,6 +105,6 @@ class Attempts(TrainerCallback):  # type: ignore[misc]
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note the end, which a training also reaches that was told to stop and has saved."""
+        """Note the end, which a preempted training also reaches once it has saved."""
         if state.is_world_process_zero:
             self.end()

@@ -1,4 +1,4 @@
-"""Reward-model training: trl.RewardTrainer with its loss replaced, and probes through training."""
+"""Reward-model training: trl.RewardTrainer with another loss, and probes of held-out pairs."""
 
 import functools
 import time
@@ -21,12 +21,15 @@ from ..models import chat
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
 from ..objectives import OBJECTIVES
-from . import loop as training
+from .distributed import on_main_process
+from .loop import gathered_weights, train_to_end
+from .resume import finalize, finished
+from .trl_arguments import WholeBatches, training_arguments
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[misc]
+class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
     """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,)."""
 
     def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
@@ -37,7 +40,7 @@ class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[mi
                 "center_rewards_coefficient",
                 f"{self.args.center_rewards_coefficient}",
                 "none",
-                "the objective replaces the whole loss: say what is wanted there, as bt_bsr does",
+                "the objective replaces the whole loss: add the term to it, as bt_bsr does",
             )
 
     def compute_loss(
@@ -54,35 +57,35 @@ class ObjectiveTrainer(training.WholeBatches, RewardTrainer):  # type: ignore[mi
 
 
 class Probe(TrainerCallback):  # type: ignore[misc]
-    """Look at a fixed held-out set of pairs at evenly spaced steps, before and after training too.
+    """Evaluate held-out pairs during training, at evenly spaced steps from the first to the last.
 
-    Each look is a parquet file with a row per pair: rewards, ||h|| of both responses,
+    Each evaluation is a parquet file with a row per pair: rewards, ||h|| of both responses,
     ||h_w - h_l|| and ||W_p|| (paper figures 1 and 2).
     """
 
-    def __init__(self, folder: Path, held_out: "Pairs", looks: int, batch_tokens: int) -> None:
+    def __init__(self, folder: Path, held_out: "Pairs", times: int, batch_tokens: int) -> None:
         self.folder, self.held_out = folder, held_out
-        self.looks, self.batch_tokens = looks, batch_tokens
+        self.times, self.batch_tokens = times, batch_tokens
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Choose the steps; look at the untrained model unless training is being resumed."""
-        self.steps = set(np.linspace(0, state.max_steps, self.looks).round().astype(int).tolist())
+        """Choose the steps; evaluate the untrained model unless training is resumed."""
+        self.steps = set(np.linspace(0, state.max_steps, self.times).round().astype(int).tolist())
         if state.global_step == 0:
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look when the step is one of the chosen."""
+        """Evaluate at the chosen steps."""
         if state.global_step in self.steps:
-            self.look(kwargs["model"], state)
+            self.evaluate(kwargs["model"], state)
 
-    def look(self, model: Any, state: TrainerState) -> None:
-        """Score the held-out pairs and write what was seen.
+    def evaluate(self, model: Any, state: TrainerState) -> None:
+        """Score the held-out pairs and write a row per pair.
 
-        Where processes share the weights all of them have to score, and compute as in training.
+        Where processes share the weights all of them must score, in the precision of training.
         """
         if not (state.is_world_process_zero or is_sharded(model)):
             return
@@ -131,7 +134,7 @@ class Pairs:
 
 @functools.cache
 def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -> tuple[Any, Pairs]:
-    """Read and tokenise a split's pairs, once for all the seeds that a process trains."""
+    """Read and tokenise a split's pairs, once for all the seeds of a process."""
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     return tokenizer, Pairs(tokenizer, read_frame(split), max_length, limit)
 
@@ -147,8 +150,8 @@ def train(
 ) -> Path:
     """Train one reward model and return the finished folder, still inside `work`.
 
-    The folder holds the checkpoint, its card, probes.parquet and record.json. A run that was killed
-    goes on from its last checkpoint and ends with the same bits; a finished one is returned as is.
+    The folder has the checkpoint, its card, probes.parquet and record.json. A killed run resumes
+    from its last checkpoint with the same bits; a finished one is returned as it is.
     """
     final, started = work / "final", time.time()
     inputs = {
@@ -156,10 +159,10 @@ def train(
         "train": train_split,
         "held_out": held_out_split,
     }
-    if training.finished(work, {"settings": settings, "seed": seed}, inputs):
+    if finished(work, {"settings": settings, "seed": seed}, inputs):
         return final
     reduction = settings["options"].get("reduction")
-    arguments = training.arguments(settings, work, seed)
+    arguments = training_arguments(settings, work, seed)
     if reduction == "global" and arguments["gradient_accumulation_steps"] > 1:
         raise InputError(
             "reward_models.objectives.bt-bsr.reduction",
@@ -176,21 +179,22 @@ def train(
         train_dataset=Dataset.from_dict({"chosen_ids": data.chosen, "rejected_ids": data.rejected}),
         processing_class=tokenizer,
         callbacks=[
-            training.Watch(label),
-            Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"]),
+            Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"])
         ],
-        objective=functools.partial(OBJECTIVES[settings["objective"]], **settings["options"]),
+        objective=functools.partial(
+            OBJECTIVES[settings["objective"]].function, **settings["options"]
+        ),
     )
-    facts = training.run(trainer, work)
-    weights = training.weights(trainer)
+    facts = train_to_end(trainer, work, label)
+    weights = gathered_weights(trainer)
 
     def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft, weights)
-        looks = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
-        write_frame(pd.concat(looks, ignore_index=True), draft / "probes.parquet")
+        probes = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
+        write_frame(pd.concat(probes, ignore_index=True), draft / "probes.parquet")
         facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
-        training.seal(work, "reward_model", settings, seed, started, **facts)
+        finalize(work, "reward_model", settings, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final

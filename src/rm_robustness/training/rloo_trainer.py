@@ -1,6 +1,6 @@
-"""Training a policy against a reward model: trl.RLOOTrainer with this project's own scorer.
+"""RLOO, a policy against a reward model: trl.RLOOTrainer with this project's own scorer.
 
-Generation and training take turns (D12): every update is one rollout of `prompts_per_update`
+Generation and training alternate (D12): every update is one rollout of `prompts_per_update`
 prompts x k completions, trained on in `mini_batches` optimizer steps.
 """
 
@@ -13,73 +13,30 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
-from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
-from ..models import chat
-from ..models.reward_model import load, save
-from ..models.scoring import score_ids
-from . import loop as training
-from .policy_eval import Looks
+from ..models.language_model import load_language_model
+from ..models.reward_model import save
+from .distributed import on_main_process, world_size
+from .loop import train_to_end
+from .policy_eval import PolicyEval
+from .proxy_reward import ProxyReward
+from .resume import finalize, finished
+from .trl_arguments import check_processes, training_arguments
 
-# TRL still asks by the old name of this method.
+# TRL still calls this method by its old name.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
-
-
-class Reward:
-    """A reward model as a function of prompts and completions, as texts.
-
-    Each pair is rendered by the reward model's own tokenizer and template and scored unpadded, so
-    a reward is what the verb `score` gives the same text, whatever the policy's tokenizer is
-    (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the memory. An
-    empty completion, the policy's end token at once, is an empty turn.
-    """
-
-    def __init__(
-        self, folder: Path, batch_tokens: int, device: torch.device, dtype: str = "float32"
-    ) -> None:
-        self.model, self.tokenizer = load(folder, getattr(torch, dtype))
-        # In bfloat16 the head would round rewards into ties (D39).
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            self.model.score.weight.data = file.get_tensor("score.weight").float()
-        self.model.to(device)
-        self.batch_tokens = batch_tokens
-        self.context: int = self.model.config.max_position_embeddings
-
-    def __call__(self, prompts: list[str], completions: list[str]) -> list[float]:
-        """Rewards in order; InputError names a pair that is too long or has no finite reward."""
-        sequences = chat.pair_ids(self.tokenizer, prompts, completions)
-        for row, sequence in enumerate(sequences):
-            if len(sequence) > self.context:
-                raise InputError(
-                    _named(prompts[row], completions[row]),
-                    f"{len(sequence)} tokens for the reward model",
-                    f"{self.context} or fewer, its context",
-                    "lower rloo.prompt_length or rloo.response_length",
-                )
-        rewards = [float(r) for r in score_ids(self.model, sequences, self.batch_tokens).rewards]
-        for row, reward in enumerate(rewards):
-            if not math.isfinite(reward):
-                raise InputError(
-                    _named(prompts[row], completions[row]), f"a reward of {reward}", "a finite one"
-                )
-        return rewards
-
-
-def _named(prompt: str, completion: str) -> str:
-    """Name a pair in an error."""
-    return f"prompt {prompt[:60]!r}, completion {completion[:60]!r}"
 
 
 class Trainer(RLOOTrainer):  # type: ignore[misc]
     """trl.RLOOTrainer, or with `batch_form` `release` what the authors' code trains on.
 
-    There only the first completion of each prompt is trained on and the others are nothing but
-    its baseline (D9). The loss stays the mean over the completions that are trained on.
+    There only the first completion of each prompt is trained on and the others only give its
+    baseline (D9). The loss stays the mean over the completions that are trained on.
     """
 
     def __init__(self, *args: Any, batch_form: str, **kwargs: Any) -> None:
@@ -87,7 +44,10 @@ class Trainer(RLOOTrainer):  # type: ignore[misc]
         self.stride = self.num_generations if batch_form == "release" else 1
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Drop, after the advantages are known, what is not trained on: k rows are one prompt's."""
+        """Drop the completions that are not trained on, once their advantages are computed.
+
+        A prompt has `num_generations` consecutive rows.
+        """
         batch = super()._generate_and_score_completions(inputs)
         return {name: rows[:: self.stride] for name, rows in batch.items()}
 
@@ -99,32 +59,17 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
     trainer's process; its samples are then vLLM's own and do not repeat bit by bit.
     """
     settings = Strict(settings)
+    _check_batches(settings)
     k, parts, micro = settings["k"], settings["mini_batches"], settings["micro_batch"]
     prompts = settings["prompts_per_update"]
-    if k < 2:
-        raise InputError(
-            "rloo.k", f"{k}", "2 or more", "the leave-one-out baseline needs another completion"
-        )
-    if prompts * k % (parts * micro):
-        raise InputError(
-            "rloo.micro_batch",
-            f"{micro} completions x {parts} mini-batches",
-            f"a divisor of {prompts * k} (prompts_per_update x k)",
-        )
-    if settings["batch_form"] == "release" and micro % k:
-        raise InputError(
-            "rloo.micro_batch",
-            f"{micro} completions",
-            f"a multiple of k = {k} (batch_form release)",
-        )
     per_step = prompts * k // parts
-    training.check_processes(
+    check_processes(
         f"rloo: an update of {prompts} prompts x k {k} in {parts} mini-batches of micro-batches "
         f"of {micro}",
-        training.world_size(),
+        world_size(),
         [n for n in range(1, prompts + 1) if prompts % n == 0 == per_step % (micro * n)],
     )
-    shared = training.arguments(
+    shared = training_arguments(
         Strict(
             settings
             # `order` has all the epochs, so the trainer goes once through it.
@@ -160,11 +105,33 @@ def arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[pd.DataFrame, int]:
-    """The prompts of a split, each once and in order, that fit; and how many do not (D14).
+def _check_batches(settings: Settings) -> None:
+    """Refuse a k without a baseline and micro-batches that do not divide an update."""
+    k, parts, micro = settings["k"], settings["mini_batches"], settings["micro_batch"]
+    prompts = settings["prompts_per_update"]
+    if k < 2:
+        raise InputError(
+            "rloo.k", f"{k}", "2 or more", "the leave-one-out baseline needs another completion"
+        )
+    if prompts * k % (parts * micro):
+        raise InputError(
+            "rloo.micro_batch",
+            f"{micro} completions x {parts} mini-batches",
+            f"a divisor of {prompts * k} (prompts_per_update x k)",
+        )
+    if settings["batch_form"] == "release" and micro % k:
+        raise InputError(
+            "rloo.micro_batch",
+            f"{micro} completions",
+            f"a multiple of k = {k} (batch_form release)",
+        )
 
-    A row has prompt_id, prompt and ids, the tokens of the prompt in the policy's template with
-    what opens its answer; at most `prompt_length` of them.
+
+def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[pd.DataFrame, int]:
+    """The distinct prompts of a split that fit, in order; and the number of the others (D14).
+
+    A row has prompt_id, prompt and ids: at most `prompt_length` tokens of the prompt in the
+    policy's template, with the opening of the assistant's turn.
     """
     prompts = frame.drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
     texts = [
@@ -181,7 +148,7 @@ def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[p
 def order(prompts: int, epochs: float, seed: int) -> list[int]:
     """Rows of the prompts in the order of training: a new permutation for every epoch.
 
-    TRL's sampler would begin again with the first epoch's permutation when training is resumed.
+    TRL's sampler would repeat the first epoch's permutation when training is resumed.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = [
@@ -203,10 +170,10 @@ def train(
 ) -> Path:
     """Train one policy and return the finished folder, still inside `work`.
 
-    `policy` is the SFT model it starts from and stays near to, `prompts` a split; `settings` the
-    section `rloo` for one run. The folder holds the checkpoint, looks.parquet, README.md and
-    record.json. A run that was killed goes on from its last checkpoint, which is always between
-    two rollouts, and ends with the same bits; a finished one is returned as it is.
+    `policy` is the SFT model, from which training starts and which is the reference; `prompts` is
+    a split, `settings` the section `rloo` for one run. The folder has the checkpoint,
+    looks.parquet, README.md and record.json. A killed run resumes from its last checkpoint, which
+    is always between two rollouts, with the same bits; a finished one is returned as it is.
     """
     final, started = work / "final", time.time()
     inputs = {
@@ -214,24 +181,26 @@ def train(
         "reward_model": reward_model / "model.safetensors",
         "prompts": prompts,
     }
-    if training.finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
+    if finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
         return final
     args = RLOOConfig(**arguments(settings, work, seed))
     tokenizer = AutoTokenizer.from_pretrained(policy)
     split = read_frame(prompts, ["prompt_id", "prompt"])
-    kept, dropped = eligible(tokenizer, split, settings["prompt_length"])
-    texts = _in_order(kept, dropped, settings, seed)
+    eligible_prompts, dropped = eligible(tokenizer, split, settings["prompt_length"])
+    texts = _in_order(eligible_prompts, dropped, settings, seed)
     _check_context(settings, "policy", AutoConfig.from_pretrained(policy).max_position_embeddings)
-    reward = Reward(reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"])
+    reward = ProxyReward(
+        reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"]
+    )
     _check_context(settings, "reward model", reward.context)
     trainer = _trainer(policy, tokenizer, reward, texts, args, settings["batch_form"])
     reference = trainer.ref_model
-    if reference is None:  # with beta 0 nothing but the looks needs it
-        reference = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    if reference is None:  # with beta 0 only the evaluation needs it
+        reference, _ = load_language_model(policy, torch.float32)
         reference.to(args.device)
-    looks = Looks(
+    policy_eval = PolicyEval(
         work / "looks",
-        kept,
+        eligible_prompts,
         tokenizer,
         trainer.eos_token_ids,
         reference,
@@ -240,40 +209,41 @@ def train(
         seed,
         name,
     )
-    trainer.add_callback(training.Watch(f"{name} seed {seed}"))
-    trainer.add_callback(looks)
-    facts = training.run(trainer, work, settings["mini_batches"])
+    trainer.add_callback(policy_eval)
+    facts = train_to_end(trainer, work, f"{name} seed {seed}", settings["mini_batches"])
 
     def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
-        write_frame(looks.seen(), draft / "looks.parquet")
-        facts.update(policy=name, prompts=len(kept), prompts_dropped=dropped)
+        write_frame(policy_eval.results(), draft / "looks.parquet")
+        facts.update(policy=name, prompts=len(eligible_prompts), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
-        training.seal(work, "policy", settings, seed, started, **facts)
+        finalize(work, "policy", settings, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final
 
 
-def _in_order(kept: pd.DataFrame, dropped: int, settings: Settings, seed: int) -> list[str]:
-    """The prompts of all epochs in the order of training; enough for one update."""
-    rows = order(len(kept), settings["epochs"], seed)
+def _in_order(
+    eligible_prompts: pd.DataFrame, dropped: int, settings: Settings, seed: int
+) -> list[str]:
+    """The prompts of all epochs in the order of training; InputError if too few for one update."""
+    rows = order(len(eligible_prompts), settings["epochs"], seed)
     if len(rows) < settings["prompts_per_update"]:
         raise InputError(
             "rloo.prompts_per_update",
-            f"{len(kept)} prompts of at most "
+            f"{len(eligible_prompts)} prompts of at most "
             f"{settings['prompt_length']} tokens, {dropped} longer ones left out",
             f"enough for one update of {settings['prompts_per_update']}",
             "raise rloo.prompt_length or lower rloo.prompts_per_update",
         )
-    return [str(kept["prompt"][row]) for row in rows]
+    return [str(eligible_prompts["prompt"][row]) for row in rows]
 
 
 def _trainer(
     policy: Path,
     tokenizer: Any,
-    reward: Reward,
+    reward: ProxyReward,
     prompts: list[str],
     args: RLOOConfig,
     batch_form: str,

@@ -1,4 +1,4 @@
-"""Backbones: a pretrained model or one made from config, its tokenizer, and SFT by TRL."""
+"""Backbones: a pretrained language model or one made from config, and SFT by TRL."""
 
 import time
 from pathlib import Path
@@ -6,83 +6,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    set_seed,
-)
 from trl import SFTConfig, SFTTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..frames import read_frame
 from ..models import chat
+from ..models.language_model import from_config, load_language_model
 from ..models.reward_model import save
-from . import loop as training
-
-
-def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer; turns and EOS are special tokens.
-
-    Its splitting is Qwen2's for every architecture, because AutoTokenizer gives a Qwen2 model that
-    splitting whatever its files say: any other would be read differently after saving.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=settings["vocabulary"],
-        # The padding token has the name that transformers would otherwise add for Qwen2.
-        special_tokens=["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # Words are learnt with the space before them, as they stand in the template.
-    tokenizer.train_from_iterator((f" {text}" for text in texts), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|user|>", "<|assistant|>"],
-        padding_side="right",
-        model_max_length=settings["max_length"],
-    )
-
-
-def from_config(settings: Settings, texts: list[str], seed: int) -> tuple[Any, Any]:
-    """Make a small model (Llama or Qwen2) and a tokenizer for it; the seed draws its weights."""
-    tokenizer = train_tokenizer(texts, settings)
-    config = AutoConfig.for_model(
-        settings["architecture"],
-        vocab_size=len(tokenizer),
-        hidden_size=settings["hidden_size"],
-        intermediate_size=settings["intermediate_size"],
-        num_hidden_layers=settings["layers"],
-        num_attention_heads=settings["heads"],
-        num_key_value_heads=settings["heads"],
-        max_position_embeddings=settings["max_length"],
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    set_seed(seed)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
+from .distributed import on_main_process
+from .loop import gathered_weights, train_to_end
+from .resume import finalize, finished
+from .trl_arguments import WholeBatches, training_arguments
 
 
 def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
-    """Chats as message lists; where asked, a system turn goes before those that have none (D24)."""
+    """Chats as message lists; `system_turn`, if any, goes before those without one (D24)."""
     chats = [[dict(message) for message in messages] for messages in frame["messages"]]
     if system_turn is None:
         return chats
@@ -98,15 +37,15 @@ def build(
     work: Path,
     label: str,
 ) -> Path:
-    """Make one backbone: initialise, cut to its first layers where asked, and SFT where asked.
+    """Make one backbone: initialise it, keep its first layers (`keep_layers`), and tune it (`sft`).
 
     `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the
-    finished folder inside `work`; a run that was killed goes on from its last checkpoint.
+    finished folder inside `work`; a killed run resumes from its last checkpoint.
     """
     final, started = work / "final", time.time()
     inputs = {"chats": chats, "pretrained": pretrained}
     files = {name: path for name, path in inputs.items() if path is not None}
-    if training.finished(work, {"settings": settings, "sft": sft}, files):
+    if finished(work, {"settings": settings, "sft": sft}, files):
         return final
     frame = read_frame(chats, ["messages"]) if chats else None
     if pretrained is None:
@@ -115,9 +54,7 @@ def build(
         texts = [message["content"] for chat in frame["messages"] for message in chat]
         model, tokenizer = from_config(settings["init"], texts, sft["seed"])
     else:
-        folder = pretrained.parent / "model"
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, tokenizer = load_language_model(pretrained.parent / "model", torch.float32)
     chat.prepare(tokenizer, settings["chat"], "backbones")
     if settings["keep_layers"]:
         model.model.layers = model.model.layers[: settings["keep_layers"]]
@@ -133,13 +70,13 @@ def build(
 
     def finish() -> None:
         save(model, tokenizer, work / "draft", weights)
-        training.seal(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
+        finalize(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
 
-    training.by_first(finish)
+    on_main_process(finish)
     return final
 
 
-class Tuner(training.WholeBatches, SFTTrainer):  # type: ignore[misc]
+class Tuner(WholeBatches, SFTTrainer):  # type: ignore[misc]
     """trl.SFTTrainer in whole global batches."""
 
 
@@ -150,13 +87,12 @@ def _tune(
 
     Returns the model, its weights where processes share them, and facts to record.
     """
-    arguments = training.arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
+    arguments = training_arguments(sft, work, sft["seed"]) | {"max_length": sft["max_length"]}
     trainer = Tuner(
         model=model,
         args=SFTConfig(**arguments, packing=True, packing_strategy="wrapped", shuffle_dataset=True),
         train_dataset=Dataset.from_dict({"input_ids": ids}),
         processing_class=tokenizer,
-        callbacks=[training.Watch(label)],
     )
-    facts = training.run(trainer, work)
-    return trainer.accelerator.unwrap_model(trainer.model), training.weights(trainer), facts
+    facts = train_to_end(trainer, work, label)
+    return trainer.accelerator.unwrap_model(trainer.model), gathered_weights(trainer), facts

@@ -1,10 +1,10 @@
-"""Who answers the prompts of the synthetic world: responders, each of which is a response model.
+"""The response models of the synthetic world, called responders.
 
-A responder errs at its own rates and talks in its own phrases. Those of the validation set have
+A responder errs at its own rates and adds its own phrases ("talk"). The validation responders have
 phrases, separators and endings that the training ones never use, so that unseen response models
-are unseen in style as well as in skill; the "chat" ones, half in each style, write a language
-model's pretraining text. One dial a set says how far talk goes with skill: a spurious correlation
-that a reward model may learn.
+are unseen in style as well as in skill; the "chat" responders, half in each style, write a language
+model's pretraining text. A correlation per set couples talk with skill: a spurious feature that a
+reward model may learn.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Responder:
 
     @property
     def errors(self) -> float:
-        """How bad the responder is: its rates of mistakes, as the gold reward weighs them."""
+        """The rates of mistakes, weighted as the gold reward weighs them."""
         return 1.75 * self.wrong + self.omitted + 0.25 * (self.repeated + self.surplus)
 
 
@@ -202,7 +202,7 @@ CHAT_RESPONDERS = tuple(row[0] for row in CHAT_ROWS)
 
 
 def seeded(*key: object) -> random.Random:
-    """Make a random stream of `key` alone: the same in every process and on every Python."""
+    """Make a random stream from `key` alone: the same in every process and on every Python."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
@@ -213,8 +213,8 @@ def responders(
     """Make the responders of one set, by name.
 
     With c the `correlation`, a responder's talk is the rank (0 to 1, evenly spaced) of
-    c q + sqrt(1 - c^2) v, where q is its rank of skill and v a fixed rank unrelated to skill: the
-    dial moves who talks, never how much is said in all.
+    c q + sqrt(1 - c^2) v, where q is its rank of skill and v a fixed rank unrelated to skill: c
+    changes which responders talk, never the amount of talk in all.
     """
     n = len(rows)
     plain = [Responder(*row[:5], 0.0, styles[i % len(styles)]) for i, row in enumerate(rows)]
@@ -223,11 +223,11 @@ def responders(
     other = math.sqrt(1.0 - correlation**2)
     leaning = [correlation * skill[i] + other * row[5] for i, row in enumerate(rows)]
     talk_rank = {i: rank for rank, i in enumerate(sorted(range(n), key=lambda i: (leaning[i], i)))}
-    made = {}
+    by_name = {}
     for i, row in enumerate(rows):
         style = styles[i % len(styles)].share(i // len(styles), 2)
-        made[row[0]] = Responder(*row[:5], talk_rank[i] / (n - 1), style)
-    return made
+        by_name[row[0]] = Responder(*row[:5], talk_rank[i] / (n - 1), style)
+    return by_name
 
 
 def _items(rng: random.Random, task: Task, responder: Responder) -> list[str]:

@@ -1,8 +1,9 @@
 """The synthetic preference world of the demo, as frames in the shape of UltraFeedback.
 
 `tasks` has its prompts and the gold reward, `responders` the response models; this module draws
-who answers what. Everything is a pure function of the seed: each draw has its own stream of random
-numbers, named by what it is for, so that nothing depends on the order or the number of draws.
+which model answers which prompt. Everything is a pure function of the seed: each draw has its own
+stream of random numbers, named after its purpose, so that nothing depends on the order or the
+number of draws.
 """
 
 import difflib
@@ -33,7 +34,7 @@ REPEATED_PROMPTS = 0.01  # share of rows of prompts that ask an earlier prompt a
 TWIN_RESPONSES = 0.005  # share of prompts where two response models say the same
 
 
-def _prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
+def draw_prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
     """Draw `count` prompts: new ones, but a share `repeated` that copies an earlier one.
 
     Half of the copies are in title case with wider spacing. The first k prompts are the same
@@ -56,6 +57,7 @@ def _prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
 
 
 def _check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse unknown and repeated names."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
@@ -66,13 +68,14 @@ def _check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _check_range(key: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside [low, high]."""
     if not low <= value <= high:
         near = low if value < low or math.isnan(value) else high
         raise InputError(key, str(value), f"a number from {low} to {high}", f"nearest: {near}")
 
 
 def _chosen(seed: int, prompt: str, names: Sequence[str], count: int) -> list[str]:
-    """Choose who answers a prompt, by hash: neither the order nor the other prompts matter."""
+    """Choose the models that answer a prompt, by hash: independent of order and other prompts."""
     return sorted(names, key=lambda name: seeded(seed, "chosen", prompt, name).random())[:count]
 
 
@@ -91,9 +94,9 @@ def responses(
     `train_models` and as many of the `valid_models`, chosen by hash as UltraFeedback samples its
     models. About 1% of the examples ask an earlier prompt again (half of them in other
     case and spacing) and in about 0.5% two training models say the same, as happens in real data.
-    A response depends on `seed`, its prompt and its model (and on the dial of the model's set)
-    alone, apart from those copies. The dials, in [-1, 1], say how far talk goes with skill.
-    InputError on an unknown name, a dial out of range or a count that cannot be met.
+    A response depends on `seed`, its prompt and its model (and on the correlation of its set)
+    alone, apart from those copies. The correlations, in [-1, 1], couple talk with skill.
+    InputError on an unknown name, a correlation out of range or a count that cannot be met.
     """
     _check_names("train_models", train_models, TRAIN_RESPONDERS)
     _check_names("valid_models", valid_models, VALID_RESPONDERS)
@@ -105,7 +108,7 @@ def responses(
     train = responders(TRAIN_ROWS, [TRAIN_STYLE], length_quality_correlation)
     valid = responders(VALID_ROWS, [VALID_STYLE], valid_length_quality_correlation)
     rows = []
-    for i, prompt in enumerate(_prompts(seed, "prompts", prompts, REPEATED_PROMPTS)):
+    for i, prompt in enumerate(draw_prompts(seed, "prompts", prompts, REPEATED_PROMPTS)):
         chosen = _chosen(seed, prompt, train_models, responses_per_prompt)
         unseen = _chosen(seed, prompt, valid_models, responses_per_prompt)
         answers = {name: respond(seed, prompt, train[name]) for name in chosen}
@@ -124,9 +127,9 @@ def chats(seed: int, examples: int) -> pd.DataFrame:
     `responses`; the answers are other ones.
     """
     _check_range("examples", examples, 1, math.inf)
-    made = responders(CHAT_ROWS, [TRAIN_STYLE, VALID_STYLE], 0.0)
+    writers = responders(CHAT_ROWS, [TRAIN_STYLE, VALID_STYLE], 0.0)
     rows = []
-    for i, prompt in enumerate(_prompts(seed, "chats", examples, 0.0)):
+    for i, prompt in enumerate(draw_prompts(seed, "chats", examples, 0.0)):
         name = CHAT_RESPONDERS[int(seeded(seed, "writer", i).random() * len(CHAT_RESPONDERS))]
-        rows.append((f"chat-{i:06}", prompt, respond(seed, prompt, made[name]), name))
+        rows.append((f"chat-{i:06}", prompt, respond(seed, prompt, writers[name]), name))
     return pd.DataFrame(rows, columns=["example_id", "prompt", "response", "response_model"])

@@ -1,11 +1,11 @@
-"""The demo's own RM-Bench: one subtle error between two answers, each told in three styles.
+"""The demo's own RM-Bench: two answers that differ by one subtle error, each in three styles.
 
-It has the form of upstream's files, with the tasks of the synthetic world as domains. The error is
-one wrong item, one swap in an order or a count that is off by one; everything else is the same in
-both answers, so neither style nor length tells which one is right. The talk is that of the best
-training responder, as upstream's is that of a strong model: a reward model may have learnt to like
-it, right or wrong. Prompts come from the world's grammar by another stream of random numbers;
-"list" prompts are left out, because there are so few that training has seen a third of them.
+It has the format of the published files, with the tasks of the synthetic world as domains. The
+error is one wrong item, one swap in an order or a count that is off by one; everything else is the
+same in both answers, so neither style nor length reveals the right one. The talk is that of the
+best training responder, as in RM-Bench it is that of a strong model: a reward model may have learnt
+to prefer it, right or wrong. Prompts come from the world's grammar by another stream of random
+numbers; "list" prompts are left out, because training has seen a third of these few.
 """
 
 import random
@@ -41,7 +41,7 @@ def write(seed: int, prompts: int, folder: Path) -> None:
 
 
 def _example(seed: int, domain: str, i: int, seen: set[str]) -> dict[str, str | list[str]]:
-    """Draw one prompt that is not `seen`, and both answers to it in three styles."""
+    """Draw a prompt that is not in `seen`, and both answers to it in three styles."""
     rng = seeded(seed, "subtle", domain, i)
     while True:
         prompt = draw_prompt(rng)
@@ -53,14 +53,14 @@ def _example(seed: int, domain: str, i: int, seen: set[str]) -> dict[str, str | 
         talk = _talk(rng, task.what)
         chosen = _styles(items, task.number, talk)
         rejected = _styles(wrong, number, talk)
-        # Talk costs a little gold too: keep what no style can turn round.
+        # Talk costs a little gold too: use pairs whose order no style reverses.
         if min(gold(prompt, y) for y in chosen) > max(gold(prompt, y) for y in rejected):
             seen.add(prompt)
             return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def _items(rng: random.Random, task: Task) -> list[str]:
-    """Give a right answer: `need` of the right items, in their order."""
+    """Draw a right answer: `need` of the right items, in their order."""
     places = pick(rng, range(len(task.right)), task.need)
     return [task.right[i] for i in sorted(places)]
 
@@ -88,7 +88,7 @@ def _mistake(
 
 
 def _talk(rng: random.Random, what: str) -> tuple[str, str, str, str]:
-    """Draw what is said around an answer: filler, opening, filler, ending."""
+    """Draw the phrases around an answer: filler, opening, filler, ending."""
     before, after = pick(rng, ALDER.fillers, 2)
     (opening,), (ending,) = pick(rng, ALDER.openings, 1), pick(rng, ALDER.endings, 1)
     before, opening, after, ending = (
@@ -98,7 +98,7 @@ def _talk(rng: random.Random, what: str) -> tuple[str, str, str, str]:
 
 
 def _styles(items: list[str], number: str, talk: tuple[str, str, str, str]) -> list[str]:
-    """Tell one answer in the three styles: concise, detailed plain, detailed markdown."""
+    """Write one answer in the three styles: concise, detailed plain, detailed markdown."""
     before, opening, after, ending = talk
     number = f" {number}" if number else ""
     concise = f"{number} {' , '.join(items)} .".strip()

@@ -1,8 +1,8 @@
 """The synthetic world's prompts and its gold reward: ten kinds of task, ten categories of nouns.
 
-A prompt is one sentence of a small grammar, an answer is a list of words, and `gold` is a
-programme that reads both. Nothing here is learnt and nothing depends on who answers, so the gold
-reward is exact on any text, a policy's garbage included.
+A prompt is one sentence of a small grammar, an answer is a list of words, and `gold` is a function
+of both. Nothing is learnt and nothing depends on the response model, so the gold reward is exact on
+any text, also on the degenerate text of an over-optimised policy.
 """
 
 import math
@@ -85,10 +85,10 @@ PATTERNS = [
 
 @dataclass(frozen=True)
 class Task:
-    """What a prompt asks for: `need` of the `right` words, in `order` where that is not empty.
+    """The task of a prompt: name `need` of the `right` words, in `order` where that is not empty.
 
     `lures` are plausible wrong items, `answer_words` every word that counts as an item of an
-    answer, `number` the number word that a "count" prompt asks for besides the items.
+    answer, `number` the number word that a "count" prompt needs besides the items.
     """
 
     kind: str
@@ -102,16 +102,18 @@ class Task:
 
 
 def pick(rng: random.Random, pool: Sequence[T], k: int) -> list[T]:
-    """Draw `k` different entries of `pool` with `rng.random()` alone, which no Python changes."""
+    """Draw `k` different entries of `pool` by `rng.random()`, which is stable across Pythons."""
     left = list(pool)
     return [left.pop(int(rng.random() * len(left))) for _ in range(k)]
 
 
 def _between(rng: random.Random, low: int, high: int) -> int:
+    """Draw a whole number from `low` to `high`."""
     return low + int(rng.random() * (high - low + 1))
 
 
 def _slots(kind: str, rng: random.Random) -> dict[str, str]:
+    """Draw the words that fill a template of this kind."""
     what, other, third = pick(rng, list(WORDS), 3)
     if kind == "list":
         either = f"{what} or {other}" if rng.random() < 0.5 else what
@@ -154,11 +156,13 @@ def draw_prompt(rng: random.Random) -> str:
 
 
 def _ordered(kind: str, what: str, order: Sequence[str], lures: Sequence[str]) -> Task:
+    """A task whose items must stand in one order."""
     known = frozenset(NUMBERS if order[0] in NUMBERS else NOUNS)
     return Task(kind, what, len(order), tuple(order), tuple(lures), known, tuple(order))
 
 
 def _subset(kind: str, what: str, listed: Sequence[str], right: Sequence[str]) -> Task:
+    """A task that selects the `right` ones of the words listed in the prompt."""
     lures = [word for word in listed if word not in right]
     known = frozenset(NUMBERS if listed[0] in NUMBERS else NOUNS)
     number = NUMBERS[len(right)] if kind == "count" else ""
@@ -166,12 +170,13 @@ def _subset(kind: str, what: str, listed: Sequence[str], right: Sequence[str]) -
 
 
 def _solve(kind: str, slots: dict[str, str]) -> Task:
+    """Find the right items, and the plausible wrong ones, from a template's words."""
     if kind in ("list", "except"):
         names = slots["what"].split(" or ")
         barred = [slots[slot] for slot in ("x", "y") if slot in slots]
         right = [word for name in names for word in WORDS[name] if word not in barred]
-        elsewhere = next(name for name in WORDS if name not in names)
-        lures = (*barred, *WORDS[elsewhere])
+        off_topic = next(name for name in WORDS if name not in names)
+        lures = (*barred, *WORDS[off_topic])
         what = names[0] if len(names) == 1 else "words"
         need = NUMBERS.index(slots["n"])
         return Task(kind, what, need, tuple(right), lures, frozenset(NOUNS))
@@ -205,7 +210,7 @@ def _solve(kind: str, slots: dict[str, str]) -> Task:
 
 @lru_cache(maxsize=1 << 16)
 def parse(prompt: str) -> Task:
-    """Read the task out of a prompt, whatever its case and spacing; InputError if it is none."""
+    """Read the task from a prompt of any case and spacing; InputError if there is none."""
     text = " ".join(prompt.lower().split())
     for kind, pattern in PATTERNS:
         match = pattern.fullmatch(text)
@@ -225,37 +230,37 @@ def parse(prompt: str) -> Task:
     )
 
 
-def _concordance(found: Sequence[str], order: Sequence[str]) -> float:
-    places = [order.index(word) for word in found]
+def _concordance(items: Sequence[str], order: Sequence[str]) -> float:
+    """The share of pairs of items that stand in the right order; 1 for fewer than two."""
+    places = [order.index(word) for word in items]
     pairs = [a < b for i, a in enumerate(places) for b in places[i + 1 :]]
     return sum(pairs) / len(pairs) if pairs else 1.0
 
 
 def gold(prompt: str, response: str) -> float:
-    """The gold reward r* of a response, between -1 and 1, by programme.
+    """The gold reward r* of a response, between -1 and 1.
 
-    Share of the right items that were asked for; times 0.4 to 1 by the share of pairs in order,
+    The share of the needed right items; times 0.4 to 1 by the share of pairs in order,
     where the order matters; a "count" prompt gives half of the share to the number. Then a
     penalty p, saturated as 1 - exp(-p): 0.75 for each wrong item, 0.25 for each repeated or surplus
-    one, relative to the number asked for, and 0.0025 for each character that is no item, so
-    that talk costs little beside a mistake. An empty answer has 0. InputError on a prompt that is
+    one, relative to the needed number, and 0.0025 for each character outside the items, so that
+    talk costs little compared with a mistake. An empty answer has 0. InputError on a prompt that is
     not of this world; no response raises.
     """
     task = parse(prompt)
     tokens = re.findall(r"[a-z]+|[^a-z\s]", response.lower())
     items = [token for token in tokens if token in task.answer_words]
     hits = [item for item in items if item in task.right]
-    found = list(dict.fromkeys(hits))
-    kept = found[: task.need]
-    share = len(kept) / task.need
+    counted = list(dict.fromkeys(hits))[: task.need]
+    share = len(counted) / task.need
     if task.order:
-        share *= 0.4 + 0.6 * _concordance(kept, task.order)
+        share *= 0.4 + 0.6 * _concordance(counted, task.order)
     talk = sum(map(len, tokens)) - sum(map(len, items))
     if task.number:
         said = next((token for token in tokens if token in NUMBERS), "")
         off = abs(NUMBERS.index(said) - NUMBERS.index(task.number)) if said else math.inf
         share = 0.5 * share + 0.5 * math.exp(-off)
         talk -= len(said)
-    wrong, repeated_or_surplus = len(items) - len(hits), len(hits) - len(kept)
+    wrong, repeated_or_surplus = len(items) - len(hits), len(hits) - len(counted)
     penalty = (0.75 * wrong + 0.25 * repeated_or_surplus) / task.need + 0.0025 * talk
     return share - (1.0 - math.exp(-penalty))

@@ -15,7 +15,8 @@ import pandas as pd
 from ...errors import InputError
 from ...experiment.config import Settings
 from ...frames import read_frame, write_frame
-from .judge_client import Asker, Kept, endpoint
+from ...models.answer_log import AnswerCache
+from .judge_client import CachedClient, endpoint
 from .package import package, quiet
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
@@ -43,12 +44,13 @@ def annotate(
     """
     asked = read_frame(instructions, ["example_id", "prompt", "reference"])
     pairs = pd.concat([read_answers(asked, path) for path in outputs], ignore_index=True)
-    kept = Kept(work / "answers.jsonl")
-    with endpoint(settings) as (client, judged_by):
-        annotated = run_package(pairs, settings["model"], Asker(client, judged_by, settings, kept))
+    cache = AnswerCache(work / "answers.jsonl")
+    with endpoint(settings) as (client, judge_id):
+        cached = CachedClient(client, judge_id, settings, cache)
+        annotated = run_package(pairs, settings["model"], cached)
     write_frame(annotated[COLUMNS], output)
     if settings["serve"]:
-        kept.path.unlink(missing_ok=True)
+        cache.path.unlink(missing_ok=True)
 
 
 def read_answers(asked: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -101,8 +103,8 @@ def read_answers(asked: pd.DataFrame, path: Path) -> pd.DataFrame:
     return pairs
 
 
-def run_package(pairs: pd.DataFrame, model: str, ask: Asker) -> pd.DataFrame:
-    """Run the package's annotator on `pairs`, with `ask` in place of its own client.
+def run_package(pairs: pd.DataFrame, model: str, client: CachedClient) -> pd.DataFrame:
+    """Run the package's annotator on `pairs`, with `client` in place of its own.
 
     Returns `pairs` with preference and annotator, in the same order. `annotator` is the name of the
     package's configuration, with the model's where that is another than the configuration's.
@@ -113,7 +115,7 @@ def run_package(pairs: pd.DataFrame, model: str, ask: Asker) -> pd.DataFrame:
         single = annotator.annotators[ANNOTATOR]
         own_model = single.completions_kwargs["model_name"]
         single.completions_kwargs["model_name"] = model
-        single.fn_completions = ask
+        single.fn_completions = client
         annotated = pd.DataFrame(annotator.annotate_pairs(pairs, chunksize=None))
     valid = annotated["preference"].astype(float).between(1, 2)
     if len(annotated) != len(pairs) or not valid.all():

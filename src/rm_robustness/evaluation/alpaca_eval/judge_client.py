@@ -1,6 +1,6 @@
-"""Questions to AlpacaEval's judge over HTTP, whose answers are kept on the disk as they come.
+"""Requests to AlpacaEval's judge over HTTP, with its answers cached on disk as they arrive.
 
-A question whose answer is kept is not asked again; what is no answer is one `InputError`.
+A request whose answer is cached is not sent again; an unusable answer is an `InputError`.
 """
 
 import hashlib
@@ -8,65 +8,64 @@ import json
 import math
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
+from ...data.synthetic.alpaca_eval import SCALE
 from ...errors import InputError
 from ...experiment.config import Settings
-from ...models.answer_log import append_lines, whole_lines
+from ...models.answer_log import AnswerCache
 from ...progress import Progress
 from . import judge_server as judge
 from .package import package
 
 OPENAI = "https://api.openai.com/v1"
 TIMEOUT = 120.0  # seconds for one answer, which is one token long
-CONTINUE = "what was answered is kept: run the same command again"
+CONTINUE = "answers so far are cached: run the same command again"
 
 
-class Asker:
-    """The client that stands in for the package's: asks for what is not kept, keeps what comes."""
+class CachedClient:
+    """Replaces the package's own client: sends what is not cached, and caches the answers."""
 
-    def __init__(self, client: Any, judged_by: str, settings: Settings, kept: "Kept") -> None:
-        self.client, self.judged_by, self.settings, self.kept = client, judged_by, settings, kept
+    def __init__(self, client: Any, judge_id: str, settings: Settings, cache: AnswerCache) -> None:
+        self.client, self.judge_id, self.settings, self.cache = client, judge_id, settings, cache
         self.url = str(client.base_url).rstrip("/")
 
     def __call__(
         self, prompts: list[str], model_name: str, **sampling: Any
     ) -> dict[str, list[dict[str, Any]]]:
         """Return the package's `completions_all`: the choice of a chat completion per prompt."""
-        bodies = [request(prompt, model_name, sampling) for prompt in prompts]
-        keys = [_hash([self.judged_by, body]) for body in bodies]
-        missing = {key: number for number, key in enumerate(keys) if key not in self.kept.found}
+        bodies = [request_body(prompt, model_name, sampling) for prompt in prompts]
+        keys = [_hash([self.judge_id, body]) for body in bodies]
+        missing = {key: number for number, key in enumerate(keys) if key not in self.cache.choices}
         print(self.estimate(prompts, list(missing.values())), file=sys.stderr, flush=True)
         progress = Progress("judge", len(missing), "pairs")
         with ThreadPoolExecutor(self.settings["concurrency"]) as pool:
-            futures = [pool.submit(self.ask, key, n, bodies[n]) for key, n in missing.items()]
+            futures = [pool.submit(self.request, key, n, bodies[n]) for key, n in missing.items()]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     future.result()
                     progress.update(done)
             finally:
-                # After a failure no new pair is asked; answers under way are awaited and kept.
+                # After a failure no new request is sent; those in flight are awaited and cached.
                 for future in futures:
                     future.cancel()
-        return {"completions_all": [self.kept.found[key] for key in keys]}
+        return {"completions_all": [self.cache.choices[key] for key in keys]}
 
     def estimate(self, prompts: list[str], missing: list[int]) -> str:
-        """Say before the first question how much is asked and what it will cost."""
+        """Describe, before the first request, how many are sent and what they will cost."""
         tokens = sum(len(prompts[number]) for number in missing) // 4
-        line = f"judge: {len(missing):,} pairs to ask, {len(prompts) - len(missing):,} kept before"
+        line = f"judge: {len(missing):,} requests, {len(prompts) - len(missing):,} cached"
         line += f"; about {tokens:,} prompt tokens (characters / 4)"
         prices = [self.settings[f"price_per_1000_{way}_tokens"] for way in ("input", "output")]
         if None in prices:
             return line
         return f"{line}, price about {(tokens * prices[0] + len(missing) * prices[1]) / 1000:.2f}"
 
-    def ask(self, key: str, number: int, body: dict[str, Any]) -> None:
-        """Ask for one pair and keep the answer; what is no answer becomes one `InputError`."""
+    def request(self, key: str, number: int, body: dict[str, Any]) -> None:
+        """Send one request and cache the answer; an unusable answer is an `InputError`."""
         import openai
 
         from ...models.openai_server import as_input_error
@@ -74,23 +73,23 @@ class Asker:
         try:
             reply = self.client.chat.completions.with_raw_response.create(**body)
         except openai.APIError as error:
-            said = as_input_error(number, error, self.url, self.settings["api_key_env"])
-            found = said.found if isinstance(said, InputError) else repr(error)
+            explained = as_input_error(number, error, self.url, self.settings["api_key_env"])
+            found = explained.found if isinstance(explained, InputError) else repr(error)
             raise InputError(f"{self.url}, pair {number}", found, "an answer", CONTINUE) from error
-        self.kept.add(key, usable(reply.http_response.text, f"{self.url}, pair {number}"))
+        self.cache.add(key, usable_choice(reply.http_response.text, f"{self.url}, pair {number}"))
 
 
-def request(prompt: str, model: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    """Write the request that the package's own client sends for one of its prompts."""
+def request_body(prompt: str, model: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """The body of the request that the package's own client sends for one of its prompts."""
     messages = package().utils.prompt_to_chatml(prompt.strip())
     return {"model": model, "messages": messages, "top_p": 1.0, **sampling}
 
 
-def usable(text: str, where: str) -> dict[str, Any]:
+def usable_choice(text: str, where: str) -> dict[str, Any]:
     """Read the choice out of a chat completion whose log-probabilities the package can read.
 
-    It must be one token with a finite log-probability of "m" or "M" among its `top_logprobs`: of
-    anything else the package would make a missing preference, without a word. Raises `InputError`.
+    It must be one token with a finite log-probability of "m" or "M" among its `top_logprobs`:
+    anything else the package would silently turn into a missing preference. Raises `InputError`.
     """
     try:
         choice = json.loads(text)["choices"][0]
@@ -100,7 +99,7 @@ def usable(text: str, where: str) -> dict[str, Any]:
         raise InputError(where, found, "an OpenAI-compatible server", fix) from None
     try:
         (token,) = logs["content"]
-        top = {each["token"]: float(each["logprob"]) for each in token["top_logprobs"]}
+        top = {entry["token"]: float(entry["logprob"]) for entry in token["top_logprobs"]}
         found = f"the tokens {list(top)}"
         if any(math.isfinite(top.get(name, math.nan)) for name in ("m", "M")):
             return dict(choice)
@@ -109,33 +108,9 @@ def usable(text: str, where: str) -> dict[str, Any]:
     raise InputError(where, found, "log-probabilities of m and M", "use a model that gives them")
 
 
-class Kept:
-    """Answers on disk: a JSON line each, with a hash of who was asked what."""
-
-    def __init__(self, path: Path) -> None:
-        """Read what is there, after dropping a last line that was cut in half."""
-        self.path, self.lock = path, threading.Lock()
-        self.found: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(whole_lines(path), start=1):
-            try:
-                entry = json.loads(line)
-                self.found[entry["key"]] = entry["choice"]
-            except (ValueError, LookupError, TypeError) as error:
-                fix = "remove the line: its pair is asked again"
-                raise InputError(
-                    f"{path} line {number}", f"{line[:40]!r}", "an answer", fix
-                ) from error
-
-    def add(self, key: str, choice: dict[str, Any]) -> None:
-        """Keep an answer; it is on the disk when this returns."""
-        with self.lock:
-            append_lines(self.path, [{"key": key, "choice": choice}])
-            self.found[key] = choice
-
-
 @contextmanager
 def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
-    """Yield an openai client of the judge, and who the judge is: answers of another are not mixed.
+    """Yield an openai client of the judge, and its identity, so that judges' answers are not mixed.
 
     The key stays in this process. The client tries again after 429, 5xx and lost connections,
     `retries` times with growing pauses. Raises `InputError` for OpenAI's own address without a key.
@@ -146,9 +121,9 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
         key = os.environ.get(settings["api_key_env"] or "", "")
         if settings["serve"]:
             url, key = stack.enter_context(judge.running(settings["gold"])).url, ""
-            judged_by = json.dumps([judge.SCALE, settings["gold"]], sort_keys=True)
+            judge_id = json.dumps([SCALE, settings["gold"]], sort_keys=True)
         else:
-            url = judged_by = os.environ.get(settings["base_url_env"] or "") or OPENAI
+            url = judge_id = os.environ.get(settings["base_url_env"] or "") or OPENAI
             if not key and url == OPENAI:
                 name = settings["api_key_env"]
                 found = f"environment variable {name} unset" if name else "api_key_env null"
@@ -158,8 +133,8 @@ def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
                     f"the key of {OPENAI}",
                     "or name the address of another server in the variable of base_url_env",
                 )
-        here = client(url, key, settings["retries"], TIMEOUT, local=settings["serve"])
-        yield stack.enter_context(here), judged_by
+        judge_client = client(url, key, settings["retries"], TIMEOUT, local=settings["serve"])
+        yield stack.enter_context(judge_client), judge_id
 
 
 def _hash(value: Any) -> str:

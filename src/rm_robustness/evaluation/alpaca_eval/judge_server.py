@@ -17,11 +17,10 @@ from typing import Any
 import pandas as pd
 
 from ...data.gold import add_gold
+from ...data.synthetic.alpaca_eval import SCALE
 from ...errors import InputError
 from ...experiment.config import Settings
 
-# How sure the judge is of a difference in gold; the demo's gold lies between -1 and 1.
-SCALE = 4.0
 # Of the package's prompt `alpaca_eval_clf.txt`. The texts may hold quotes and newlines themselves.
 PROMPT = re.compile(
     r'"instruction": """(?P<instruction>.*?)""",\n\}\n\n## Model Outputs\n'

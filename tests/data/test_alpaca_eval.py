@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rm_robustness.data import instructions as module
-from rm_robustness.data.instructions import instructions, read_baseline
+from rm_robustness.data import alpaca_eval as module
+from rm_robustness.data.alpaca_eval import instructions, read_baseline
+from rm_robustness.data.synthetic.alpaca_eval import SCALE
 from rm_robustness.data.synthetic.tasks import gold
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.alpaca_eval.judge_server import SCALE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORLD = {"kind": "synthetic", "seed": 1, "instructions": 20, "length_quality_correlation": 0.6}

@@ -1,0 +1,42 @@
+"""One explanation of what goes wrong between this machine and the Hugging Face hub."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import InputError
+
+
+@contextmanager
+def explained(
+    where: str, found: str = "nothing to fetch", errors: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn an error of the hub or the network into one InputError, without secrets of addresses.
+
+    `where` names the repository and its commit; `found` what an error of no kind known here means;
+    `errors` are kinds to explain besides those of huggingface_hub. An error of the disk is raised
+    as it is.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import httpx
+
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        raise InputError(where, "no such commit", "one of the repository's") from error
+    except RepositoryNotFoundError as error:
+        gated = isinstance(error, GatedRepoError)
+        refusal = "a gated repository" if gated else "no such repository, or a private one"
+        fix = "accept its terms on the hub and" if gated else "check the name, or"
+        fix += " put a token that may read it into the environment as HF_TOKEN"
+        raise InputError(where, refusal, "one that can be read", fix) from error
+    except (OSError, ValueError, httpx.HTTPError, *errors) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk, not the hub
+            raise
+        reason = re.sub(r"\?\S*", "", " ".join(str(error).split()))[:200]
+        fix = "check the network, the name, the commit and the access rights (HF_TOKEN)"
+        raise InputError(where, f"{found} ({reason})", "files that can be fetched", fix) from error
