@@ -18,7 +18,7 @@ import pandas as pd
 
 PHASES = (
     *(".", "backbones", "reward_models", "scores", "rm_bench_scores", "ranks"),
-    *("policies", "looks", "answers"),
+    *("policies", "policy_gold", "answers"),
 )
 
 

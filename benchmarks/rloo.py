@@ -51,13 +51,13 @@ class Clock:
         self.since = now
 
     def watch(self, owner: type, name: str, label: str) -> None:
-        """Wrap a method; what a look calls counts as the look's."""
+        """Wrap a method; what an evaluation calls counts as the evaluation's."""
         method: Callable[..., Any] = getattr(owner, name)
 
         @functools.wraps(method)
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.turn()
-            self.inside.append("looks" if "looks" in self.inside else label)
+            self.inside.append("evaluations" if "evaluations" in self.inside else label)
             answer = method(*args, **kwargs)
             self.turn()
             self.inside.pop()

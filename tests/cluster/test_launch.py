@@ -25,7 +25,7 @@ from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.trl_arguments import training_arguments
 
 ON_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-MODEL, LOOKS = "model.safetensors", "looks.parquet"
+MODEL, LOOKS = "model.safetensors", "samples.parquet"
 
 
 # What is started, of what Slurm gave

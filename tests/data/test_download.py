@@ -25,7 +25,7 @@ def repository(tmp_path_factory: Any) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(os.urandom(2 * CHUNK + 5))
-    (folder / "looks.parquet").write_bytes(b"looks")
+    (folder / "samples.parquet").write_bytes(b"samples")
     for name in ("modeling.py", "record.json", "weights.bin"):
         (folder / name).write_text("{}")
     return Path(folder)
@@ -57,15 +57,15 @@ def refused(done: Any, folder: Path) -> str:
 def test_a_repository_comes_at_its_commit_with_its_sums_and_without_code(hub, repository, tmp_path):
     sums = hashes(repository)
     known = {"model.safetensors": sums["model.safetensors"], "config.json": sums["config.json"]}
-    done = fetch(hub, tmp_path, origin(sha256=known, needs=["looks.parquet"]))
+    done = fetch(hub, tmp_path, origin(sha256=known, needs=["samples.parquet"]))
     assert done.returncode == 0, done.stderr
-    wanted = {name: sums[name] for name in ("config.json", "looks.parquet", "model.safetensors")}
+    wanted = {name: sums[name] for name in ("config.json", "samples.parquet", "model.safetensors")}
     assert hashes(tmp_path / "got/model") == wanted
     manifest = read_json(tmp_path / "got/manifest.json")
     assert (manifest["resolved"], manifest["files"]) == (COMMIT, wanted)
     done = fetch(hub, tmp_path, origin(kind="dataset", repo="some/data"))
     assert done.returncode == 0, done.stderr
-    assert list(hashes(tmp_path / "got/model")) == ["looks.parquet"]
+    assert list(hashes(tmp_path / "got/model")) == ["samples.parquet"]
 
 
 def test_a_killed_download_looks_unfinished_and_goes_on_where_it_was(hub, repository, tmp_path):

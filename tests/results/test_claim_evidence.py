@@ -116,13 +116,13 @@ def by_name(parts) -> dict:
     return {(part.subject, part.name): part for part in parts}
 
 
-def test_inflation_compares_the_last_look_with_the_first_pair_by_pair(folder):
+def test_inflation_compares_the_last_evaluation_with_the_first_pair_by_pair(folder):
     parts = by_name(evidence.inflation(run(folder)))
-    mean = parts["small", "mean, last look - first"].estimate
+    mean = parts["small", "mean, last evaluation - first"].estimate
     assert mean.value == pytest.approx(5 + 0.25)  # 4, 5 and 6 more, and 0, 1/4, 1/2 by seed
-    spread = parts["large", "standard deviation, last look - first"].estimate
+    spread = parts["large", "standard deviation, last evaluation - first"].estimate
     assert spread.value == spread.low == pytest.approx(np.std([4, 5, 6]))
-    assert (spread.n_seeds, parts["small", "mean, last look - first"].side[0]) == (3, 0)
+    assert (spread.n_seeds, parts["small", "mean, last evaluation - first"].side[0]) == (3, 0)
 
 
 def test_head_norm_is_a_ratio_to_the_start(folder):
@@ -194,7 +194,7 @@ def test_there_is_no_share_of_a_tau_that_is_not_above_zero(folder):
     assert np.isnan(part.estimate.value) and "not above 0" in part.reason
 
 
-def write_looks(folder: Path, method: str, gold: dict[int, float]) -> None:
+def write_evaluations(folder: Path, method: str, gold: dict[int, float]) -> None:
     """Looks of two seeds at two prompts; seed 1 has 1 more gold everywhere, prompt b 10 more."""
     rows = [
         {"seed": s, "update": u, "example_id": e, "epoch": u / 4, "gold": g + s + 10 * (e == "b")}
@@ -203,23 +203,23 @@ def write_looks(folder: Path, method: str, gold: dict[int, float]) -> None:
         for e in ("a", "b")
     ]
     frame = pd.DataFrame(rows).assign(reward=0.0, kl=0.0, n_tokens=5, finished=True)
-    write(frame, folder / "looks" / f"standard-{method}.parquet")
+    write(frame, folder / "policy_gold" / f"standard-{method}.parquet")
 
 
 RLOO = {"runs": {"standard": {}}}
 
 
 def test_gold_is_compared_in_the_two_halves_of_rloo(tmp_path):
-    write_looks(tmp_path, "bt", {0: 0.0, 5: 4.0, 10: 4.5, 12: 4.1})  # the middle look is 5
-    write_looks(tmp_path, "bt-bsr", {0: 0.0, 5: 3.0, 10: 5.0, 12: 6.0})
+    write_evaluations(tmp_path, "bt", {0: 0.0, 5: 4.0, 10: 4.5, 12: 4.1})  # the middle one is 5
+    write_evaluations(tmp_path, "bt-bsr", {0: 0.0, 5: 3.0, 10: 5.0, 12: 6.0})
     parts = list(evidence.gold_under_rloo(run(tmp_path, rloo=RLOO)))
     assert [p.estimate.value for p in parts] == pytest.approx([3.0, 3.0 - 0.1, 0.4 - 0.1])
     assert [p.subject for p in parts] == ["standard"] * 3 and parts[0].estimate.n_seeds == 2
 
 
 def test_nothing_stagnates_that_did_not_rise(tmp_path):
-    write_looks(tmp_path, "bt", {0: 1.0, 5: 1.0, 10: 0.0})
-    write_looks(tmp_path, "bt-bsr", {0: 1.0, 5: 2.0, 10: 3.0})
+    write_evaluations(tmp_path, "bt", {0: 1.0, 5: 1.0, 10: 0.0})
+    write_evaluations(tmp_path, "bt-bsr", {0: 1.0, 5: 2.0, 10: 3.0})
     parts = list(evidence.gold_under_rloo(run(tmp_path, rloo=RLOO)))
     assert [p.estimate.value for p in parts[:2]] == [1.0, 2.0]
     assert np.isnan(parts[2].estimate.value) and "nothing can stagnate" in parts[2].reason

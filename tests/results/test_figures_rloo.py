@@ -29,7 +29,7 @@ def write_looks(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
     frame["kl"] = trained * rng.gamma(2, 1, len(frame))
     frame["n_tokens"] = rng.integers(5, 20, len(frame))
     frame["finished"] = rng.random(len(frame)) < 0.7
-    path = runs / "looks" / f"{policy}.parquet"
+    path = runs / "policy_gold" / f"{policy}.parquet"
     path.parent.mkdir(exist_ok=True)
     frame.to_parquet(path)
     return path
@@ -56,15 +56,15 @@ def means(frame: pd.DataFrame, method: str) -> pd.DataFrame:
 def test_track_averages_the_looks_of_every_seed(runs):
     frame = policy_curves.track(runs, "large", SETTINGS)
     assert len(frame) == 2 * len(UPDATES) * (len(SEEDS) + 1)
-    looks = pd.read_parquet(runs / "looks/large-bt-bsr.parquet")
+    samples = pd.read_parquet(runs / "policy_gold/large-bt-bsr.parquet")
     own = frame[(frame["reward_model"] == "bt-bsr") & (frame["seed"] == 5)].set_index("update")
-    of_seed = looks[looks["seed"] == 5].groupby("update")
+    of_seed = samples[samples["seed"] == 5].groupby("update")
     for name in ("kl", "reward", "gold", "n_tokens"):
         assert own[name].to_numpy(float) == pytest.approx(of_seed[name].mean().to_numpy())
     cut = of_seed["finished"].apply(lambda finished: (~finished).mean())
     assert own["unfinished"].to_numpy(float) == pytest.approx(cut.to_numpy())
     assert own["epoch"].to_list() == [0, 2, 4, 5] and set(own["n_prompts"]) == {PROMPTS}
-    at_20 = looks[looks["update"] == 20]
+    at_20 = samples[samples["update"] == 20]
     mean = means(frame, "bt-bsr").set_index("update").loc[20]
     assert mean["gold"] == pytest.approx(at_20["gold"].mean())
     for name in policy_curves.QUANTITIES:
@@ -73,24 +73,24 @@ def test_track_averages_the_looks_of_every_seed(runs):
 
 def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(runs):
     frame = policy_curves.track(runs, "large", SETTINGS)
-    looks = pd.read_parquet(runs / "looks/large-bt.parquet")
+    samples = pd.read_parquet(runs / "policy_gold/large-bt.parquet")
     gains = []
     for seed in SEEDS:
-        rewards = looks[looks["seed"] == seed].groupby("update")["reward"]
+        rewards = samples[samples["seed"] == seed].groupby("update")["reward"]
         gains.append((rewards.mean()[25] - rewards.mean()[0]) / rewards.std(ddof=0)[0])
     own = frame[(frame["reward_model"] == "bt") & (frame["update"] == 25)]
     assert own["reward_gain"].to_list() == pytest.approx([*gains, np.mean(gains)])
     start = means(frame, "bt").iloc[0]
     assert start[["reward_gain", "reward_gain_low", "reward_gain_high"]].to_list() == [0, 0, 0]
-    gold = looks.groupby("update")["gold"].mean()
+    gold = samples.groupby("update")["gold"].mean()
     assert own["gold_gain"].iloc[-1] == pytest.approx(gold[25] - gold[0])
 
 
 def test_the_gain_does_not_depend_on_a_reward_models_zero_and_scale(runs):
     before = policy_curves.track(runs, "large", SETTINGS)
-    path = runs / "looks/large-bt.parquet"
-    looks = pd.read_parquet(path)
-    looks.assign(reward=100 * looks["seed"] + 9 * looks["reward"]).to_parquet(path)
+    path = runs / "policy_gold/large-bt.parquet"
+    samples = pd.read_parquet(path)
+    samples.assign(reward=100 * samples["seed"] + 9 * samples["reward"]).to_parquet(path)
     after = policy_curves.track(runs, "large", SETTINGS)
     gain = ["reward_gain", "reward_gain_low", "reward_gain_high"]
     pd.testing.assert_frame_equal(before[gain], after[gain])
@@ -130,10 +130,10 @@ def test_figure6_draws_the_gains_of_both_reward_models_with_their_own_marks(runs
 
 
 def test_equal_rewards_of_the_sft_policy_have_no_scale(runs):
-    path = runs / "looks/large-bt.parquet"
-    looks = pd.read_parquet(path)
-    looks.loc[(looks["update"] == 0) & (looks["seed"] == 3), "reward"] = 0.1
-    looks.to_parquet(path)
+    path = runs / "policy_gold/large-bt.parquet"
+    samples = pd.read_parquet(path)
+    samples.loc[(samples["update"] == 0) & (samples["seed"] == 3), "reward"] = 0.1
+    samples.to_parquet(path)
     _, frame = tracking.figure6(runs, SETTINGS)
     own = frame[(frame["reward_model"] == "bt") & (frame["update"] == 20)].set_index("seed")
     assert np.isnan(own.loc[3, "reward_gain"]) and np.isfinite(own.loc[5, "reward_gain"])
@@ -153,15 +153,15 @@ def test_one_seed_has_intervals_over_prompts(tmp_path):
 @pytest.mark.parametrize(
     ("drop", "found"),
     [
-        ("seed == 8 and update == 20", "132 looks for 3 seeds x 4 updates x 12 prompts"),
+        ("seed == 8 and update == 20", "132 evaluations for 3 seeds x 4 updates x 12 prompts"),
         ("update == 0", "update 10 first"),
-        ("update >= 0", "0 looks"),
+        ("update >= 0", "0 evaluations"),
     ],
 )
 def test_missing_looks_are_named(runs, drop, found):
-    path = runs / "looks/standard-bt-bsr.parquet"
-    looks = pd.read_parquet(path)
-    looks.drop(looks.query(drop).index).to_parquet(path)
+    path = runs / "policy_gold/standard-bt-bsr.parquet"
+    samples = pd.read_parquet(path)
+    samples.drop(samples.query(drop).index).to_parquet(path)
     with pytest.raises(InputError, match=found) as error:
         tracking.figure5(runs, SETTINGS)
     assert str(path) in str(error.value)

@@ -36,7 +36,7 @@ WORK = Path("runs/cut/work/reward_models/llama/bt/seed-0")
 def prepare(finished: Path, folder: Path) -> Path:
     """A copy of the finished cut demo in which the reward models and all that follows are gone."""
     shutil.copytree(finished, folder, symlinks=True)
-    gone = ("reward_models", "scores", "policies", "looks", "ranks", "alpaca_eval", "results")
+    gone = ("reward_models", "scores", "policies", "policy_gold", "ranks", "alpaca_eval", "results")
     for name in [f"runs/cut/{each}" for each in (*gone, "work")] + ["results"]:
         shutil.rmtree(folder / name)
     (folder / "few.yaml").write_text(yaml.safe_dump(FEW))

@@ -78,6 +78,6 @@ def training_settings(**changes: Any) -> dict[str, Any]:
         "gradient_checkpointing": False,
         "save_steps": 3,
         "probe_pairs": 16,
-        "probe_looks": 4,
+        "probe_evals": 4,
         "batch_tokens": 2048,
     } | changes

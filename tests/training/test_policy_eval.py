@@ -34,15 +34,15 @@ def prompts(splits, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def looks(policy, reward_model, prompts, tmp_path_factory) -> pd.DataFrame:
+def samples(policy, reward_model, prompts, tmp_path_factory) -> pd.DataFrame:
     trained = once(policy, reward_model, prompts, tmp_path_factory.mktemp("trained"))
-    return read_frame(trained / "looks.parquet")
+    return read_frame(trained / "samples.parquet")
 
 
-def test_a_policy_is_evaluated_before_training_every_second_update_and_after(looks):
-    assert list(looks["update"].unique()) == [0, 2, 4, 6]
-    assert list(looks["epoch"].unique()) == pytest.approx([0, 0.6, 1.2, 1.8])
-    assert list(looks.columns) == [
+def test_a_policy_is_evaluated_before_training_every_second_update_and_after(samples):
+    assert list(samples["update"].unique()) == [0, 2, 4, 6]
+    assert list(samples["epoch"].unique()) == pytest.approx([0, 0.6, 1.2, 1.8])
+    assert list(samples.columns) == [
         "seed",
         "update",
         "epoch",
@@ -55,42 +55,42 @@ def test_a_policy_is_evaluated_before_training_every_second_update_and_after(loo
         "n_tokens",
         "finished",
     ]
-    assert set(looks["response_model"]) == {"standard-bt"} and set(looks["seed"]) == {0}
+    assert set(samples["response_model"]) == {"standard-bt"} and set(samples["seed"]) == {0}
 
 
-def test_every_evaluation_is_on_the_first_prompts(looks, prompts):
+def test_every_evaluation_is_on_the_first_prompts(samples, prompts):
     first = read_frame(prompts).drop_duplicates("prompt_id").head(7)
-    for _, evaluation in looks.groupby("update"):
+    for _, evaluation in samples.groupby("update"):
         assert list(evaluation["example_id"]) == list(first["prompt_id"])
         assert list(evaluation["prompt"]) == list(first["prompt"])
 
 
-def test_an_evaluation_has_the_reward_that_training_gives(looks, reward_model):
+def test_an_evaluation_has_the_reward_that_training_gives(samples, reward_model):
     reward = ProxyReward(reward_model, 0, torch.device("cpu"))
-    last = looks.tail(7)
+    last = samples.tail(7)
     expected = reward(list(last["prompt"]), list(last["response"]))
     assert last["reward"].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_first_evaluation_has_the_responses_of_the_sft_policy_for_those_seeds(looks, policy):
-    first = looks[looks["update"] == 0]
+def test_the_first_evaluation_has_the_responses_of_the_sft_policy_for_those_seeds(samples, policy):
+    first = samples[samples["update"] == 0]
     settings = {"kind": "transformers", "model": str(policy), "temperature": 0.7, "seed": 0}
     answers = generate(list(first["prompt"]), settings | {"max_new_tokens": 12, "batch_size": 4})
     assert list(first["response"]) == answers
     assert (first["kl"] == 0).all()
-    assert (looks[looks["update"] > 0].groupby("update")["kl"].mean() > 0).all()
+    assert (samples[samples["update"] > 0].groupby("update")["kl"].mean() > 0).all()
 
 
-def test_tokens_are_counted_with_the_end_and_only_the_cut_are_unfinished(looks):
-    assert looks["finished"].any() and not looks["finished"].all()
-    assert (looks["n_tokens"][~looks["finished"]] == 12).all()
-    assert looks["n_tokens"].between(1, 12).all()
-    assert (looks["response"][looks["n_tokens"].eq(1) & looks["finished"]] == "").all()
+def test_tokens_are_counted_with_the_end_and_only_the_cut_are_unfinished(samples):
+    assert samples["finished"].any() and not samples["finished"].all()
+    assert (samples["n_tokens"][~samples["finished"]] == 12).all()
+    assert samples["n_tokens"].between(1, 12).all()
+    assert (samples["response"][samples["n_tokens"].eq(1) & samples["finished"]] == "").all()
 
 
 def test_without_a_kl_penalty_the_kl_is_still_measured(policy, reward_model, prompts, tmp_path):
-    final = once(policy, reward_model, prompts, tmp_path, beta=0, epochs=0.6, look_prompts=3)
-    kl = read_frame(final / "looks.parquet").groupby("update")["kl"].mean()
+    final = once(policy, reward_model, prompts, tmp_path, beta=0, epochs=0.6, eval_prompts=3)
+    kl = read_frame(final / "samples.parquet").groupby("update")["kl"].mean()
     assert kl[0] == 0 < kl[2]
 
 

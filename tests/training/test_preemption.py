@@ -84,7 +84,7 @@ def test_a_policy_is_saved_between_two_rollouts(preempt, world, splits, tmp_path
     again = rloo.train(policy, reward_model, prompts, settings, 0, work, "test")
     straight = rloo.train(policy, reward_model, prompts, settings, 0, tmp_path / "s", "test")
     assert read_json(again / "record.json")["resumed_from"] == "checkpoint-6"
-    for name in ("model.safetensors", "looks.parquet"):
+    for name in ("model.safetensors", "samples.parquet"):
         assert sha256(again / name) == sha256(straight / name), name
 
 

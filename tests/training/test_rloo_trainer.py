@@ -296,7 +296,7 @@ def test_a_policy_is_a_checkpoint_with_its_record_and_card(trained, policy, prom
     record = read_json(trained / "record.json")
     assert (record["updates"], record["steps"], record["prompts"]) == (6, 18, 20)
     assert record["inputs"]["prompts"]["sha256"] == sha256(prompts)
-    assert set(record["files"]) > {"model.safetensors", "tokenizer.json", "looks.parquet"}
+    assert set(record["files"]) > {"model.safetensors", "tokenizer.json", "samples.parquet"}
     assert "standard-bt" in (trained / "README.md").read_text()
     after, before = (AutoModelForCausalLM.from_pretrained(f) for f in (trained, policy))
     assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
@@ -310,13 +310,13 @@ def test_two_runs_give_the_same_bits_and_another_seed_other_ones(
 ):
     again = once(policy, reward_model, prompts, tmp_path / "again")
     other = once(policy, reward_model, prompts, tmp_path / "other", seed=1)
-    for name in ("model.safetensors", "looks.parquet"):
+    for name in ("model.safetensors", "samples.parquet"):
         assert sha256(again / name) == sha256(trained / name)
         assert sha256(other / name) != sha256(trained / name)
 
 
 def test_looks_do_not_disturb_the_training(trained, policy, reward_model, prompts, tmp_path):
-    often = once(policy, reward_model, prompts, tmp_path, look_every=1, look_prompts=20)
+    often = once(policy, reward_model, prompts, tmp_path, eval_every=1, eval_prompts=20)
     assert sha256(often / "model.safetensors") == sha256(trained / "model.safetensors")
 
 
@@ -328,11 +328,13 @@ def test_a_training_that_goes_on_from_a_checkpoint_ends_with_the_same_bits(
     work = tmp_path / "work"
     shutil.copytree(trained.parent, work)
     shutil.rmtree(work / "final")
-    for path in [*work.glob("checkpoint-18"), *work.glob("looks/*06.parquet")] if step < 18 else []:
+    for path in (
+        [*work.glob("checkpoint-18"), *work.glob("evaluations/*06.parquet")] if step < 18 else []
+    ):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     again = once(policy, reward_model, prompts, work)
     assert read_json(again / "record.json")["resumed_from"] == f"checkpoint-{step}"
-    for name in ("model.safetensors", "looks.parquet"):
+    for name in ("model.safetensors", "samples.parquet"):
         assert sha256(again / name) == sha256(trained / name), name
 
 
@@ -361,7 +363,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     assert not (killed / "final").exists()
     subprocess.run(command(killed), check=True, capture_output=True)
     assert read_json(killed / "final/record.json")["resumed_from"] is not None
-    for name in ("model.safetensors", "looks.parquet"):
+    for name in ("model.safetensors", "samples.parquet"):
         assert sha256(straight / "final" / name) == sha256(killed / "final" / name), name
 
 
@@ -375,10 +377,11 @@ def test_a_finished_training_is_not_run_again(trained, policy, reward_model, pro
 def test_training_raises_the_reward_and_leaves_the_reference(
     policy, reward_model, prompts, tmp_path
 ):
-    final = once(policy, reward_model, prompts, tmp_path, epochs=8, look_prompts=20)
-    looks = read_frame(final / "looks.parquet")
+    final = once(policy, reward_model, prompts, tmp_path, epochs=8, eval_prompts=20)
+    samples = read_frame(final / "samples.parquet")
     gain = (
-        looks.groupby("example_id")["reward"].last() - looks.groupby("example_id")["reward"].first()
+        samples.groupby("example_id")["reward"].last()
+        - samples.groupby("example_id")["reward"].first()
     )
     assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
-    assert looks.groupby("update")["kl"].mean().iloc[-1] > 1
+    assert samples.groupby("update")["kl"].mean().iloc[-1] > 1

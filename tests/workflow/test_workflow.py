@@ -110,7 +110,7 @@ def test_nothing_is_left_to_do_and_what_is_left_of_work_takes_no_space(finished)
             "work/reward_models/qwen2/*/seed-1/checkpoint-*/complete",
         ),
         (
-            ["policies/large-bt", "looks/large-bt.parquet", "results"],
+            ["policies/large-bt", "policy_gold/large-bt.parquet", "results"],
             "work/policies/*/seed-0/checkpoint-*/complete",
         ),
         (["alpaca_eval/annotations.parquet", "results"], "work/alpaca_eval/answers.jsonl"),

@@ -14,7 +14,7 @@ if RLOO:
             multiext(
                 f"{RUN}/policies/{{policy}}/seed-{{seed}}/",
                 "model.safetensors",
-                "looks.parquet",
+                "samples.parquet",
                 "record.json",
                 "README.md",
             ),
@@ -40,7 +40,7 @@ if RLOO:
             " --reward-model {params.reward_model} --prompts {input.prompts}"
             " --seed {wildcards.seed} --work {params.work} --output {params.folder} 2>&1 | tee {log}"
 
-    rule looks:
+    rule policy_gold:
         input:
             model=GOLD_MODEL,
             responses=[at("samples", seed=seed) for seed in RLOO["seeds"]],
@@ -48,13 +48,13 @@ if RLOO:
             gold=at("policy_gold"),
             record=record("policy_gold"),
         log:
-            f"logs/{config['preset']}/looks/{{policy}}.log",
+            f"logs/{config['preset']}/policy_gold/{{policy}}.log",
         benchmark:
-            f"{RUN}/benchmarks/looks/{{policy}}.tsv"
+            f"{RUN}/benchmarks/policy_gold/{{policy}}.tsv"
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("looks", "policy", len(RLOO["seeds"])),
+            **on_cluster("policy_gold", "policy", len(RLOO["seeds"])),
         params:
             settings=settings("policy_gold"),
         shell:

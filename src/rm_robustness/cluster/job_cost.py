@@ -60,7 +60,7 @@ def work_of(config: Settings, kind: str, name: str, gpu_memory: float) -> Work:
             return _generate(config, name)
         case "answers":
             return _answers(config, name)
-        case "gold" | "looks":
+        case "gold" | "policy_gold":
             return _gold(config, kind)
         case "judge":
             return _copy(0)
@@ -167,8 +167,8 @@ def _reward_model(config: Settings, name: str) -> Work:
         True,
         settings["gradient_checkpointing"],
     )
-    looked_at = 2 * settings["probe_pairs"] * settings["probe_looks"] * mean
-    flops += FLOAT32 * forward_flops(shape, looked_at, mean)
+    probed = 2 * settings["probe_pairs"] * settings["probe_evals"] * mean
+    flops += FLOAT32 * forward_flops(shape, probed, mean)
 
     def memory(gpus: int) -> Parts:
         return training_memory(
@@ -217,7 +217,7 @@ def _scores(config: Settings, name: str, kind: str) -> Work:
 
 
 def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
-    """Rollouts, rewards, training and looks take turns; DDP has every model on each GPU."""
+    """Rollouts, rewards, training and evaluations take turns; DDP has every model on each GPU."""
     rloo, policy = config["rloo"], policies(config)[name]
     shape = shape_of(config, policy["policy"])
     judge = shape_of(config, policy["reward_models"][rloo["seeds"][0]].split("/")[0])
@@ -235,9 +235,9 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
     flops += cost * forward_flops(judge, completions * mean, mean)
     flops += GENERATION * forward_flops(shape, completions * response, mean, False)
     per_step = rloo["prompts_per_update"] * rloo["k"] // rloo["mini_batches"]
-    rounds = math.ceil(rloo["look_prompts"] / rloo["batch_size"])
-    looks = 2 + updates / rloo["look_every"]
-    idle = looks * rounds * rloo["response_length"] * shape.layers * DECODING
+    rounds = math.ceil(rloo["eval_prompts"] / rloo["batch_size"])
+    evaluations = 2 + updates / rloo["eval_every"]
+    idle = evaluations * rounds * rloo["response_length"] * shape.layers * DECODING
 
     def memory(gpus: int) -> Parts:
         parts = training_memory(
@@ -255,8 +255,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
         parts["reference"] = 4 * parameters(shape)
         parts["reward_model"] = scored["weights"]
         drawn = generation_memory(shape, rloo["batch_size"], longest, 4)
-        # A look compares all logits of the policy and of the reference: few sequences have one
-        # length, so that two of the longest are the most that it holds at once.
+        # An evaluation compares all logits of policy and reference: few sequences have one length,
+        # so that two of the longest are the most that it holds at once.
         compared = min(rloo["batch_tokens"], 2 * longest) * shape.vocabulary * (4 + 4 + 2)
         rest = [scored["activations"], drawn, compared]
         parts["activations"] = max(parts["activations"], *rest)
@@ -303,12 +303,12 @@ def _answers(config: Settings, name: str) -> Work:
 
 
 def _gold(config: Settings, kind: str) -> Work:
-    """The gold of all responses, or of what a policy of one seed said in its looks."""
+    """The gold of all responses, or of what a policy of one seed said in its evaluations."""
     gold, rloo, responses = config["gold"], config["rloo"], config["responses"]
     tokens = sum(tokens_of(config, responses["source"]))
-    if kind == "looks":
+    if kind == "policy_gold":
         updates = prompts_of(config)["valid"] * rloo["epochs"] / rloo["prompts_per_update"]
-        rows = (2 + updates / rloo["look_every"]) * rloo["look_prompts"]
+        rows = (2 + updates / rloo["eval_every"]) * rloo["eval_prompts"]
     else:
         models = len(responses["generate"]["models"]) if responses["generate"] else 0
         wanted = responses["responses_per_prompt"] + models

@@ -1,6 +1,6 @@
 """Several processes for one training: one a GPU, on all the nodes that Slurm gave.
 
-A rule calls a verb and says nothing about the cluster. The verb looks at what it was given and
+A rule calls a command and says nothing about the cluster. The command reads what was allocated and
 replaces its process: by `srun`, which starts the verb again on every node of a job with several, or
 by a launcher, which starts a trainer for every GPU of a node. This module, run as a program, is
 that launcher: accelerate's, but it hands SIGTERM and SIGINT on and then waits for the trainers,

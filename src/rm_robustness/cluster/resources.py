@@ -46,7 +46,7 @@ def needs(config: Settings, cluster: Cluster, kind: str, name: str = "", seeds: 
     """What a job of this kind needs.
 
     `kind` and `name`: `backbone`, `reward_model`, `released`, `scores`, `rm_bench_scores` or
-    `ranks` of a backbone; `rloo`, `looks` or `answers` of a policy (`answers` of `sft` too);
+    `ranks` of a backbone; `rloo`, `policy_gold` or `answers` of a policy (`answers` of `sft` too);
     `generate` of a response model; `gold` and `judge`. `seeds` models are trained, scored or asked
     by the job, one after another. Where nothing fits, `problem` says so, and the rest is for the
     number of GPUs that comes nearest, of those that the batches allow.

@@ -25,10 +25,10 @@ RANGES = {"kl": (0, np.inf), "n_tokens": (0, np.inf), "unfinished": (0, 1)}
 QUANTITIES = ["kl", "reward", "reward_gain", "gold", "gold_gain", "n_tokens", "unfinished"]
 
 
-def read_looks(runs: Path, policy: str) -> pd.DataFrame:
-    """Read the looks of all seeds of a policy, a row a seed, update and prompt, in that order.
+def read_evaluations(runs: Path, policy: str) -> pd.DataFrame:
+    """Read all seeds' evaluations of a policy, a row a seed, update and prompt, in that order.
 
-    Raises `InputError` unless every seed was looked at on the same prompts at the same updates, of
+    Raises `InputError` unless every seed was evaluated on the same prompts at the same updates, of
     which the first is 0, the SFT policy.
     """
     path = runs / location("policy_gold", policy=policy)
@@ -39,11 +39,11 @@ def read_looks(runs: Path, policy: str) -> pd.DataFrame:
         grid = " x ".join(
             f"{n} {k}s" for n, k in zip(sizes, ("seed", "update", "prompt"), strict=True)
         )
-        found = f"{len(frame)} looks for {grid}"
-        raise InputError(path, found, "one look at each", "train and look at the seeds alike")
+        found = f"{len(frame)} evaluations for {grid}"
+        raise InputError(path, found, "one of each", "train and evaluate the seeds alike")
     if (first := frame["update"].iloc[0]) != 0:
         raise InputError(
-            path, f"update {first} first", "update 0, the SFT policy", "look there too"
+            path, f"update {first} first", "update 0, the SFT policy", "evaluate it too"
         )
     return frame
 
@@ -61,9 +61,9 @@ def track(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for method in (BT, BSR):
-        looks = read_looks(runs, f"{run}-{method}")
-        seeds, updates = looks["seed"].unique(), looks.drop_duplicates("update")
-        quantities = _quantities(looks, (len(seeds), len(updates), -1))
+        samples = read_evaluations(runs, f"{run}-{method}")
+        seeds, updates = samples["seed"].unique(), samples.drop_duplicates("update")
+        quantities = _quantities(samples, (len(seeds), len(updates), -1))
         for i, (update, epoch) in enumerate(updates[["update", "epoch"]].itertuples(index=False)):
             values = {name: quantities[name][:, i] for name in QUANTITIES}
             at = {"run": run, "reward_model": method, "update": update, "epoch": epoch}
@@ -83,9 +83,9 @@ def track(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
     ]
 
 
-def _quantities(looks: pd.DataFrame, shape: tuple[int, int, int]) -> dict[str, Array]:
-    """Arrange the looks as arrays (seeds, updates, prompts), and derive the gains over update 0."""
-    arrays = {name: looks[name].to_numpy(np.float64).reshape(shape) for name in MEASURED}
+def _quantities(samples: pd.DataFrame, shape: tuple[int, int, int]) -> dict[str, Array]:
+    """Arrange samples as arrays (seeds, updates, prompts), and derive the gains over update 0."""
+    arrays = {name: samples[name].to_numpy(np.float64).reshape(shape) for name in MEASURED}
     start = arrays["reward"][:, :1]
     spread = start.std(axis=2, keepdims=True)
     spread[np.ptp(start, axis=2, keepdims=True) == 0] = np.nan  # equal rewards have no scale

@@ -12,7 +12,7 @@ def files_needed(config: Settings, name: str) -> list[str]:
     kind, *parts = name.split("/")
     grid, reference = config["grid"], config["statistics"]["reference"]
     if kind == "policies":
-        return ["looks.parquet"]
+        return ["samples.parquet"]
     if kind == "reward_models" and parts[0] in grid["backbones"] and parts[1] == reference:
         return ["probes.parquet"] if int(parts[2].removeprefix("seed-")) in grid["seeds"] else []
     return []

@@ -150,7 +150,7 @@ def _policies(config: Settings) -> list[Job]:
         *(Job("policies", "rloo", name, "rloo") for name in names),
         *_fetched(config, "policies/"),
         *(
-            Job("looks", "looks", name, "looks", len(config["rloo"]["seeds"]))
+            Job("policy gold", "policy_gold", name, "policy_gold", len(config["rloo"]["seeds"]))
             for name in policies(config)
         ),
     ]

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..evaluation.policy_curves import read_looks
+from ..evaluation.policy_curves import read_evaluations
 from ..evaluation.probes import read_probes
 from ..evaluation.rm_bench import domain_masks, percent, read_scores
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
@@ -58,13 +58,13 @@ class Part:
 
 
 def inflation(run: Run) -> Parts:
-    """C1: ||h_w - h_l|| of Bradley-Terry, last look minus first: its mean and its spread."""
+    """C1: ||h_w - h_l|| of Bradley-Terry, last evaluation minus first: its mean and its spread."""
     for backbone in run.settings["backbones"]:
         first, last = _first_and_last(run, backbone, "difference_norm")
         spread = (last.std(axis=1) - first.std(axis=1))[:, None]
         for name, change in (("mean", last - first), ("standard deviation", spread)):
             estimate = run.estimate(change)
-            yield Part(f"{name}, last look - first", backbone, "norm", ABOVE_0, estimate)
+            yield Part(f"{name}, last evaluation - first", backbone, "norm", ABOVE_0, estimate)
 
 
 def head_norm(run: Run) -> Parts:
@@ -76,7 +76,7 @@ def head_norm(run: Run) -> Parts:
 
 
 def _first_and_last(run: Run, backbone: str, column: str) -> tuple[Array, Array]:
-    """A column of the BT probes at the first and the last look, (seeds, pairs) each."""
+    """A column of the BT probes at the first and the last evaluation, (seeds, pairs) each."""
     probes = read_probes(run.folder, backbone, run.settings["seeds"])
     steps, seeds = probes["step"], len(run.settings["seeds"])
     first, last = (
@@ -149,7 +149,7 @@ def unseen_models(run: Run) -> Parts:
 def gold_under_rloo(run: Run) -> Parts:
     """C8: gold of RLOO's run `standard` in the two halves of training (figure 5).
 
-    The middle look is the one nearest to half of the updates, the earlier of two.
+    The middle evaluation is the one nearest to half of the updates, the earlier of two.
     """
     rloo, estimates = run.settings["rloo"], [NOTHING] * 3
     reason = f"the preset has no RLOO run `{RLOO_RUN}`"
@@ -174,9 +174,9 @@ def gold_under_rloo(run: Run) -> Parts:
 
 def _halves(run: Run, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gain in gold of a policy in the two halves of training, seeds x prompts each."""
-    looks = read_looks(run.folder, f"{RLOO_RUN}-{method}")
-    table = looks.pivot(index="seed", columns=["update", "example_id"], values="gold")
-    updates = sorted(looks["update"].unique())
+    evaluations = read_evaluations(run.folder, f"{RLOO_RUN}-{method}")
+    table = evaluations.pivot(index="seed", columns=["update", "example_id"], values="gold")
+    updates = sorted(evaluations["update"].unique())
     middle = min(updates, key=lambda update: abs(2 * update - updates[0] - updates[-1]))
     first, half, last = (table[update] for update in (updates[0], middle, updates[-1]))
     return half - first, last - half

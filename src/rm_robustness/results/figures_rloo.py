@@ -122,7 +122,7 @@ def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str)
 
 
 def _marked(mean: pd.DataFrame) -> list[int]:
-    """Choose the looks that get a mark, at most 13, so that marks stay apart."""
+    """Choose the evaluations that get a mark, at most 13, so that marks stay apart."""
     return sorted({round(at) for at in np.linspace(0, len(mean) - 1, 13)})
 
 

@@ -1,7 +1,4 @@
-"""Evaluation of a policy during RLOO: sampled responses, proxy reward, KL to the reference.
-
-The outputs of an evaluation are called `looks` in the configuration and in file names.
-"""
+"""Evaluation of a policy during RLOO: sampled responses, proxy reward, KL to the reference."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,11 +43,11 @@ class PolicyEval(TrainerCallback):  # type: ignore[misc]
         seed: int,
         name: str,
     ) -> None:
-        """Take all eligible prompts (prompt_id, prompt, ids); the first `look_prompts` are used."""
+        """Take all eligible prompts (prompt_id, prompt, ids); the first `eval_prompts` are used."""
         self.folder, self.tokenizer, self.end_tokens = folder, tokenizer, end_tokens
         self.reference, self.reward, self.settings = reference, reward, settings
         self.seed, self.name = seed, name
-        self.prompts = prompts.head(settings["look_prompts"]).reset_index(drop=True)
+        self.prompts = prompts.head(settings["eval_prompts"]).reset_index(drop=True)
         self.seeds = [prompt_seed(seed, prompt) for prompt in self.prompts["prompt"]]
         self.updates_per_epoch = len(prompts) / settings["prompts_per_update"]
 
@@ -64,10 +61,10 @@ class PolicyEval(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Evaluate at the end of every `look_every`-th update, and of the last."""
+        """Evaluate at the end of every `eval_every`-th update, and of the last."""
         update, rest = divmod(state.global_step, self.settings["mini_batches"])
         last = state.global_step == state.max_steps
-        if last or (rest == 0 and update % self.settings["look_every"] == 0):
+        if last or (rest == 0 and update % self.settings["eval_every"] == 0):
             self.evaluate(kwargs["model"], state)
 
     def evaluate(self, model: Any, state: TrainerState) -> None:

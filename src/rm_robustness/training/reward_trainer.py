@@ -179,7 +179,7 @@ def train(
         train_dataset=Dataset.from_dict({"chosen_ids": data.chosen, "rejected_ids": data.rejected}),
         processing_class=tokenizer,
         callbacks=[
-            Probe(work / "probes", held_out, settings["probe_looks"], settings["batch_tokens"])
+            Probe(work / "probes", held_out, settings["probe_evals"], settings["batch_tokens"])
         ],
         objective=functools.partial(
             OBJECTIVES[settings["objective"]].function, **settings["options"]

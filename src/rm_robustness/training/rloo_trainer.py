@@ -172,7 +172,7 @@ def train(
 
     `policy` is the SFT model, from which training starts and which is the reference; `prompts` is
     a split, `settings` the section `rloo` for one run. The folder has the checkpoint,
-    looks.parquet, README.md and record.json. A killed run resumes from its last checkpoint, which
+    samples.parquet, README.md and record.json. A killed run resumes from its last checkpoint, which
     is always between two rollouts, with the same bits; a finished one is returned as it is.
     """
     final, started = work / "final", time.time()
@@ -199,7 +199,7 @@ def train(
         reference, _ = load_language_model(policy, torch.float32)
         reference.to(args.device)
     policy_eval = PolicyEval(
-        work / "looks",
+        work / "evaluations",
         eligible_prompts,
         tokenizer,
         trainer.eos_token_ids,
@@ -215,7 +215,7 @@ def train(
     def finish() -> None:
         draft = work / "draft"
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, draft)
-        write_frame(policy_eval.results(), draft / "looks.parquet")
+        write_frame(policy_eval.results(), draft / "samples.parquet")
         facts.update(policy=name, prompts=len(eligible_prompts), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
         finalize(work, "policy", settings, seed, started, **facts)
