@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..experiment.config import Settings
-from ..objectives import OBJECTIVES
+from ..objectives import OBJECTIVES, REDUCTIONS
 
 SCORE = """
 import torch
@@ -83,8 +83,8 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     objective, batch = settings["objective"], settings["micro_batch"]
     options = _defaults(objective) | settings["options"]
     note = ""
-    pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
-    if "weight" in options and options.get("reduction") in pairs:  # batch-sum regularisation
+    if "weight" in options and options.get("reduction") in REDUCTIONS:  # batch-sum regularisation
+        pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
         options["strength"] = options["weight"] * pairs[options["reduction"]]
         note = (
             f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
