@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.paths import ROOT
 from torch import Tensor
 
 from rm_robustness.errors import InputError
@@ -208,3 +210,13 @@ def test_global_bsr_on_two_processes_has_the_gradient_of_the_joined_batch(tmp_pa
             saved = np.load(tmp_path / f"{case}-{rank}.npz")
             assert saved["loss"] == pytest.approx(loss.item())
             np.testing.assert_allclose(saved["gradient"], head.weight.grad)
+
+
+def test_the_schema_has_every_objective_with_its_options():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+    named = schema["properties"]["reward_models"]["properties"]["objectives"]["properties"]
+    options = {
+        name: list(inspect.signature(objective.function).parameters)[2:]
+        for name, objective in OBJECTIVES.items()
+    }
+    assert {name: list(section.get("properties", {})) for name, section in named.items()} == options
