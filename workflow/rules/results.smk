@@ -10,26 +10,6 @@ TABLES = expand("{name}.{suffix}", name=sorted(TEXTS), suffix=["csv", "md"])
 FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "csv"])
 
 
-def inputs_of(name):
-    """What a result is made from; nothing where the preset does not make it."""
-    return catalog.RESULTS[name].inputs(config) if name in RESULTS else []
-
-
-def shown(name):
-    """The settings of a result, as JSON."""
-    return as_json(SETTINGS["result"](config, name))
-
-
-def in_report(name):
-    """Where the report shows a result: its caption, section and title."""
-    result = catalog.RESULTS[name]
-    return {
-        "caption": f"../report/{name}.rst",
-        "category": result.section,
-        "labels": {"result": result.title},
-    }
-
-
 localrules:
     publish_table,
     publish_figure,
