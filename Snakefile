@@ -75,7 +75,7 @@ rule reward_models:
 
 rule scores:
     input:
-        catalog.scores(config, *config["grid"]["objectives"]),
+        catalog.score_files(config, *config["grid"]["objectives"]),
         inputs_of("table1"),
         inputs_of("table2"),
 

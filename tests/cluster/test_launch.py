@@ -37,12 +37,14 @@ class Replaced(Exception):  # noqa: N818
 
 @pytest.fixture
 def given(monkeypatch):
-    """Set what Slurm says and answers; give the command that `spread` runs, None if none."""
+    """Set Slurm's variables and answers; return the command that is executed, or None."""
 
-    def command(config: str = "fsdp2", asked: dict[str, str] | None = None, **variables: str):
+    def command(config: str = "fsdp2", answers: dict[str, str] | None = None, **variables: str):
         for name in [n for n in os.environ if n.startswith(("SLURM_", "ACCELERATE_"))]:
             monkeypatch.delenv(name)
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # `spread` may set it: it is put back
+        monkeypatch.setenv(
+            "CUDA_VISIBLE_DEVICES", ""
+        )  # `launch_processes` may set it: it is put back
         for name in ("RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
@@ -52,10 +54,10 @@ def given(monkeypatch):
             raise Replaced(words)
 
         monkeypatch.setattr(launch, "_replace", replace)
-        monkeypatch.setattr(launch, "_ask", lambda *words: (asked or {})[" ".join(words)])
+        monkeypatch.setattr(launch, "_query", lambda *words: (answers or {})[" ".join(words)])
         monkeypatch.setattr(sys, "argv", ["rm-robustness", "train", "--seeds", "1"])
         try:
-            launch.spread(config)
+            launch.launch_processes(config)
         except Replaced as replaced:
             return " ".join(replaced.args[0])
         return None
@@ -89,11 +91,11 @@ def test_a_process_a_gpu_of_one_node(given):
 
 
 def test_several_nodes_are_found_though_snakemake_hides_slurms_variables(given):
-    asked = {
+    squeue_answers = {
         "squeue --noheader --jobs 7 --format %D": "2\n",
         "squeue --noheader --jobs 7 --format %C": "64\n",
     }
-    command = given(asked=asked, **CPU, CUDA_VISIBLE_DEVICES="0,1,2,3", SLURM_JOB_ID="7")
+    command = given(answers=squeue_answers, **CPU, CUDA_VISIBLE_DEVICES="0,1,2,3", SLURM_JOB_ID="7")
     assert command.startswith("srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 32 ")
     assert command.endswith("-m rm_robustness train --seeds 1")
 
@@ -104,7 +106,7 @@ def test_several_nodes_are_found_though_snakemake_hides_slurms_variables(given):
 def test_each_node_of_a_step_starts_its_own_processes(given, answer, address):
     """The first node's address is that of its name or, where it has none, the one Slurm knows."""
     command = given(
-        asked={
+        answers={
             "scontrol show hostnames n[4-5]": f"{answer}\nn5\n",
             f"scontrol show node {answer} --oneliner": "NodeName=n4 NodeAddr=10.1.2.3 Port=1",
         },
@@ -123,13 +125,13 @@ def test_each_node_of_a_step_starts_its_own_processes(given, answer, address):
 
 def test_gpus_that_torch_does_not_see_are_refused_with_what_to_do(given, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(InputError, match=r"found 0 .* of 2 given .*=0,1.*nvidia-smi.*USE_CPU"):
+    with pytest.raises(InputError, match=r"found 0 .* of 2 allocated .*=0,1.*nvidia-smi.*USE_CPU"):
         given(CUDA_VISIBLE_DEVICES="0,1")
 
 
 def test_slurm_that_does_not_answer_is_named():
     with pytest.raises(InputError, match=r"no-such-squeue --jobs 7: found .*No such file"):
-        launch._ask("no-such-squeue", "--jobs", "7")
+        launch._query("no-such-squeue", "--jobs", "7")
 
 
 def test_of_gpus_that_nobody_gave_one_is_used(given):

@@ -98,7 +98,7 @@ def test_a_holder_whose_lease_was_taken_over_ends(tmp_path: Path) -> None:
     holder.stdout.readline()
     (tmp_path / "seed-0.lease").write_text(json.dumps({"machine": "another", "token": "new"}))
     assert holder.wait(5) == lease.LOST
-    assert "another job's now" in holder.stderr.read()
+    assert "another job has taken the lease over" in holder.stderr.read()
     assert (tmp_path / "seed-0.lease").exists()  # the new holder's
 
 

@@ -18,7 +18,7 @@ from support.paths import ROOT
 from rm_robustness.cli import planning
 from rm_robustness.cluster import model_cost as footprint
 from rm_robustness.cluster import plan
-from rm_robustness.cluster.resources import Cluster, needs
+from rm_robustness.cluster.resources import Cluster, resources_of
 from rm_robustness.data.splits import SPLITS
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import SCHEMA, check, read_config
@@ -117,7 +117,7 @@ def test_what_is_fetched_is_planned_as_a_download_and_trained_nowhere():
 def test_models_below_50_million_parameters_run_on_a_cpu():
     config = preset("demo")
     for kind, name in (("backbone", "llama"), ("reward_model", "qwen2"), ("rloo", "standard-bt")):
-        found = needs(config, H100, kind, name, seeds=4)
+        found = resources_of(config, H100, kind, name, seeds=4)
         assert (found.gpus, found.gpus_per_node, found.cpus, found.problem) == (0, 0, 1, "")
         assert found.minutes == 30
         assert 1000 <= found.mem_mb < 2000
@@ -125,8 +125,8 @@ def test_models_below_50_million_parameters_run_on_a_cpu():
 
 def test_a_job_gets_the_fewest_gpus_that_fit_and_divide_its_batch():
     config = preset("paper")
-    small = needs(config, H100, "reward_model", "Llama-3.2-1B")
-    large = needs(config, H100, "reward_model", "Llama-3.1-8B-Instruct")
+    small = resources_of(config, H100, "reward_model", "Llama-3.2-1B")
+    large = resources_of(config, H100, "reward_model", "Llama-3.1-8B-Instruct")
     assert (small.gpus, small.nodes) == (1, 1)
     assert (large.gpus, large.nodes) == (8, 1)  # 128 / 16 = 8 micro-batches
     assert small.gpu_bytes == pytest.approx(sum(small.parts.values()))
@@ -135,38 +135,44 @@ def test_a_job_gets_the_fewest_gpus_that_fit_and_divide_its_batch():
         assert found.gpu_bytes <= 0.9 * 80e9
         assert found.minutes == pytest.approx(120 * found.hours, abs=1)
     fewer = config | {"reward_models": config["reward_models"] | {"global_batch": 16}}
-    assert needs(fewer, H100, "reward_model", "Llama-3.1-8B-Instruct").problem
+    assert resources_of(fewer, H100, "reward_model", "Llama-3.1-8B-Instruct").problem
     assert large.mem_mb > 8 * 4 * 8030  # every process reads float32 weights
 
 
 def test_a_job_goes_to_several_nodes_when_one_is_too_small():
-    found = needs(preset("paper"), Cluster(80, 2, 989), "reward_model", "Llama-3.1-8B-Instruct")
+    found = resources_of(
+        preset("paper"), Cluster(80, 2, 989), "reward_model", "Llama-3.1-8B-Instruct"
+    )
     assert (found.gpus, found.nodes, found.gpus_per_node) == (8, 4, 2)
 
 
 def test_a_long_job_gets_more_gpus_of_its_node():
     config = preset("paper")
-    slow = needs(config, Cluster(80, 8, 50), "reward_model", "Llama-3.2-1B")
+    slow = resources_of(config, Cluster(80, 8, 50), "reward_model", "Llama-3.2-1B")
     assert slow.gpus > 1
     assert slow.nodes == 1
-    alone = needs(config, Cluster(80, 1, 50), "reward_model", "Llama-3.2-1B")
+    alone = resources_of(config, Cluster(80, 1, 50), "reward_model", "Llama-3.2-1B")
     assert alone.gpus == 1
     assert alone.hours > 12
 
 
 def test_what_fits_nowhere_says_what_to_do():
-    found = needs(preset("paper"), Cluster(24, 8, 165), "reward_model", "Llama-3.1-8B-Instruct")
+    found = resources_of(
+        preset("paper"), Cluster(24, 8, 165), "reward_model", "Llama-3.1-8B-Instruct"
+    )
     assert re.search(r"\d+ GB on each GPU, and 22 of 24 can be used: .*max_length", found.problem)
 
 
 def test_bsr_over_the_whole_batch_takes_a_gpu_for_every_micro_batch():
     config = preset("paper")
     config["reward_models"]["objectives"]["bt-bsr"]["reduction"] = "global"
-    assert needs(config, H100, "reward_model", "Llama-3.2-1B").gpus == 8
+    assert resources_of(config, H100, "reward_model", "Llama-3.2-1B").gpus == 8
 
 
 def test_a_job_of_more_seeds_takes_longer_by_their_number():
-    one, four = (needs(preset("paper"), H100, "scores", "Qwen2.5-3B", n).hours for n in (1, 4))
+    one, four = (
+        resources_of(preset("paper"), H100, "scores", "Qwen2.5-3B", n).hours for n in (1, 4)
+    )
     assert four - 0.05 == pytest.approx(4 * (one - 0.05))  # but for the start
 
 
@@ -181,11 +187,11 @@ def test_keep_layers_cuts_the_shape():
 
 
 @pytest.mark.parametrize("name", ["demo", "small", "paper"])
-def test_every_job_of_a_preset_has_needs(name):
+def test_every_job_of_a_preset_has_resources(name):
     config = preset(name)
     for job in jobs(config):
         if job.kind:
-            found = needs(config, H100, job.kind, job.name, job.seeds)
+            found = resources_of(config, H100, job.kind, job.name, job.seeds)
             assert found.gpus == found.nodes * found.gpus_per_node
             assert found.mem_mb >= 1000
             assert found.minutes >= 30

@@ -92,22 +92,22 @@ def test_only_jobs_of_this_folder_s_snakemake_are_its_jobs(answers, tmp_path: Pa
         f"8\tPENDING\t{tmp_path}/other\trule_gold\n"
         f"9\tRUNNING\t{tmp_path}\t(null)\n"  # perhaps the job in which Snakemake itself runs
     )
-    assert [job.number for job in cluster.living(tmp_path)] == ["7"]
+    assert [job.number for job in cluster.queued_jobs(tmp_path)] == ["7"]
     with pytest.raises(InputError, match=r"7 RUNNING rule_gold.*squeue -j 7.*scancel 7"):
-        cluster.refuse_living(tmp_path)
+        cluster.refuse_queued_jobs(tmp_path)
 
 
 def test_a_controller_that_does_not_answer_is_no_empty_queue(answers, tmp_path: Path):
     answers(stderr="slurm_load_jobs error: Unable to contact slurm controller", status=1)
     with pytest.raises(cluster.UnreachableError, match="Unable to contact slurm controller"):
-        cluster.living(tmp_path)
+        cluster.queued_jobs(tmp_path)
 
 
 def test_a_refused_job_is_shown_with_what_there_is(answers):
     answers(stderr="allocation failure: Invalid account", status=1)
     request = Request("gpu", "gpu:h100:8", 1, 8, 9000, 60, "lab")
     with pytest.raises(InputError):  # sinfo fails too here
-        cluster.refuse_impossible([request])
+        cluster.check_requests([request])
 
 
 def test_the_profile_plans_the_paper_with_gpus_by_size():

@@ -298,7 +298,7 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
             "paper",
             "backbones/gold",
             preset("paper")["backbones"]["Qwen2.5-3B"],
-            "found 'gold' for two.*'gold' is the gold's",
+            "found 'gold' for two.*'gold' is reserved",
         ),
         (
             "paper",
@@ -328,7 +328,7 @@ def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
         ({"backbones/llama": FETCHED | {"sha256": {"a": "b"}}}, "a sha256 of 64 hex digits"),
         (
             {"backbones/llama": FETCHED | {"revision": None}},
-            "artifacts: found no revision of backbones/llama; expected the commit to fetch",
+            "artifacts: found no revision of backbones/llama; expected the commit to download",
         ),
         ({"backbones/lama": FETCHED}, r"artifacts\.backbones/lama: .* did you mean 'llama'"),
         ({"policies/larg-bt/seed-0": FETCHED}, "policy 'larg-bt'.* did you mean 'large-bt'"),
@@ -345,9 +345,11 @@ def test_an_artifact_that_could_not_stand_for_what_is_made_is_refused(artifacts,
     assert re.search(words, mistake("demo", "artifacts", artifacts))
 
 
-def test_another_s_model_must_be_there_for_each_seed_that_is_asked_for():
+def test_a_third_party_model_needs_an_entry_for_each_requested_seed():
     line = mistake("paper", "rm_bench/seeds", [90, 91])
-    assert "no reward_models/Llama-3.1-8B-Instruct/skywork/seed-91; expected one for each" in line
+    assert (
+        "no reward_models/Llama-3.1-8B-Instruct/skywork/seed-91; expected an entry for each" in line
+    )
 
 
 def test_what_the_authors_published_wants_a_commit_of_each():

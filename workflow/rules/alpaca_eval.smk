@@ -33,7 +33,7 @@ if JUDGED and JUDGED["judge"]:
     rule judge:
         input:
             instructions=at("instructions"),
-            answers=catalog.answers(config),
+            answers=catalog.answer_files(config),
         output:
             annotations=at("annotations"),
             record=record("judge"),

@@ -1,11 +1,11 @@
-# The cluster: what each job asks of Slurm, by the size of its model, and what must hold before
-# anything is submitted. Where no profile describes a cluster, no job asks for anything.
+# The cluster: the resources of each job, estimated from the size of its model, and checks before
+# the first submission. Without a profile that describes a cluster, no resources are set.
 
 from rm_robustness.cluster import slurm as cluster
-from rm_robustness.cluster.resources import needs
+from rm_robustness.cluster.resources import resources_of
 
-# A job's processes are all told when its time is over. Trainings listen (preemption.py); the
-# shell and tee around them must outlive the last checkpoint.
+# Slurm sends SIGTERM to all processes of a job before its time limit. Trainings save a checkpoint
+# (preemption.py); the shell and tee around them must outlive it.
 shell.prefix("set -euo pipefail; trap '' TERM; ")
 
 MACHINES = cluster.machines(workflow.resource_settings.default_resources)
@@ -13,37 +13,41 @@ TOO_LARGE = {}  # jobs that no node can hold, and why
 
 
 def on_cluster(kind, name="", seeds=1):
-    """The resources of a kind of job on a model: `name`, or what the wildcard of that name says."""
+    """Slurm resources of a kind of job for a model: `name`, or the value of that wildcard."""
     if not MACHINES:
         return {}
 
-    def asked(wildcards):
+    def resources(wildcards):
         model = wildcards.get(name, name)
-        found = needs(config, MACHINES.node, kind, model, seeds)
-        if found.problem:
-            TOO_LARGE[f"{kind} {model}"] = found.problem
-        return found
+        job_resources = resources_of(config, MACHINES.node, kind, model, seeds)
+        if job_resources.problem:
+            TOO_LARGE[f"{kind} {model}"] = job_resources.problem
+        return job_resources
 
     def partition(wildcards):
         return (
-            MACHINES.gpu_partition if asked(wildcards).gpus else MACHINES.cpu_partition
+            MACHINES.gpu_partition
+            if resources(wildcards).gpus
+            else MACHINES.cpu_partition
         )
 
     def runtime(wildcards, attempt):
-        return min(asked(wildcards).minutes * attempt, MACHINES.hours * 60)
+        return min(resources(wildcards).minutes * attempt, MACHINES.hours * 60)
 
     def memory(wildcards, attempt):
-        return int(min(asked(wildcards).mem_mb * attempt, MACHINES.node_memory * 1000))
+        return int(
+            min(resources(wildcards).mem_mb * attempt, MACHINES.node_memory * 1000)
+        )
 
-    # A training saves when it is told that its time is nearly over; others would only be cut short.
+    # A training saves a checkpoint on this signal; other jobs would only be stopped early.
     trains = kind in ("backbone", "reward_model", "rloo")
     warning = f"--signal=TERM@{60 * MACHINES.save_minutes}"
     return {
         **({"slurm_extra": warning} if trains else {}),
         "slurm_partition": partition,
-        "gres": lambda wildcards: MACHINES.gres(asked(wildcards).gpus_per_node),
-        "nodes": lambda wildcards: asked(wildcards).nodes,
-        "cpus_per_task": lambda wildcards: asked(wildcards).cpus,
+        "gres": lambda wildcards: MACHINES.gres(resources(wildcards).gpus_per_node),
+        "nodes": lambda wildcards: resources(wildcards).nodes,
+        "cpus_per_task": lambda wildcards: resources(wildcards).cpus,
         "mem_mb": memory,
         "runtime": runtime,
     }
@@ -52,17 +56,17 @@ def on_cluster(kind, name="", seeds=1):
 onstart:
     try:
         if MACHINES:
-            cluster.refuse_living(Path.cwd())
+            cluster.refuse_queued_jobs(Path.cwd())
             for job, problem in TOO_LARGE.items():
                 raise InputError(
                     f"{cluster.PROFILE}: {job}", problem, "a job that fits"
                 )
             jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-            cluster.refuse_impossible(cluster.request(job) for job in jobs)
+            cluster.check_requests(cluster.request_of(job) for job in jobs)
         elif Path(".snakemake/slurm_logs").exists():
-            cluster.refuse_living(Path.cwd())
+            cluster.refuse_queued_jobs(Path.cwd())
     except cluster.UnreachableError as error:
-        # Without Slurm the leases on the work folders still keep two writers apart.
+        # Without Slurm the leases on the work folders still exclude a second writer.
         if MACHINES:
             refuse(error)
     except InputError as error:

@@ -23,7 +23,7 @@ def backbone(options: argparse.Namespace) -> None:
     from ..training.resume import hold_leases, publish_all
     from ..training.sft_trainer import build
 
-    launch.spread("fsdp2")
+    launch.launch_processes("fsdp2")
     section: Settings = dict(options.settings)
     sft = section.pop("sft")
     label = options.output.name
@@ -49,7 +49,7 @@ def train(options: argparse.Namespace) -> None:
     from ..training import reward_trainer
     from ..training.resume import hold_leases, publish_all
 
-    launch.spread("fsdp2")
+    launch.launch_processes("fsdp2")
     works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
     finals = {}
     with hold_leases(list(works.values())):
@@ -98,7 +98,7 @@ def rloo(options: argparse.Namespace) -> None:
     from ..training import rloo_trainer
     from ..training.resume import hold_leases, publish_all
 
-    launch.spread("ddp")
+    launch.launch_processes("ddp")
     with hold_leases([options.work]):
         final = rloo_trainer.train(
             options.policy,

@@ -1,6 +1,7 @@
-"""What each kind of job does: parameters, floating-point operations, bytes. Estimates, all of them.
+"""Estimated cost of each kind of job: model parameters, floating-point operations, bytes.
 
-Data that are not there yet are described by the section `sizes`, which no job depends on.
+The sizes of data that are not downloaded yet come from the section `sizes` of the config, which no
+job depends on.
 """
 
 import math
@@ -20,31 +21,31 @@ from .model_cost import (
     training_memory,
 )
 
-VLLM_CACHE = 4e9  # bytes beside the weights, the least that a server can work with
+VLLM_CACHE = 4e9  # bytes of vLLM's key-value cache, the least that it can work with
 PADDING = 3.0  # longest of 32 sequences over their mean, measured on AlpacaEval's responses: 3.0
-GENERATION = 8.0  # generating a token takes as long as so many tokens read by the same model
-FLOAT32 = 10.0  # the same for float32 without tensor cores: its peak is 1/15, but better used
-DECODING = 1e-3  # seconds a layer and token of transformers' own generation, whatever the batch
-GOLD_STATES = 60000  # numbers a token that a layer of an 8B model holds at its widest place
-TEXT = 4.0  # bytes of a token, as text
-TOKEN_BYTES = 40  # of one token in a Python list
+GENERATION = 8.0  # time to generate a token, in tokens of prefill by the same model
+FLOAT32 = 10.0  # slowdown of float32 without tensor cores: its peak is 1/15, at a higher MFU
+DECODING = 1e-3  # seconds a layer and token of transformers' generate(), whatever the batch
+GOLD_STATES = 60000  # peak activations of a layer of an 8B model, numbers a token
+TEXT = 4.0  # bytes a token takes as text
+TOKEN_BYTES = 40  # bytes a token takes in a Python list
 
 
-class Work(NamedTuple):
-    """What a job does, before it is known on how many GPUs."""
+class JobCost(NamedTuple):
+    """Cost of a job, independent of the number of GPUs that it will run on."""
 
     parameters: float  # of its largest model
-    flops: float  # as if all were bfloat16
-    memory: Callable[[int], Parts]  # of one of so many GPUs
-    load: float  # bytes of main memory, for the weights that each process reads
-    data: float = 0.0  # bytes of main memory, for the data that each process reads
-    counts: tuple[int, ...] = (1,)  # of GPUs that its batches allow
-    idle: float = 0.0  # seconds in which only one GPU works
+    flops: float  # in bfloat16 equivalents: float32 counts FLOAT32 times
+    memory: Callable[[int], Parts]  # number of GPUs -> peak bytes of each, by part
+    weight_bytes: float  # of main memory, for the weights that each process reads
+    data_bytes: float = 0.0  # of main memory, for the data that each process reads
+    gpu_counts: tuple[int, ...] = (1,)  # numbers of GPUs that its batch size divides into
+    serial_seconds: float = 0.0  # time in which a single GPU computes, whatever their number
     advice: str = "a GPU with more memory"
 
 
-def work_of(config: Settings, kind: str, name: str, gpu_memory: float) -> Work:
-    """What a job of a kind does (see `needs.needs`), on GPUs of so many GB."""
+def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCost:
+    """Estimate a job's cost, for GPUs of `gpu_memory` GB; kinds as in `resources.resources_of`."""
     match kind:
         case "backbone":
             return _backbone(config, name)
@@ -67,30 +68,30 @@ def work_of(config: Settings, kind: str, name: str, gpu_memory: float) -> Work:
     raise ValueError(f"no kind of job '{kind}'")
 
 
-def _copy(load: float) -> Work:
-    """A job that computes next to nothing, on a CPU."""
-    return Work(0, 0.0, lambda _: {}, load)
+def _copy(weight_bytes: float) -> JobCost:
+    """Cost of a job that only copies or converts files, on a CPU."""
+    return JobCost(0, 0.0, lambda _: {}, weight_bytes)
 
 
 def released_size(config: Settings, name: str) -> float:
-    """Parameters of a model that is fetched, by its folder under runs/PRESET."""
+    """Number of parameters of a downloaded model, named by its folder under runs/PRESET."""
     shape = shape_of(config, backbone_of(config, name))
     return parameters(shape, reward=name.startswith("reward_models/"))
 
 
 def _counts(batches: int) -> tuple[int, ...]:
-    """The powers of two that divide a number of micro-batches."""
+    """Numbers of GPUs that share the micro-batches evenly: the powers of two that divide them."""
     return tuple(2**power for power in range(batches.bit_length()) if batches % 2**power == 0)
 
 
 def tokens_of(config: Settings, source: str) -> tuple[float, float]:
-    """Mean tokens of a prompt and of a response in a source (of a chat: of its two sides)."""
+    """Mean tokens of a prompt and of a response of a source; of a chat, of user and assistant."""
     sizes = config["sizes"]["sources"][source]
     return sizes["prompt_tokens"], sizes["response_tokens"]
 
 
 def rows_of(config: Settings, source: str, part: str) -> int:
-    """Rows of a source: prompts, chats, pairs or instructions; a synthetic one says it itself."""
+    """Number of rows of a source (prompts, chats, pairs, instructions); a synthetic one sets it."""
     section = config["sources"][source]
     if section["kind"] != "synthetic":
         return int(config["sizes"]["sources"][source]["rows"])
@@ -99,7 +100,7 @@ def rows_of(config: Settings, source: str, part: str) -> int:
 
 
 def prompts_of(config: Settings) -> dict[str, int]:
-    """Prompts of the train set, of X_valid, and of both at most so many as evaluation takes."""
+    """Number of prompts: of X_train, and of X_valid and X_train capped at `evaluation_prompts`."""
     splits, source = config["splits"], config["responses"]["source"]
     everything = rows_of(config, source, "prompts")
     train = min(splits["train_prompts"], everything)
@@ -109,15 +110,15 @@ def prompts_of(config: Settings) -> dict[str, int]:
 
 
 def split_bytes(config: Settings, split: str) -> float:
-    """Bytes of the text of a split that is fetched."""
-    prompts, wanted = prompts_of(config), config["responses"]["responses_per_prompt"]
+    """Bytes of text of a downloaded split."""
+    prompts, responses_per_prompt = prompts_of(config), config["responses"]["responses_per_prompt"]
     side = "valid" if split in ("prompt_disjoint", "mutual_disjoint") else "evaluated"
-    responses = 2 if split in ("train", "in_domain") else wanted
+    n_responses = 2 if split in ("train", "in_domain") else responses_per_prompt
     prompt, response = tokens_of(config, config["responses"]["source"])
-    return TEXT * prompts["train" if split == "train" else side] * (prompt + responses * response)
+    return TEXT * prompts["train" if split == "train" else side] * (prompt + n_responses * response)
 
 
-def _backbone(config: Settings, name: str) -> Work:
+def _backbone(config: Settings, name: str) -> JobCost:
     """SFT on packed blocks of max_length tokens, or a copy of the pretrained model."""
     shape, sft = shape_of(config, name), config["sft"]
     source, n = config["backbones"][name]["sft"], parameters(shape)
@@ -147,16 +148,20 @@ def _backbone(config: Settings, name: str) -> Work:
 
     advice = "a GPU with more memory, or a smaller sft.micro_batch"
     data = TOKEN_BYTES * chats
-    return Work(n, flops, memory, 4 * n, data, _counts(batches), advice=advice)
+    return JobCost(n, flops, memory, 4 * n, data, _counts(batches), advice=advice)
 
 
-def _reward_model(config: Settings, name: str) -> Work:
-    """Pairs, padded to the longest of a micro-batch, of which the longest can be max_length."""
+def _reward_model(config: Settings, name: str) -> JobCost:
+    """Training on pairs padded to the longest of their micro-batch, at most max_length tokens."""
     shape, settings = shape_of(config, name), config["reward_models"]
-    own, n = config["backbones"][name]["reward_models"], parameters(shape, reward=True)
-    source = own["preferences"] or config["responses"]["source"]
-    pairs = rows_of(config, source, "pairs") if own["preferences"] else prompts_of(config)["train"]
-    longest = own["max_length"]
+    overrides, n = config["backbones"][name]["reward_models"], parameters(shape, reward=True)
+    source = overrides["preferences"] or config["responses"]["source"]
+    pairs = (
+        rows_of(config, source, "pairs")
+        if overrides["preferences"]
+        else prompts_of(config)["train"]
+    )
+    longest = overrides["max_length"]
     mean = min(longest, sum(tokens_of(config, source)))
     padded = min(longest, PADDING * mean)
     batches = settings["global_batch"] // settings["micro_batch"]
@@ -191,17 +196,19 @@ def _reward_model(config: Settings, name: str) -> Work:
         "(reward_models.micro_batch is part of the experiment, D1)"
     )
     # BSR over the whole global batch has no accumulation: one micro-batch on each GPU.
-    whole = settings["objectives"]["bt-bsr"]["reduction"] == "global"
-    counts = (batches,) if whole else _counts(batches)
-    return Work(n, flops, memory, 4 * n, data, counts, advice=advice)
+    one_step = settings["objectives"]["bt-bsr"]["reduction"] == "global"
+    counts = (batches,) if one_step else _counts(batches)
+    return JobCost(n, flops, memory, 4 * n, data, counts, advice=advice)
 
 
-def _scores(config: Settings, name: str, kind: str) -> Work:
-    """Scoring in float32, one model after another, on one GPU."""
+def _scores(config: Settings, name: str, kind: str) -> JobCost:
+    """Scoring in float32 on one GPU, the models of a job one after another."""
     shape, budget = shape_of(config, name), config["scoring"]["batch_tokens"]
     n, prompts = parameters(shape, reward=True), prompts_of(config)
-    wanted = config["responses"]["responses_per_prompt"]
-    parts = {config["responses"]["source"]: wanted * (prompts["evaluated"] + 2 * prompts["valid"])}
+    n_responses = config["responses"]["responses_per_prompt"]
+    parts = {
+        config["responses"]["source"]: n_responses * (prompts["evaluated"] + 2 * prompts["valid"])
+    }
     parts[config["responses"]["source"]] += 2 * prompts["evaluated"]
     if kind != "scores":
         bench = config["rm_bench"]["source"]
@@ -213,11 +220,11 @@ def _scores(config: Settings, name: str, kind: str) -> Work:
     rows = max(parts.values())
     data = rows * (TOKEN_BYTES * max(mean.values()) + 12 * shape.hidden_size)
     tokens = max(budget, int(PADDING * max(mean.values())))
-    return Work(n, FLOAT32 * flops, lambda _: inference_memory(shape, tokens, 4), 4 * n, data)
+    return JobCost(n, FLOAT32 * flops, lambda _: inference_memory(shape, tokens, 4), 4 * n, data)
 
 
-def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
-    """Rollouts, rewards, training and evaluations take turns; DDP has every model on each GPU."""
+def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
+    """Rollouts, rewards, updates and evaluations in turn; DDP replicates all models on each GPU."""
     rloo, policy = config["rloo"], policies(config)[name]
     shape = shape_of(config, policy["policy"])
     judge = shape_of(config, policy["reward_models"][rloo["seeds"][0]].split("/")[0])
@@ -226,8 +233,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
     prompt, response = tokens_of(config, config["responses"]["source"])
     prompt, response = min(prompt, rloo["prompt_length"]), min(response, rloo["response_length"])
     mean, padded = prompt + response, min(longest, PADDING * (prompt + response))
-    asked = prompts_of(config)["valid"] * rloo["epochs"]
-    completions, updates = asked * rloo["k"], asked / rloo["prompts_per_update"]
+    n_prompts = prompts_of(config)["valid"] * rloo["epochs"]
+    completions, updates = n_prompts * rloo["k"], n_prompts / rloo["prompts_per_update"]
     trained = completions / (rloo["k"] if rloo["batch_form"] == "release" else 1)
     flops = training_flops(shape, trained * padded, padded, False, rloo["gradient_checkpointing"])
     flops += 2 * forward_flops(shape, completions * padded, padded, False)  # policy, reference
@@ -237,7 +244,7 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
     per_step = rloo["prompts_per_update"] * rloo["k"] // rloo["mini_batches"]
     rounds = math.ceil(rloo["eval_prompts"] / rloo["batch_size"])
     evaluations = 2 + updates / rloo["eval_every"]
-    idle = evaluations * rounds * rloo["response_length"] * shape.layers * DECODING
+    serial_seconds = evaluations * rounds * rloo["response_length"] * shape.layers * DECODING
 
     def memory(gpus: int) -> Parts:
         parts = training_memory(
@@ -255,8 +262,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
         parts["reference"] = 4 * parameters(shape)
         parts["reward_model"] = scored["weights"]
         drawn = generation_memory(shape, rloo["batch_size"], longest, 4)
-        # An evaluation compares all logits of policy and reference: few sequences have one length,
-        # so that two of the longest are the most that it holds at once.
+        # The KL of an evaluation needs all logits of policy and reference at once. Batches hold
+        # sequences of one length, and few are among the longest: two are assumed to coincide.
         compared = min(rloo["batch_tokens"], 2 * longest) * shape.vocabulary * (4 + 4 + 2)
         rest = [scored["activations"], drawn, compared]
         parts["activations"] = max(parts["activations"], *rest)
@@ -264,46 +271,48 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> Work:
             parts["vllm"] = rloo["vllm_memory"] * gpu_memory * 1e9
         return parts
 
-    possible = _counts(per_step // rloo["micro_batch"])
-    counts = tuple(n for n in possible if rloo["prompts_per_update"] % n == 0)
+    powers = _counts(per_step // rloo["micro_batch"])
+    counts = tuple(n for n in powers if rloo["prompts_per_update"] % n == 0)
     largest = max(parameters(shape), parameters(judge))
-    load = 8 * parameters(shape) + width * parameters(judge)
+    weight_bytes = 8 * parameters(shape) + width * parameters(judge)
     advice = "a GPU with more memory, rloo.optimizer adamw_8bit, or a smaller reward model"
-    return Work(largest, flops, memory, load, 0.0, counts, idle, advice)
+    return JobCost(largest, flops, memory, weight_bytes, 0.0, counts, serial_seconds, advice)
 
 
-def _answering(n: float, rows: float, tokens: tuple[float, float], options: Settings) -> Work:
-    """A model of n parameters answers prompts, on one GPU."""
+def _response_cost(
+    n_parameters: float, rows: float, tokens: tuple[float, float], options: Settings
+) -> JobCost:
+    """Generation of a response to each of `rows` prompts, on one GPU."""
     prompt, response = tokens[0], min(tokens[1], options.get("max_new_tokens", 512))
     width = 2 if options.get("dtype") == "bfloat16" else 4
-    flops = 2 * n * rows * (prompt + GENERATION * response)
-    parts = {"weights": width * n, "cache": VLLM_CACHE}
-    return Work(n, flops, lambda _: parts, width * n, 4000 * rows)
+    flops = 2 * n_parameters * rows * (prompt + GENERATION * response)
+    parts = {"weights": width * n_parameters, "cache": VLLM_CACHE}
+    return JobCost(n_parameters, flops, lambda _: parts, width * n_parameters, 4000 * rows)
 
 
-def _generate(config: Settings, name: str) -> Work:
-    """A response model answers every prompt."""
+def _generate(config: Settings, name: str) -> JobCost:
+    """Generation of one response model's responses to every prompt."""
     source = config["responses"]["source"]
     options = config["responses"]["generate"]["options"]
     rows = rows_of(config, source, "prompts")
-    return _answering(
+    return _response_cost(
         config["sizes"]["models"][name] * 1e9, rows, tokens_of(config, source), options
     )
 
 
-def _answers(config: Settings, name: str) -> Work:
-    """A policy answers AlpacaEval's instructions; `sft` is the backbone that it started from."""
+def _answers(config: Settings, name: str) -> JobCost:
+    """Generation of a policy's answers to AlpacaEval; `sft` is the policies' initial backbone."""
     judged = config["alpaca_eval"]
     run = config["rloo"]["runs"][judged["run"]]["policy"]
     policy = run if name == "sft" else policies(config)[name]["policy"]
     source = judged["source"]
     rows = rows_of(config, source, "instructions")
     n = parameters(shape_of(config, policy))
-    return _answering(n, rows, tokens_of(config, source), judged["generation"])
+    return _response_cost(n, rows, tokens_of(config, source), judged["generation"])
 
 
-def _gold(config: Settings, kind: str) -> Work:
-    """The gold of all responses, or of what a policy of one seed said in its evaluations."""
+def _gold(config: Settings, kind: str) -> JobCost:
+    """Gold rewards of all responses, or of the samples of one policy's evaluations."""
     gold, rloo, responses = config["gold"], config["rloo"], config["responses"]
     tokens = sum(tokens_of(config, responses["source"]))
     if kind == "policy_gold":
@@ -311,12 +320,12 @@ def _gold(config: Settings, kind: str) -> Work:
         rows = (2 + updates / rloo["eval_every"]) * rloo["eval_prompts"]
     else:
         models = len(responses["generate"]["models"]) if responses["generate"] else 0
-        wanted = responses["responses_per_prompt"] + models
-        rows = wanted * rows_of(config, responses["source"], "prompts")
+        n_responses = responses["responses_per_prompt"] + models
+        rows = n_responses * rows_of(config, responses["source"], "prompts")
     if gold["kind"] != "model":
         return _copy(rows * 4 * tokens * 10)
     n, narrow = config["sizes"]["models"]["gold"] * 1e9, gold["dtype"] == "bfloat16"
     width, cost = (2, 1.0) if narrow else (4, FLOAT32)
     parts = {"weights": width * n, "activations": width * gold["batch_tokens"] * GOLD_STATES}
     flops = cost * 2 * n * rows * tokens
-    return Work(n, flops, lambda _: parts, width * n, TOKEN_BYTES * rows * tokens)
+    return JobCost(n, flops, lambda _: parts, width * n, TOKEN_BYTES * rows * tokens)

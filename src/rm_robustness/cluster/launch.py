@@ -1,10 +1,10 @@
-"""Several processes for one training: one a GPU, on all the nodes that Slurm gave.
+"""Distributed launch of a training: one process for each GPU of the nodes that Slurm allocated.
 
-A rule calls a command and says nothing about the cluster. The command reads what was allocated and
-replaces its process: by `srun`, which starts the verb again on every node of a job with several, or
-by a launcher, which starts a trainer for every GPU of a node. This module, run as a program, is
-that launcher: accelerate's, but it hands SIGTERM and SIGINT on and then waits for the trainers,
-however long they take to save. torch's own would kill them after 30 seconds.
+The rules' shell commands do not depend on the cluster. A command that trains reads its allocation
+and replaces its process: by `srun`, which starts the command once on every node of a multi-node
+job, or by a launcher, which starts a trainer for every GPU of a node. This module, run as a
+program, is that launcher: `accelerate launch`, except that it forwards SIGTERM and SIGINT and then
+waits until the trainers have saved. torch's elastic agent would kill them after 30 seconds.
 """
 
 import os
@@ -20,31 +20,31 @@ from ..errors import InputError
 CONFIGS = Path(__file__).parents[3] / "config" / "accelerate"
 
 
-def spread(config: str) -> None:
-    """Run this command in a process a GPU, by `config`/accelerate/`config`.yaml; return in each.
+def launch_processes(config: str) -> None:
+    """Restart this command as one process a GPU, with config/accelerate/`config`.yaml.
 
-    Returns at once in such a process, and where there is one GPU or none. Otherwise this process
-    is replaced and its exit status becomes that of the first trainer that fails. Raises InputError
-    when torch does not see the GPUs that were given; ACCELERATE_USE_CPU=true asks for CPU
-    processes in their place.
+    Returns at once in such a process, and where at most one GPU is allocated. Otherwise this
+    process is replaced, and its exit status becomes that of the first trainer that fails. Raises
+    InputError when torch does not see the allocated GPUs; ACCELERATE_USE_CPU=true starts CPU
+    processes instead.
     """
     if "RANK" in os.environ:
         return
-    gpus = _gpus()
-    nodes = _nodes() if gpus else 1
-    if nodes > 1 and not _in_step(nodes):
-        command = _on_every_node(nodes)
-        # `srun` would take the bounds of the step in which this runs for those of the job.
+    gpus = _allocated_gpus()
+    nodes = _allocated_nodes() if gpus else 1
+    if nodes > 1 and not _started_by_srun(nodes):
+        command = _srun_command(nodes)
+        # `srun` would inherit the limits of the step in which this runs instead of the job's.
         for name in [name for name in os.environ if name.startswith("SLURM_")]:
             if name not in ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME"):
                 del os.environ[name]
         _replace(command)
     if gpus * nodes > 1:
-        _replace(_in_processes(config, gpus, nodes))
+        _replace(_launcher_command(config, gpus, nodes))
 
 
 def on_cpu() -> bool:
-    """Whether CPU processes are asked for, as accelerate reads it too."""
+    """Whether ACCELERATE_USE_CPU is set, parsed as accelerate does."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
 
 
@@ -53,45 +53,45 @@ def _replace(command: list[str]) -> None:
     os.execvp(command[0], command)
 
 
-def _gpus() -> int:
-    """How many GPUs of this node we were given, by Slurm or by CUDA_VISIBLE_DEVICES."""
+def _allocated_gpus() -> int:
+    """Number of GPUs allocated on this node, by CUDA_VISIBLE_DEVICES or by Slurm."""
     if not {"CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"} & set(os.environ):
-        os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # nobody gave any: one will do, if there is one
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # no allocation: use one GPU, if any
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        given = sum(
+        allocated = sum(
             name[:1].isdigit() or name[:4] in ("GPU-", "MIG-") for name in visible.split(",")
         )
     else:
-        given = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+        allocated = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
     if on_cpu():
-        return given
+        return allocated
     import torch
 
-    seen = torch.cuda.device_count()
-    if seen < given:
+    visible_gpus = torch.cuda.device_count()
+    if visible_gpus < allocated:
         raise InputError(
             "GPUs",
-            f"{seen} that torch {torch.__version__} sees, of {given} given "
+            f"{visible_gpus} that torch {torch.__version__} sees, of {allocated} allocated "
             f"(CUDA_VISIBLE_DEVICES={visible})",
             "all of them",
             "install a torch with CUDA and see whether `nvidia-smi` works on that node; "
             "ACCELERATE_USE_CPU=true trains on its CPU",
         )
-    return given
+    return allocated
 
 
-def _nodes() -> int:
-    """How many nodes the job has. Snakemake's plugin hides Slurm's variables, but not its id."""
+def _allocated_nodes() -> int:
+    """Number of nodes of the job. Snakemake's Slurm plugin hides all variables but the job id."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return 1
     return int(os.environ.get("SLURM_JOB_NUM_NODES") or _squeue(job, "%D"))
 
 
-def _in_step(nodes: int) -> bool:
-    """Tell whether this is the one process that `srun` started on each of the nodes."""
+def _started_by_srun(nodes: int) -> bool:
+    """Whether this is the process that `_srun_command` started on each of the nodes."""
     return (
         os.environ.get("SLURM_STEP_NUM_TASKS")
         == str(nodes)
@@ -99,8 +99,8 @@ def _in_step(nodes: int) -> bool:
     )
 
 
-def _on_every_node(nodes: int) -> list[str]:
-    """The command that runs this one once on every node, with all its CPUs and GPUs."""
+def _srun_command(nodes: int) -> list[str]:
+    """Command line that runs this one once on every node, with all its CPUs and GPUs."""
     cpus = int(_squeue(os.environ["SLURM_JOB_ID"], "%C")) // nodes
     return [
         *("srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1"),
@@ -109,14 +109,14 @@ def _on_every_node(nodes: int) -> list[str]:
     ]
 
 
-def _in_processes(config: str, gpus: int, nodes: int) -> list[str]:
-    """The command that runs this one in a process for each of the node's GPUs."""
+def _launcher_command(config: str, gpus: int, nodes: int) -> list[str]:
+    """Command line that runs this one in a process for each of the node's GPUs."""
     place = ["--main_process_port", "0"]  # any free one
     if nodes > 1:
         place = [
             *("--machine_rank", os.environ["SLURM_NODEID"]),
             *("--main_process_ip", _main_address()),
-            # The nodes must agree on it without talking; below the ports that Linux gives away.
+            # Every node derives the same port from the job id; below Linux's ephemeral ports.
             *("--main_process_port", str(12000 + int(os.environ["SLURM_JOB_ID"]) % 20000)),
         ]
     return [
@@ -128,22 +128,22 @@ def _in_processes(config: str, gpus: int, nodes: int) -> list[str]:
 
 
 def _main_address() -> str:
-    """The address of the step's first node, by its name or else as Slurm knows it."""
-    names = _ask("scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"])
+    """Address of the step's first node: its host name resolved, or else Slurm's NodeAddr."""
+    names = _query("scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"])
     name = names.split()[0]
     try:
         return socket.gethostbyname(name)
     except OSError:
-        facts = _ask("scontrol", "show", "node", name, "--oneliner").split()
+        facts = _query("scontrol", "show", "node", name, "--oneliner").split()
         return next(fact.removeprefix("NodeAddr=") for fact in facts if "NodeAddr=" in fact)
 
 
 def _squeue(job: str, field: str) -> str:
-    return _ask("squeue", "--noheader", "--jobs", job, "--format", field).split()[0]
+    return _query("squeue", "--noheader", "--jobs", job, "--format", field).split()[0]
 
 
-def _ask(*command: str) -> str:
-    """What a command of Slurm's prints."""
+def _query(*command: str) -> str:
+    """Standard output of a Slurm command (raises InputError)."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
@@ -151,18 +151,18 @@ def _ask(*command: str) -> str:
 
 
 def main() -> None:
-    """Start the trainers of this node, hand signals on to them, and end as they do."""
+    """Start the trainers of this node, forward signals to them, exit with their status."""
     import psutil  # type: ignore[import-untyped]
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def forward_signal(number: int, frame: FrameType | None) -> None:
         trainers = psutil.Process().children()
         if not trainers:
             sys.exit(128 + number)
         for trainer in trainers:
             trainer.send_signal(number)
 
-    signal.signal(signal.SIGTERM, hand_on)
-    signal.signal(signal.SIGINT, hand_on)
+    signal.signal(signal.SIGTERM, forward_signal)
+    signal.signal(signal.SIGINT, forward_signal)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"  # torch leaves the others alone
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -1,6 +1,6 @@
-"""What a Llama or Qwen2 model costs: parameters, memory of a GPU, floating-point operations.
+"""Cost of a Llama or Qwen2 model: parameters, GPU memory, floating-point operations.
 
-Pure arithmetic on a model's shape, without torch, so that Snakemake can ask it for every job.
+Pure arithmetic on a model's shape, without torch, cheap enough for every job of a dry run.
 
 Memory of one GPU in training, in bytes. N: parameters; n: GPUs; s: n where weights are sharded
 (FSDP2: SFT, reward models), 1 where each GPU has all (one GPU, or DDP: RLOO); T: tokens of a
@@ -30,8 +30,8 @@ with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that
        + (2h + 2k) c + 4 heads + 8          attention
        + 4ic + (Sc with a mask)             MLP, additive mask
 
-tests/cluster/test_model_cost.py holds this against measured trainings. Left out: what the allocator
-loses and what CUDA itself takes; whoever compares with a GPU's size keeps head-room for them.
+tests/cluster/test_model_cost.py compares this with measured trainings. Not included: fragmentation
+and the CUDA context, for which `resources.HEADROOM` leaves a tenth of the GPU.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ TILE = (4096, 32768)  # tokens and words of the logits that TRL's language model
 
 
 class Shape(NamedTuple):
-    """The shape of a model, as its config.json has it."""
+    """Architecture and sizes of a model, as in its config.json."""
 
     architecture: str  # llama or qwen2, whose queries, keys and values have a bias
     vocabulary: int
@@ -61,14 +61,14 @@ class Shape(NamedTuple):
 
 
 def shape_of(config: Mapping[str, Any], backbone: str) -> Shape:
-    """The shape of a backbone: from `init` where it says it, else from the section `sizes`."""
+    """Shape of a backbone: from `init` if it is trained from scratch, else from `sizes`."""
     section = config["backbones"][backbone]
     init = section["init"]
     if init["kind"] == "config":
-        known = init | {"key_value_heads": init["heads"], "tied": False}
+        values = init | {"key_value_heads": init["heads"], "tied": False}
     else:
-        known = config["sizes"]["backbones"][backbone]
-    shape = Shape(**{name: known[name] for name in Shape._fields})
+        values = config["sizes"]["backbones"][backbone]
+    shape = Shape(**{name: values[name] for name in Shape._fields})
     return shape._replace(layers=min(shape.layers, section["keep_layers"] or shape.layers))
 
 
@@ -102,7 +102,7 @@ def training_memory(
     sharded: bool = False,
     accumulating: bool = False,
 ) -> Parts:
-    """Peak bytes of one GPU in training, by part, as the head of this file writes them down.
+    """Peak bytes of one GPU in training, by part, with the formulas of the module's docstring.
 
     `sequences` x `length` tokens are on the GPU at once, `masked` when some are padded; `sharded`
     over the `processes` or all on each; `accumulating` when a step has more micro-batches.
@@ -123,11 +123,11 @@ def training_memory(
     saved = tokens * _layer_activations(shape, length, masked, compute, residual)
     forward = 0.0
     if checkpointing:
-        kept = tokens * shape.layers * residual * h
-        forward = kept + casts + 3 * tokens * (i * compute + h * residual)
+        inputs = tokens * shape.layers * residual * h
+        forward = inputs + casts + 3 * tokens * (i * compute + h * residual)
         shared = 4 * h if residual == 4 else 0
         inside = saved + tokens * ((length if masked else 0) - shared)
-        backward = kept + max(inside + passing + casts / shape.layers, head)
+        backward = inputs + max(inside + passing + casts / shape.layers, head)
     else:
         backward = shape.layers * saved + casts + max(passing, head)
     step = 4 * total / shares if optimizer == "adamw_torch" else 0
@@ -161,16 +161,16 @@ def _language_head(shape: Shape, tokens: int, compute: int) -> float:
 
 
 def inference_memory(shape: Shape, tokens: int, width: int, reward: bool = True) -> Parts:
-    """Peak bytes of scoring batches of so many tokens, in weights and states of `width` bytes.
+    """Peak bytes of scoring batches of `tokens` tokens, weights and activations `width` bytes wide.
 
-    At the widest place a layer holds three tensors of the MLP and four of the residual's width.
+    At its peak a layer holds three tensors of the MLP's width and four of the hidden size.
     """
     wide = 3 * shape.intermediate_size + 4 * shape.hidden_size
     return {"weights": width * parameters(shape, reward), "activations": width * tokens * wide}
 
 
 def generation_memory(shape: Shape, sequences: int, length: int, width: int) -> float:
-    """Bytes of keys and values of so many sequences, and of their logits of one token."""
+    """Bytes of the key-value cache of `sequences` sequences, and of their logits of one token."""
     keys = 2 * shape.layers * shape.key_value_size * length
     return sequences * (keys * width + 2 * 4 * shape.vocabulary)
 
@@ -179,7 +179,7 @@ def forward_flops(shape: Shape, tokens: float, length: float, reward: bool = Tru
     """Floating-point operations of a forward pass over sequences of this length.
 
     A multiplication and an addition for every weight of a matrix, and 4 S h a layer and token for
-    attention, whose causal half is counted like the other, as most kernels with a mask compute it.
+    attention, without the factor 1/2 of causality: most kernels with a mask compute all of it.
     """
     h = shape.hidden_size
     weights = 2 * h * h + 2 * h * shape.key_value_size + 3 * h * shape.intermediate_size
@@ -190,10 +190,10 @@ def forward_flops(shape: Shape, tokens: float, length: float, reward: bool = Tru
 def training_flops(
     shape: Shape, tokens: float, length: float, reward: bool, checkpointing: bool
 ) -> float:
-    """Floating-point operations of forward and backward passes (twice the forward).
+    """Floating-point operations of a forward pass and a backward pass (twice the forward).
 
-    Checkpointing computes the layers once more, but for the last product of each, whose result no
-    gradient needs; TRL's language models compute the logits once more always.
+    Checkpointing recomputes the layers, except the last product of each, which no gradient needs;
+    TRL's chunked loss always recomputes the logits of a language model.
     """
     whole = forward_flops(shape, tokens, length, reward)
     head = 2 * tokens * shape.hidden_size * (1 if reward else shape.vocabulary)

@@ -1,4 +1,4 @@
-"""What a preset will cost: jobs, GPUs, hours, disk and downloads, before anything is computed."""
+"""Estimated cost of a preset: jobs, GPUs, hours, disk and downloads (`rm-robustness plan`)."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from ..experiment.jobs import Job, jobs
 from ..progress import aligned
 from .job_cost import released_size, split_bytes
 from .model_cost import parameters, shape_of
-from .resources import HEADROOM, Cluster, Needs, needs
+from .resources import HEADROOM, Cluster, Resources, resources_of
 
 GPUS = {  # GB, and dense bfloat16 TFLOPS as the maker gives them
     "h100-80gb": (80, 989),
@@ -29,23 +29,23 @@ HEADINGS = (
 
 
 class Row(NamedTuple):
-    """The jobs of a phase that are alike; bytes are those of all of them, or of one checkpoint."""
+    """Identical jobs of a phase; `disk` is the bytes of all, `checkpoints` those of one job."""
 
     phase: str
     name: str
     jobs: int
-    needs: Needs | None  # None: a download or a table, where Snakemake runs
+    resources: Resources | None  # None: a local rule (downloads, tables)
     disk: float
     checkpoints: float
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of all GPUs of all these jobs."""
-        return self.jobs * self.needs.gpus * self.needs.hours if self.needs else 0.0
+        """GPU hours of all jobs of the row."""
+        return self.jobs * self.resources.gpus * self.resources.hours if self.resources else 0.0
 
 
 def cluster_of(gpu: str, tflops: float | None, mfu: float, gpus_per_node: int) -> Cluster:
-    """A cluster of GPUs known by name; InputError for an unknown one and for impossible numbers."""
+    """Cluster of a GPU model of `GPUS` (raises InputError for unknown names and bad numbers)."""
     if gpu not in GPUS:
         raise InputError("--gpu", f"'{gpu}'", "a known GPU", nearest(gpu, list(GPUS)))
     if not 0 < mfu <= 1:
@@ -59,22 +59,31 @@ def cluster_of(gpu: str, tflops: float | None, mfu: float, gpus_per_node: int) -
 
 
 def plan(config: Settings, cluster: Cluster) -> list[Row]:
-    """A row for the jobs of a phase and a model, in the order in which data flow."""
+    """Rows of the plan: one for each phase and model, in topological order of the jobs."""
     counts: Counter[Job] = Counter()
     for job in jobs(config):
         counts[job._replace(rule="") if job.kind else Job(job.phase, "", "")] += 1
     rows = []
     for job, count in counts.items():
-        found = needs(config, cluster, job.kind, job.name, job.seeds) if job.kind else None
-        kept, size = _stored(config, job)
+        resources = (
+            resources_of(config, cluster, job.kind, job.name, job.seeds) if job.kind else None
+        )
+        bytes_per_model, size = _stored(config, job)
         rows.append(
-            Row(job.phase, job.name, count, found, count * job.seeds * kept, CHECKPOINT * size)
+            Row(
+                job.phase,
+                job.name,
+                count,
+                resources,
+                count * job.seeds * bytes_per_model,
+                CHECKPOINT * size,
+            )
         )
     return rows
 
 
 def _stored(config: Settings, job: Job) -> tuple[float, float]:
-    """Bytes that a job's model has in the end, and the parameters that its checkpoints hold."""
+    """Bytes of the model that a job writes, and the number of parameters of its checkpoints."""
     backbones, rloo = config["backbones"], config["rloo"]
     match job.kind:
         case "backbone":
@@ -93,30 +102,30 @@ def _stored(config: Settings, job: Job) -> tuple[float, float]:
 
 
 def downloads(config: Settings) -> dict[str, dict[str, float]]:
-    """GB of all data and models that are fetched (models of the hub: 2 bytes a parameter)."""
-    wanted = jobs(config)
+    """Download sizes of data and models, GB by name (models of the hub: 2 bytes a parameter)."""
+    listed_jobs = jobs(config)
     data = {
         job.name: float(config["sizes"]["sources"][job.name]["gigabytes"])
-        for job in wanted
+        for job in listed_jobs
         if job.phase == "downloads" and job.rule != "pretrained"
     }
-    found = {}
-    for name in (job.name for job in wanted if job.rule == "pretrained"):
+    models = {}
+    for name in (job.name for job in listed_jobs if job.rule == "pretrained"):
         if name in config["sizes"]["models"]:
-            found[name] = 2 * config["sizes"]["models"][name]
+            models[name] = 2 * config["sizes"]["models"][name]
         elif name.startswith("splits/"):
             data[name] = 1e-9 * split_bytes(config, name.removeprefix("splits/"))
         elif name in config["artifacts"]:
-            found[name] = 2e-9 * released_size(config, name)
+            models[name] = 2e-9 * released_size(config, name)
         else:
             width = 1 if config["backbones"][name]["init"]["kind"] == "wheel" else 2
-            found[name] = width * 1e-9 * parameters(shape_of(config, name))
-    return {"data": data, "models": found}
+            models[name] = width * 1e-9 * parameters(shape_of(config, name))
+    return {"data": data, "models": models}
 
 
 def as_json(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
-    """The plan as JSON, with the parts of each GPU's memory in bytes."""
-    listed = [
+    """Format the plan as JSON, with the parts of each GPU's memory in bytes."""
+    row_dicts = [
         {
             "phase": row.phase,
             "name": row.name,
@@ -124,32 +133,32 @@ def as_json(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
             "gpu_hours": row.gpu_hours,
             "disk_bytes": row.disk,
             "checkpoint_bytes_a_job": row.checkpoints,
-            "job": row.needs._asdict() if row.needs else None,
+            "job": row.resources._asdict() if row.resources else None,
         }
         for row in rows
     ]
-    whole = {
+    plan = {
         "preset": config["preset"],
         "estimate": True,
         "cluster": cluster._asdict(),
-        "rows": listed,
+        "rows": row_dicts,
         "downloads_gb": downloads(config),
         "jobs": sum(row.jobs for row in rows),
         "gpu_hours": sum(row.gpu_hours for row in rows),
         "disk_bytes": _disk(config, rows),
     }
-    return json.dumps(whole, indent=2)
+    return json.dumps(plan, indent=2)
 
 
 def _disk(config: Settings, rows: list[Row]) -> float:
-    """Bytes of everything that stays: what was made and what was downloaded."""
+    """Bytes on disk at the end: outputs and downloads."""
     return sum(row.disk for row in rows) + sum(
         1e9 * size for part in downloads(config).values() for size in part.values()
     )
 
 
 def table(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
-    """The plan for a terminal: a row a phase and model, totals, what does not fit, assumptions."""
+    """Format the plan as text: a row a phase and model, totals, jobs too large, assumptions."""
     cells = [list(HEADINGS), *(_cells(row) for row in rows)]
     total = [""] * len(HEADINGS)
     total[0], total[2] = "total", str(sum(row.jobs for row in rows))
@@ -168,30 +177,34 @@ def table(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         *aligned([*cells, total], left=2),
         "",
         *fetched,
-        f"Disk in the end, GB: {_disk(config, rows) / 1e9:.0f}, downloads included; while "
+        f"Disk at the end, GB: {_disk(config, rows) / 1e9:.0f}, downloads included; while "
         f"{_busiest(rows)}",
         "",
         *_verdict(cluster, rows),
         "",
-        f"Assumed: {cluster.tflops:g} TFLOPS of dense bfloat16 a GPU, of which training reaches "
-        f"{cluster.mfu:.0%}; the longest",
-        "sequences allowed for memory, and the mean ones of the section `sizes`, tripled by padding"
-        " in",
-        "reward-model batches, for time. Hours can be off by a factor of two, memory by a tenth.",
+        f"Assumptions: {cluster.tflops:g} TFLOPS of dense bfloat16 a GPU, at an MFU of "
+        f"{cluster.mfu:.0%}. Memory is",
+        "for sequences of maximum length; time is for the mean lengths of the section `sizes`,",
+        "times three for padding in reward-model batches. Hours can be off by a factor of two,",
+        "memory by a tenth.",
     ]
     return "\n".join(lines)
 
 
 def _cells(row: Row) -> list[str]:
-    """A row of the table; what a job does not need is a dash."""
-    found, dash = row.needs, "-"
+    """Format a row of the table; a resource that a job does not use is a dash."""
+    resources, dash = row.resources, "-"
     gpus = memory = hours = dash
-    if found:
-        hours = f"{found.hours:.1f}"
-        if found.gpus:
-            gpus = f"{found.nodes} x {found.gpus_per_node}" if found.nodes > 1 else str(found.gpus)
-            gpus += " (!)" if found.problem else ""
-            memory = f"{found.gpu_bytes / 1e9:.0f}"
+    if resources:
+        hours = f"{resources.hours:.1f}"
+        if resources.gpus:
+            gpus = (
+                f"{resources.nodes} x {resources.gpus_per_node}"
+                if resources.nodes > 1
+                else str(resources.gpus)
+            )
+            gpus += " (!)" if resources.problem else ""
+            memory = f"{resources.gpu_bytes / 1e9:.0f}"
     return [
         row.phase,
         row.name,
@@ -206,7 +219,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _busiest(rows: list[Row]) -> str:
-    """What checkpoints take on top while the phase with the most of them runs all at once."""
+    """Extra bytes of checkpoints while all jobs of the phase with the most of them run at once."""
     most: Counter[str] = Counter()
     for row in rows:
         most[row.phase] += int(row.jobs * row.checkpoints)
@@ -215,15 +228,18 @@ def _busiest(rows: list[Row]) -> str:
 
 
 def _verdict(cluster: Cluster, rows: list[Row]) -> list[str]:
-    """Say which jobs do not fit the GPU, and what to do."""
-    wrong = [row for row in rows if row.needs and row.needs.problem]
-    if not wrong:
+    """List the jobs that do not fit the GPU, with advice."""
+    too_large = [row for row in rows if row.resources and row.resources.problem]
+    if not too_large:
         return [f"Every job fits into {HEADROOM:.0%} of a GPU's {cluster.gpu_memory:g} GB."]
-    together: dict[tuple[str, str], list[str]] = {}
-    for row in wrong:
-        problem = row.needs.problem if row.needs else ""
-        together.setdefault((row.phase, problem), []).append(row.name)
+    names_by_problem: dict[tuple[str, str], list[str]] = {}
+    for row in too_large:
+        problem = row.resources.problem if row.resources else ""
+        names_by_problem.setdefault((row.phase, problem), []).append(row.name)
     return [
         f"Do not fit (!), {HEADROOM:.0%} of a GPU's memory being usable:",
-        *(f"  {phase} {', '.join(names)}: {text}" for (phase, text), names in together.items()),
+        *(
+            f"  {phase} {', '.join(names)}: {text}"
+            for (phase, text), names in names_by_problem.items()
+        ),
     ]

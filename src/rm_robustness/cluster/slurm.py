@@ -1,6 +1,6 @@
-"""What is asked of Slurm before anything is submitted: who still writes here, and what it can give.
+"""Checks against Slurm before the first submission: jobs of an earlier run, and feasible requests.
 
-Snakemake does not know the jobs of an earlier Snakemake that was killed; Slurm does.
+Snakemake does not track the jobs of an earlier invocation that was killed; Slurm still lists them.
 """
 
 import getpass
@@ -21,7 +21,7 @@ class UnreachableError(InputError):
 
 
 class Machines(NamedTuple):
-    """What the profile says of the cluster's nodes; memory in GB, times in hours."""
+    """Nodes of the cluster as the profile describes them; memory in GB, times in hours."""
 
     gpu: str
     gpu_partition: str
@@ -36,18 +36,18 @@ class Machines(NamedTuple):
 
     @property
     def node(self) -> Cluster:
-        """What the needs of a job are reckoned from."""
+        """The node that the resources of a job are estimated for."""
         return Cluster(
             self.gpu_memory, self.gpus_per_node, self.tflops, cpus_per_gpu=self.cpus_per_gpu
         )
 
     def gres(self, gpus: int) -> str:
-        """What is asked of a node for some of its GPUs; "" for none."""
+        """The `--gres` of a job for `gpus` GPUs of a node; "" for none."""
         return ":".join(filter(None, ("gpu", self.gpu, str(gpus)))) if gpus else ""
 
 
 def machines(default_resources: Any) -> Machines | None:
-    """Read the profile's description out of Snakemake's default resources; None without one."""
+    """Parse `machines` of the profile's default-resources; None without one."""
     if not default_resources or "machines" not in default_resources:
         return None
     text = str(default_resources["machines"].raw).strip("'")
@@ -55,8 +55,8 @@ def machines(default_resources: Any) -> Machines | None:
     return Machines(*(kind(facts[name]) for name, kind in Machines.__annotations__.items()))
 
 
-class Job(NamedTuple):
-    """A job in Slurm's queue, and the rule that it is for."""
+class QueuedJob(NamedTuple):
+    """A pending or running job in Slurm's queue, and its rule."""
 
     number: str
     state: str
@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a job asks for; see `sbatch --help` for the units."""
+    """Resources of a job as sbatch takes them; see `sbatch --help` for the units."""
 
     partition: str
     gres: str
@@ -75,54 +75,55 @@ class Request(NamedTuple):
     account: str
 
 
-def request(job: Any) -> Request:
-    """What a job of Snakemake's asks for."""
-    asked = job.resources
+def request_of(job: Any) -> Request:
+    """The sbatch request of a Snakemake job."""
+    resources = job.resources
     return Request(
-        str(asked.get("slurm_partition") or ""),
-        str(asked.get("gres") or ""),
-        asked.get("nodes") or 1,
-        asked.get("cpus_per_task") or job.threads,
-        asked.get("mem_mb"),
-        asked.get("runtime"),
-        str(asked.get("slurm_account") or ""),
+        str(resources.get("slurm_partition") or ""),
+        str(resources.get("gres") or ""),
+        resources.get("nodes") or 1,
+        resources.get("cpus_per_task") or job.threads,
+        resources.get("mem_mb"),
+        resources.get("runtime"),
+        str(resources.get("slurm_account") or ""),
     )
 
 
-def living(folder: Path) -> list[Job]:
-    """The jobs of a Snakemake in this folder that wait or run, by this user; none without Slurm.
+def queued_jobs(folder: Path) -> list[QueuedJob]:
+    """This user's pending and running Snakemake jobs with this working directory.
 
-    Raises UnreachableError when the controller does not answer: nobody knows then who writes here.
+    Empty without Slurm. Raises UnreachableError when the controller does not answer: whether jobs
+    still write here is then unknown.
     """
     if shutil.which("squeue") is None:
         return []
-    lines = _ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%i\t%T\t%Z\t%k")
-    found = [line.split("\t", 3) for line in lines]
+    lines = _query("squeue", "-h", "-u", getpass.getuser(), "-o", "%i\t%T\t%Z\t%k")
+    queue = [line.split("\t", 3) for line in lines]
     return [
-        Job(number, state, comment)
-        for number, state, place, comment in found
-        if Path(place) == folder and comment.startswith(("rule_", "group_"))
+        QueuedJob(number, state, comment)
+        for number, state, workdir, comment in queue
+        if Path(workdir) == folder and comment.startswith(("rule_", "group_"))
     ]
 
 
-def refuse_living(folder: Path) -> None:
-    """Refuse to begin while jobs of an earlier Snakemake still write here (raises InputError)."""
-    jobs = living(folder)
+def refuse_queued_jobs(folder: Path) -> None:
+    """Raise InputError while jobs of an earlier Snakemake invocation may still write here."""
+    jobs = queued_jobs(folder)
     if jobs:
         named = "; ".join(f"{job.number} {job.state} {job.rule}" for job in jobs[:3])
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         numbers = " ".join(job.number for job in jobs)
         raise InputError(
             folder,
-            f"Slurm jobs of an earlier run that still write here ({named}{more})",
+            f"Slurm jobs of an earlier run that may still write here ({named}{more})",
             "none",
             f"wait until `squeue -j {numbers.replace(' ', ',')}` is empty, or cancel them with "
             f"`scancel {numbers}`; what they finish is kept",
         )
 
 
-def refuse_impossible(requests: Iterable[Request]) -> None:
-    """Let Slurm itself judge every kind of job, without submitting one (raises InputError)."""
+def check_requests(requests: Iterable[Request]) -> None:
+    """Validate each distinct request with `sbatch --test-only` (raises InputError)."""
     for request in sorted(set(requests)):
         options = [
             f"--partition={request.partition}",
@@ -139,18 +140,18 @@ def refuse_impossible(requests: Iterable[Request]) -> None:
             raise InputError(
                 PROFILE,
                 f"a job that Slurm would refuse: {' '.join(options)} ({_reason(answer.stderr)})",
-                f"one that it can give; it has {_offered()}",
+                f"one that fits a partition: {_partitions()}",
                 "correct the keys at the top of that file",
             )
 
 
-def _offered() -> str:
-    """The partitions with their GPUs, memory (MB), CPUs and time limits a node, as sinfo says."""
-    lines = _ask("sinfo", "-h", "-o", "%P %G %m MB %c CPUs %l")
+def _partitions() -> str:
+    """The partitions with GPUs, memory (MB) and CPUs of a node, and time limits, from sinfo."""
+    lines = _query("sinfo", "-h", "-o", "%P %G %m MB %c CPUs %l")
     return "; ".join(sorted(set(lines)))
 
 
-def _ask(*command: str) -> list[str]:
+def _query(*command: str) -> list[str]:
     answer = _run(*command)
     if answer.returncode:
         raise UnreachableError(

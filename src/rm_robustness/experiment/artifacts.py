@@ -1,6 +1,6 @@
-"""The section `artifacts`: models and splits that are fetched instead of made.
+"""The config section `artifacts`: models and splits that are downloaded instead of made.
 
-What is not listed, or has another source than `released`, is made by the run.
+Anything not listed there with source `released` is trained or built by the workflow.
 """
 
 from .config import Settings
@@ -8,7 +8,7 @@ from .grid import backbone_of
 
 
 def files_needed(config: Settings, name: str) -> list[str]:
-    """The files of a training that figures read: of bt in the grid, and of every policy."""
+    """Logs of a training that figures read: of every policy, and of the reference in the grid."""
     kind, *parts = name.split("/")
     grid, reference = config["grid"], config["statistics"]["reference"]
     if kind == "policies":
@@ -19,13 +19,13 @@ def files_needed(config: Settings, name: str) -> list[str]:
 
 
 def adopting_rule(config: Settings, name: str) -> str:
-    """The rule that converts a fetched model: there is one for each file that comes with it."""
+    """Name of the rule that converts a downloaded model: one rule for each set of its logs."""
     files = files_needed(config, name)
     return "_".join(["released", *(file.partition(".")[0] for file in files)])
 
 
 def origin(config: Settings, name: str) -> Settings:
-    """Where an artifact is downloaded from: repository, commit, known sums, files it needs."""
+    """Download settings of an artifact: repository, commit, known checksums, required files."""
     section = config["artifacts"][name]
     place = {key: section[key] for key in ("repo", "revision", "sha256")}
     kind = "dataset" if name.startswith("splits/") else "hub"
@@ -33,7 +33,7 @@ def origin(config: Settings, name: str) -> Settings:
 
 
 def adoption(config: Settings, name: str) -> Settings:
-    """How a fetched model is converted; null as chat format is that of its backbone."""
+    """Conversion settings of a downloaded model; its chat format defaults to its backbone's."""
     section = config["artifacts"][name]
     chat = section.get("chat") or config["backbones"][backbone_of(config, name)]["chat"]
     return {"kind": name.split("/")[0], "chat": chat, "needs": files_needed(config, name)}

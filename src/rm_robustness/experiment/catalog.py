@@ -1,8 +1,8 @@
-"""RESULTS: every table, figure and the claims. The one list of them.
+"""Registry of results: every table, every figure and the claims (`RESULTS`).
 
-The rules, the command line, the report, `plan` and the tests read it. It stands below the code that
-measures, because the rules start without pandas: `measure` and `render` name functions of the
-package `results`, as module:function, which are imported when a result is made.
+The rules, the command line, the report, `plan` and the tests read it. Because the rules must not
+import pandas, `measure` and `render` are strings module:function that name functions of the
+package `results`, imported when a result is computed.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from .paths import location
 from .scenarios import SCENARIOS
 
 PUBLISHED = "data/paper/published_values.csv"
-# What a result rests on besides its inputs: an edit here makes it again, which takes seconds. A
-# training is not redone for an edit of code.
+# Code that every result depends on besides its inputs: an edit recomputes them, in seconds.
+# Trainings do not depend on code.
 CODE = ("results", "evaluation", "experiment", "metrics.py", "objectives.py", "statistics.py")
 
 
@@ -25,7 +25,7 @@ class Result(NamedTuple):
 
     title: str
     section: str  # of the report
-    needs: str  # the section of the configuration without which it is not made; "" for none
+    requires: str  # the config section that, when null, leaves it out; "" for none
     settings: Callable[[Settings], Settings]
     inputs: Callable[[Settings], list[str]]
     measure: str  # (run folder, settings) -> frame; of a figure -> (figure, frame)
@@ -33,17 +33,19 @@ class Result(NamedTuple):
 
 
 def is_figure(name: str) -> bool:
-    """Whether a result is drawn (png, pdf, csv) and not written (csv, md, html)."""
+    """Whether a result is a figure (png, pdf, csv) rather than a table (csv, md, html)."""
     return name.startswith("figure")
 
 
 def results(config: Settings) -> list[str]:
-    """The results of a preset, in the order of `RESULTS`."""
-    return [name for name, result in RESULTS.items() if not result.needs or config[result.needs]]
+    """Names of a preset's results, in the order of `RESULTS`."""
+    return [
+        name for name, result in RESULTS.items() if not result.requires or config[result.requires]
+    ]
 
 
 def tables_with_metrics(config: Settings) -> list[str]:
-    """The tables whose numbers `dvc metrics` shows."""
+    """Names of the tables that `dvc metrics` includes."""
     return [name for name in ("table1", "table2", "table3", "table5") if name in results(config)]
 
 
@@ -51,8 +53,8 @@ def _at(config: Settings, kind: str, **wildcards: object) -> str:
     return f"runs/{config['preset']}/{location(kind, **wildcards)}"
 
 
-def scores(config: Settings, *objectives: str) -> list[str]:
-    """The scores of some objectives, over all backbones, seeds and scenarios of the grid."""
+def score_files(config: Settings, *objectives: str) -> list[str]:
+    """Score files of the given objectives, over all backbones, seeds and scenarios of the grid."""
     grid = config["grid"]
     return [
         _at(config, "scores", backbone=b, objective=o, seed=s, split=split)
@@ -61,7 +63,7 @@ def scores(config: Settings, *objectives: str) -> list[str]:
 
 
 def _probes(config: Settings) -> list[str]:
-    """Evaluations of held-out pairs during the training of the reference objective."""
+    """Logs of the evaluations on held-out pairs while the reference objective was trained."""
     grid, reference = config["grid"], config["statistics"]["reference"]
     return [
         _at(config, "probes", backbone=backbone, objective=reference, seed=seed)
@@ -74,7 +76,7 @@ def _splits(config: Settings) -> list[str]:
 
 
 def _bench(config: Settings, kind: str, objectives: list[str]) -> list[str]:
-    """Scores of RM-Bench, or effective ranks, of some objectives."""
+    """RM-Bench scores, or effective ranks, of the given objectives."""
     bench = config["rm_bench"]
     return [
         _at(config, kind, backbone=bench["backbone"], objective=objective, seed=seed)
@@ -83,7 +85,7 @@ def _bench(config: Settings, kind: str, objectives: list[str]) -> list[str]:
 
 
 def _norms(config: Settings) -> list[str]:
-    return scores(config, config["statistics"]["reference"], BSR)
+    return score_files(config, config["statistics"]["reference"], BSR)
 
 
 def _table1(config: Settings) -> list[str]:
@@ -95,8 +97,8 @@ def _table2(config: Settings) -> list[str]:
     return [*files, _at(config, "rm_bench"), PUBLISHED]
 
 
-def answers(config: Settings) -> list[str]:
-    """The answers to AlpacaEval's instructions: of the SFT model and of the policies."""
+def answer_files(config: Settings) -> list[str]:
+    """Answers to AlpacaEval's instructions of the SFT model and of the policies."""
     policies = product(judged_policies(config), config["alpaca_eval"]["seeds"])
     return [
         _at(config, "answers", policy="sft", seed=0),
@@ -106,11 +108,11 @@ def answers(config: Settings) -> list[str]:
 
 def _table3(config: Settings) -> list[str]:
     kinds = ("annotations", "gamed_baselines") if config["alpaca_eval"]["judge"] else ()
-    return [*answers(config), *(_at(config, kind) for kind in kinds), PUBLISHED]
+    return [*answer_files(config), *(_at(config, kind) for kind in kinds), PUBLISHED]
 
 
 def _table5(config: Settings) -> list[str]:
-    return [*scores(config, *config["grid"]["objectives"]), *_splits(config), PUBLISHED]
+    return [*score_files(config, *config["grid"]["objectives"]), *_splits(config), PUBLISHED]
 
 
 def _policy_curves(run: str) -> Callable[[Settings], list[str]]:
@@ -121,19 +123,19 @@ def _policy_curves(run: str) -> Callable[[Settings], list[str]]:
 
 
 def _claims(config: Settings) -> list[str]:
-    """What the tables rest on, measured anew, but for what tables 1 and 3 say."""
-    made = results(config)
+    """Inputs of the tables, measured again, and tables 1 and 3, whose numbers are read."""
+    names = results(config)
     return [
         *_probes(config),
-        *scores(config, *config["grid"]["objectives"]),
-        *(_table2(config) if "table2" in made else [PUBLISHED]),
-        *(_at(config, "result", name=name) for name in ("table1", "table3") if name in made),
-        *(_policy_curves("standard")(config) if "figure5" in made else []),
+        *score_files(config, *config["grid"]["objectives"]),
+        *(_table2(config) if "table2" in names else [PUBLISHED]),
+        *(_at(config, "result", name=name) for name in ("table1", "table3") if name in names),
+        *(_policy_curves("standard")(config) if "figure5" in names else []),
     ]
 
 
 def _shown(*sections: str) -> Callable[[Settings], Settings]:
-    """Settings of a result about reward models, with more sections of the configuration."""
+    """Settings of a result about reward models, plus the given sections of the config."""
 
     def settings(config: Settings) -> Settings:
         grid, rewards = config["grid"], config["reward_models"]
@@ -161,7 +163,7 @@ def _statistics(config: Settings) -> Settings:
 
 
 def _rloo_options(config: Settings) -> Settings:
-    """The configuration of RLOO; `seed` is that of the statistics."""
+    """The section `rloo`; `seed` is that of the statistics."""
     named = {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
     return {**named, "seed": config["statistics"]["seed"]}
 

@@ -1,4 +1,4 @@
-"""Whether a configuration can be run: what the schema says, and keys that must fit each other."""
+"""Validation of a configuration: the JSON schema, then consistency between keys."""
 
 from itertools import chain
 from pathlib import Path
@@ -11,12 +11,12 @@ from .grid import (
     check_backbone,
     check_objective,
     check_reward_model,
-    folder,
     generated_models,
     objective_parts,
     policies,
     released,
     reward_model_batches,
+    reward_model_folder,
     reward_models,
 )
 from .schema_errors import explain
@@ -25,7 +25,7 @@ SCHEMA = Path("workflow/schemas/config.schema.yaml")
 
 
 def read_config(files: list[Path]) -> Settings:
-    """Read config files, later ones on top of earlier ones, merged and checked as in a run."""
+    """Read, merge and check config files as a run does; later files override earlier ones."""
     config = merged(files)
     if not SCHEMA.is_file():
         raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
@@ -34,11 +34,10 @@ def read_config(files: list[Path]) -> Settings:
 
 
 def check(config: Settings, schema_path: Path, where: str = "config") -> None:
-    """Refuse a configuration that the schema does not allow, naming the key and the nearest name.
+    """Validate a configuration; raise InputError for the first error, with the nearest valid name.
 
-    Beyond the schema, keys must fit each other: names that refer to other keys exist, and what
-    would fail only after hours of computing is refused here. Raises InputError for the first
-    mistake.
+    Beyond the schema, references between keys must resolve, and whatever would fail only after
+    hours of training is rejected here.
     """
     import jsonschema
 
@@ -51,7 +50,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_training(config, where)
     _check_downloads(config, where)
     _check_sizes(config, where)
-    _check_later(config, where)
+    _check_evaluation(config, where)
     for backbone in config["grid"]["backbones"]:
         check_backbone(config, backbone, f"{where}: grid.backbones")
     for objective in config["grid"]["objectives"]:
@@ -61,7 +60,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
         check_backbone(config, backbone, f"{where}: grid.families")
 
 
-# What each part of a preset can read its data from.
+# The kinds of source that each part of a preset can read.
 _KINDS = {
     "responses": ("synthetic", "local", "hub"),
     "chats": ("synthetic", "hub"),
@@ -72,18 +71,18 @@ _KINDS = {
 
 
 def _named_sources(config: Settings) -> list[tuple[str, str, str]]:
-    """Every source that is named: the part that reads it, the key and the source."""
+    """References to sources, as (part that reads it, config key, source)."""
     sections = [part for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
     named = [(part, f"{part}.source", config[part]["source"]) for part in sections]
     for name, backbone in config["backbones"].items():
         pairs = backbone["reward_models"]["preferences"]
         named += [("chats", f"backbones.{name}.sft", backbone["sft"])]
         named += [("preferences", f"backbones.{name}.reward_models.preferences", pairs)]
-    return [each for each in named if each[2] is not None]
+    return [reference for reference in named if reference[2] is not None]
 
 
 def _check_sources(config: Settings, where: str) -> None:
-    """Sources that are named must exist, and be of a kind that their reader can read."""
+    """Referenced sources must exist and be of a kind that their reader supports."""
     for part, key, source in _named_sources(config):
         if source not in config["sources"]:
             raise InputError(
@@ -110,7 +109,7 @@ def _check_sources(config: Settings, where: str) -> None:
 
 
 def _check_responses(responses: Settings, where: str) -> None:
-    """Response models must be on one side each, and enough of them on both."""
+    """Train and valid response models must be disjoint, and enough of them on both sides."""
     where = f"{where}: responses"
     overlap = set(responses["train_models"]) & set(responses["valid_models"])
     if overlap:
@@ -119,13 +118,13 @@ def _check_responses(responses: Settings, where: str) -> None:
             f"{sorted(overlap)} in train_models and in valid_models",
             "no response model on both sides",
         )
-    wanted = responses["responses_per_prompt"]
+    n_responses = responses["responses_per_prompt"]
     for side in ("train_models", "valid_models"):
-        if len(responses[side]) < wanted:
+        if len(responses[side]) < n_responses:
             raise InputError(
                 f"{where}.{side}",
                 f"{len(responses[side])} models",
-                f"{wanted} or more (responses.responses_per_prompt)",
+                f"{n_responses} or more (responses.responses_per_prompt)",
             )
     for model in responses["generate"]["models"] if responses["generate"] else []:
         if model not in responses["valid_models"]:
@@ -138,7 +137,7 @@ def _check_responses(responses: Settings, where: str) -> None:
 
 
 def _check_training(config: Settings, where: str) -> None:
-    """Batches must divide, and every backbone must have weights or a way to get them."""
+    """Micro-batches must divide batches, and every backbone must be pretrained or get SFT."""
     for section in ("sft", "reward_models"):
         settings = config[section]
         if settings and settings["global_batch"] % settings["micro_batch"]:
@@ -161,29 +160,29 @@ def _check_training(config: Settings, where: str) -> None:
             )
 
 
-def _models_that_only_answer(config: Settings) -> list[str]:
-    """Models that are downloaded to answer prompts or, as the gold, to label answers."""
+def _inference_models(config: Settings) -> list[str]:
+    """Models downloaded for inference alone: response models and the gold reward model."""
     return generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
 
 
 def _check_downloads(config: Settings, where: str) -> None:
-    """Models that are downloaded must have a name each, that of their folder."""
-    names = [*config["backbones"], *_models_that_only_answer(config)]
+    """Downloaded models must have distinct names, which name their folders."""
+    names = [*config["backbones"], *_inference_models(config)]
     for name in names:
         if names.count(name) > 1:
             raise InputError(
                 f"{where}: backbones, responses.generate.models",
                 f"'{name}' for two models",
-                "a name of its own for each",
-                "'gold' is the gold's" if name == "gold" else "",
+                "distinct names",
+                "'gold' is reserved for the gold reward model" if name == "gold" else "",
             )
 
 
 def _check_sizes(config: Settings, where: str) -> None:
-    """What is used and cannot be known before it is there must have a size, to be planned."""
+    """Every download in use needs an entry in `sizes`, for `plan` and Slurm requests."""
     used = {
         "backbones": [n for n, b in config["backbones"].items() if b["init"]["kind"] != "config"],
-        "models": _models_that_only_answer(config),
+        "models": _inference_models(config),
         "sources": list(dict.fromkeys(source for _, _, source in _named_sources(config))),
     }
     for part, names in used.items():
@@ -192,21 +191,21 @@ def _check_sizes(config: Settings, where: str) -> None:
                 raise InputError(
                     f"{where}: sizes.{part}",
                     f"no '{name}'",
-                    "an entry for all that is used",
+                    "an entry for everything in use",
                     "see config/README.md, Sizes",
                 )
     for name in used["sources"]:
-        known = config["sizes"]["sources"][name]["rows"] is not None
-        if not known and config["sources"][name]["kind"] != "synthetic":
+        has_rows = config["sizes"]["sources"][name]["rows"] is not None
+        if not has_rows and config["sources"][name]["kind"] != "synthetic":
             raise InputError(
                 f"{where}: sizes.sources.{name}.rows",
                 "null",
-                "a number: only a synthetic source says it itself",
+                "a number (only a synthetic source sets it itself)",
             )
 
 
-def _check_later(config: Settings, where: str) -> None:
-    """RM-Bench, RLOO and AlpacaEval must name models that exist, and each other's parts."""
+def _check_evaluation(config: Settings, where: str) -> None:
+    """References of RM-Bench, ranks, RLOO and AlpacaEval to models, runs and seeds must resolve."""
     bench, ranks, rloo, judged = (
         config[part] for part in ("rm_bench", "ranks", "rloo", "alpaca_eval")
     )
@@ -229,12 +228,12 @@ def _check_later(config: Settings, where: str) -> None:
                 f"{where}: alpaca_eval.judge.serve",
                 "true with a gold of kind 'model'",
                 "false",
-                "the judge on this machine would load the gold anew for every pair",
+                "the local judge would load the gold reward model again for every pair",
             )
 
 
 def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
-    """Policies and reward models must exist, and the batches divide."""
+    """References to policies and reward models must resolve, and batches divide."""
     for run, section in rloo["runs"].items():
         check_backbone(config, section["policy"], f"{where}: rloo.runs.{run}.policy")
         for model in section["reward_models"].values():
@@ -250,21 +249,21 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
         raise InputError(
             f"{where}: rloo",
             "a gold of kind 'column'",
-            "one that can judge new responses",
+            "one that can score new responses",
             "set rloo and alpaca_eval to null",
         )
 
 
 def _check_artifacts(config: Settings, where: str) -> None:
-    """What is fetched must be what something else would be, have a commit, and be whole."""
+    """Downloaded artifacts must replace something of the preset, be pinned and be complete."""
     for name, section in config["artifacts"].items():
         kind, first, *rest = name.split("/")
         if kind == "policies" and first not in policies(config):
-            known = nearest(first, list(policies(config)))
-            raise InputError(f"{where}.{name}", f"policy '{first}'", "one of rloo.runs", known)
+            fix = nearest(first, list(policies(config)))
+            raise InputError(f"{where}.{name}", f"policy '{first}'", "one of rloo.runs", fix)
         if kind in ("backbones", "reward_models"):
             check_backbone(config, first, f"{where}.{name}")
-        # Another's model may have a name of its own, which is no objective's.
+        # A third-party model may have a name that is no objective.
         if kind == "reward_models" and (section["source"] == "train" or rest[0].startswith("bt")):
             check_objective(config, rest[0], f"{where}.{name}")
     blank = [name for name in released(config) if config["artifacts"][name]["revision"] is None]
@@ -272,8 +271,8 @@ def _check_artifacts(config: Settings, where: str) -> None:
         raise InputError(
             where,
             f"no revision of {', '.join(blank)}",
-            "the commit to fetch, 40 hex digits",
-            "its page on the hub has it; or make it here (source: train, of splits: build)",
+            "the commit to download, 40 hex digits",
+            "see its page on the hub; or set source to `train` (splits: `build`) to make it here",
         )
     splits = released(config, "splits/")
     if len(splits) not in (0, 5):
@@ -282,20 +281,22 @@ def _check_artifacts(config: Settings, where: str) -> None:
 
 
 def _check_seeds(config: Settings, where: str) -> None:
-    """Another's model must be there for each seed; seeds of one job are all fetched or none is."""
-    asked, fetched = reward_models(config), released(config)
-    for model in asked:
-        known = objective_parts(model[1])[0] in config["reward_models"]["objectives"]
-        if not known and folder(model) not in fetched:
-            raise InputError(where, f"no {folder(model)}", "one for each seed that is asked for")
-    for backbone, objective in dict.fromkeys(model[:2] for model in asked):
+    """Third-party models need an entry for each seed; a job downloads all of its seeds or none."""
+    needed, fetched = reward_models(config), released(config)
+    for model in needed:
+        trainable = objective_parts(model[1])[0] in config["reward_models"]["objectives"]
+        if not trainable and reward_model_folder(model) not in fetched:
+            raise InputError(
+                where, f"no {reward_model_folder(model)}", "an entry for each requested seed"
+            )
+    for backbone, objective in dict.fromkeys(model[:2] for model in needed):
         for batch in reward_model_batches(config):
             models = [(backbone, objective, seed) for seed in batch]
-            here = [folder(model) for model in models if model in asked]
-            if len({name in fetched for name in here}) > 1:
+            batch_folders = [reward_model_folder(model) for model in models if model in needed]
+            if len({name in fetched for name in batch_folders}) > 1:
                 raise InputError(
                     where,
-                    f"only some of {', '.join(here)} as released",
+                    f"only some of {', '.join(batch_folders)} as released",
                     "all of them, or none",
                     "one job trains them: with reward_models.seeds_per_job 1 each has its own",
                 )

@@ -1,4 +1,4 @@
-"""Reading configuration: presets from YAML files, and the settings given to a command."""
+"""Configuration files: presets in YAML, and the `--settings` of a command."""
 
 import difflib
 import json
@@ -14,7 +14,7 @@ Settings = dict[str, Any]
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Say which known name was probably meant, or list them all."""
+    """Suggest the closest known name, or list them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
 
@@ -34,7 +34,7 @@ def read_settings(text: str) -> Settings:
 
 
 def read_mapping(path: Path, expected: str) -> Settings:
-    """Read a YAML file of keys and values; InputError says what was `expected` where it is none."""
+    """Read a YAML mapping; raises InputError, with `expected`, for anything else."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -48,7 +48,7 @@ def read_mapping(path: Path, expected: str) -> Settings:
 
 
 def merged(files: list[Path]) -> Settings:
-    """Read config files as Snakemake's `--configfile` does: later ones on top of earlier ones."""
+    """Merge config files as Snakemake's `--configfile` does: later files override earlier ones."""
     from snakemake.utils import update_config  # type: ignore[import-untyped]
 
     config: Settings = {}
@@ -59,17 +59,17 @@ def merged(files: list[Path]) -> Settings:
 
 @dataclass
 class Configs:
-    """Where presets are configured: in the `named` files, or in config/PRESET.yaml."""
+    """Configurations of presets, read once: from the `named` files, or from config/PRESET.yaml."""
 
     named: list[Path]
     known: dict[str | None, Settings | None] = field(default_factory=dict)
 
     def files(self, preset: str | None) -> list[Path]:
-        """The config files of a preset, for `--configfile`; none where they are not known."""
+        """Config files of a preset, for `--configfile`; empty without a configuration."""
         return (self.named or [Path(f"config/{preset}.yaml")]) if self.of(preset) else []
 
     def of(self, preset: str | None) -> Settings | None:
-        """A preset's configuration; None where it is not here."""
+        """Configuration of a preset; None without one."""
         if preset not in self.known:
             self.known[preset] = self._read(preset)
         return self.known[preset]
@@ -77,12 +77,12 @@ class Configs:
     def _read(self, preset: str | None) -> Settings | None:
         files = self.named or [Path(f"config/{preset}.yaml")]
         config = merged([path for path in files if path.is_file()])
-        # A file that only changes another is no configuration.
+        # An override file alone is not a configuration.
         return config if config.get("preset") == preset and "grid" in config else None
 
 
 class Strict(Settings):
-    """A dict whose missing keys are an InputError, so that hand-written settings are judged."""
+    """A dict whose missing keys raise InputError, for settings written by hand."""
 
     def __missing__(self, key: str) -> Any:
         """Name the missing key."""

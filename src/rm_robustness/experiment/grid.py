@@ -1,4 +1,4 @@
-"""What a preset trains and evaluates: backbones, reward models, policies, and what is fetched.
+"""Models of a preset: backbones, reward models and policies, trained or downloaded.
 
 Models are named by their folder under runs/PRESET: `backbones/NAME`,
 `reward_models/BACKBONE/OBJECTIVE/seed-N`, `policies/NAME/seed-N`.
@@ -29,7 +29,7 @@ def bsr_weight(name: str, default: float) -> float | None:
 
 
 def check_backbone(config: Settings, name: str, where: str) -> None:
-    """Refuse a backbone that the preset does not define."""
+    """Raise InputError for a backbone that the preset does not define."""
     if name not in config["backbones"]:
         raise InputError(
             where,
@@ -40,7 +40,7 @@ def check_backbone(config: Settings, name: str, where: str) -> None:
 
 
 def check_objective(config: Settings, name: str, where: str) -> None:
-    """Refuse an objective that does not exist; a weight may follow: `bt-bsr@1e-2`."""
+    """Raise InputError for an unknown objective; a weight may follow: `bt-bsr@1e-2`."""
     objective, weight = objective_parts(name)
     known = list(config["reward_models"]["objectives"])
     if objective not in known:
@@ -53,7 +53,7 @@ def check_objective(config: Settings, name: str, where: str) -> None:
 
 
 def check_reward_model(config: Settings, name: str, where: str) -> None:
-    """Refuse a reward model `backbone/objective` that cannot be trained or fetched."""
+    """Raise InputError for a model `backbone/objective` that is neither trainable nor released."""
     backbone, _, objective = name.partition("/")
     check_backbone(config, backbone, where)
     if not any(artifact.startswith(f"reward_models/{name}/") for artifact in config["artifacts"]):
@@ -61,7 +61,7 @@ def check_reward_model(config: Settings, name: str, where: str) -> None:
 
 
 def released(config: Settings, kind: str = "") -> list[str]:
-    """The artifacts that are fetched, of one kind (`splits/`, `backbones/`, ...) or of all."""
+    """The artifacts that are downloaded, of one kind (`splits/`, `backbones/`, ...) or of all."""
     return [
         name
         for name, section in config["artifacts"].items()
@@ -99,7 +99,7 @@ def judged_policies(config: Settings) -> list[str]:
 
 
 def backbone_of(config: Settings, name: str) -> str:
-    """The backbone that a model, named by its folder, has or was trained from."""
+    """The backbone of a model that is named by its folder."""
     kind, first, *_ = name.split("/")
     return str(policies(config)[first]["policy"]) if kind == "policies" else first
 
@@ -110,7 +110,7 @@ def seed_batches(seeds: list[int], size: int) -> list[list[int]]:
 
 
 def reward_model_batches(config: Settings) -> list[list[int]]:
-    """Seeds of reward models: the grid's, then those that only RM-Bench or RLOO asks for."""
+    """Batches of reward-model seeds: the grid's, then those that only RM-Bench or RLOO uses."""
     grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
     others = set(bench["seeds"] if bench else [])
     for run in rloo["runs"].values() if rloo else []:
@@ -133,7 +133,7 @@ def uses_external_server(config: Settings) -> bool:
 
 
 def reward_models(config: Settings) -> list[Model]:
-    """The reward models that anything of the preset asks for."""
+    """The reward models that the preset's tables, figures and policies use."""
     grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
     models: list[Model] = list(product(grid["backbones"], grid["objectives"], grid["seeds"]))
     if bench:
@@ -147,15 +147,17 @@ def reward_models(config: Settings) -> list[Model]:
     return list(dict.fromkeys(models))
 
 
-def folder(model: Model) -> str:
-    """Where a reward model is, under runs/PRESET."""
+def reward_model_folder(model: Model) -> str:
+    """Folder of a reward model under runs/PRESET."""
     return "reward_models/{}/{}/seed-{}".format(*model)
 
 
 def backbones(config: Settings) -> list[str]:
-    """The backbones that a training starts from, or that AlpacaEval asks as `sft`."""
+    """The backbones that a training starts from, or that AlpacaEval evaluates as `sft`."""
     fetched, judged = released(config), config["alpaca_eval"]
-    trained = [model[0] for model in reward_models(config) if folder(model) not in fetched]
+    trained = [
+        model[0] for model in reward_models(config) if reward_model_folder(model) not in fetched
+    ]
     tuned = [
         policy["policy"]
         for name, policy in policies(config).items()
@@ -166,9 +168,9 @@ def backbones(config: Settings) -> list[str]:
 
 
 def models(config: Settings) -> list[str]:
-    """All models of the preset, trained or fetched, by their folders."""
+    """All models of the preset, trained or downloaded, by their folders."""
     named = [f"backbones/{name}" for name in backbones(config)]
-    named += [folder(model) for model in reward_models(config)]
+    named += [reward_model_folder(model) for model in reward_models(config)]
     return named + [
         f"policies/{name}/seed-{seed}"
         for name, policy in policies(config).items()

@@ -1,7 +1,7 @@
-"""Every job that Snakemake makes of a preset in an empty folder, read from the config alone.
+"""Jobs of a preset: what `snakemake -n all` lists without any outputs, from the config alone.
 
-The rules decide what is run; this counts it for `plan`, and tests/cluster/test_plan.py holds it
-against `snakemake -n`.
+The rules decide what runs; `plan` counts jobs from this list, and tests/cluster/test_plan.py
+compares it with `snakemake -n`.
 """
 
 from itertools import product
@@ -12,13 +12,13 @@ from .catalog import is_figure, results
 from .config import Settings
 from .grid import (
     backbone_of,
-    folder,
     generated_models,
     judged_policies,
     models,
     policies,
     released,
     reward_model_batches,
+    reward_model_folder,
     reward_models,
     trained,
     uses_external_server,
@@ -26,17 +26,17 @@ from .grid import (
 
 
 class Job(NamedTuple):
-    """One job: where it stands, its rule, and what `needs` is asked about it."""
+    """A job: its phase, its rule, and its arguments of `cluster.resources.resources_of`."""
 
     phase: str
     rule: str
     name: str
-    kind: str = ""  # of `needs`; "" for what runs where Snakemake runs and computes little
+    kind: str = ""  # of `resources_of`; "" for a local rule that computes little
     seeds: int = 1
 
 
 def jobs(config: Settings) -> list[Job]:
-    """All jobs of the target `all`, in the order in which data flow."""
+    """All jobs of the target `all`, in topological order."""
     return [
         *_data(config),
         *_labels(config),
@@ -50,7 +50,7 @@ def jobs(config: Settings) -> list[Job]:
 
 
 def _fetched(config: Settings, kind: str) -> list[Job]:
-    """Models of a kind that are fetched: each is converted to this repository's layout."""
+    """Conversions of downloaded models of a kind to this repository's checkpoint layout."""
     return [
         Job("released", adopting_rule(config, name), name, "released")
         for name in models(config)
@@ -59,7 +59,7 @@ def _fetched(config: Settings, kind: str) -> list[Job]:
 
 
 def _data(config: Settings) -> list[Job]:
-    """Sources and models, fetched where Snakemake runs."""
+    """Downloads of sources and models: local rules."""
     sources = [("responses", config["responses"]["source"])]
     sources = [] if released(config, "splits/") else sources
     sources += [("chats", name) for name in _training_sources(config, "backbones/")]
@@ -104,18 +104,18 @@ def _labels(config: Settings) -> list[Job]:
 
 
 def _backbones(config: Settings) -> list[Job]:
-    """Backbones: initialised and tuned, or fetched."""
+    """Backbones: initialised and fine-tuned, or downloaded."""
     names = [name.partition("/")[2] for name in trained(config, "backbones/")]
     tuned = [Job("backbones", "backbone", name, "backbone") for name in names]
     return [*tuned, *_fetched(config, "backbones/")]
 
 
 def _trained(config: Settings) -> list[Job]:
-    """A training for every backbone, objective and batch of seeds of which one is asked for."""
+    """A training for every backbone, objective and batch of seeds with at least one in use."""
     batches, fetched = reward_model_batches(config), released(config)
     trainings: dict[tuple[str, str, int], Job] = {}
     for model in reward_models(config):
-        if folder(model) not in fetched:
+        if reward_model_folder(model) not in fetched:
             backbone, objective, seed = model
             batch = next(batch for batch in batches if seed in batch)
             trainings[backbone, objective, batch[0]] = Job(
@@ -144,7 +144,7 @@ def _scored(config: Settings) -> list[Job]:
 
 
 def _policies(config: Settings) -> list[Job]:
-    """RLOO, and the gold of what the policies said in training."""
+    """RLOO, and gold rewards of the samples of its evaluations."""
     names = [name.split("/")[1] for name in trained(config, "policies/")]
     return [
         *(Job("policies", "rloo", name, "rloo") for name in names),

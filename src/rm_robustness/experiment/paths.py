@@ -1,7 +1,7 @@
-"""The layout of runs/PRESET: where every job writes, the one list of it.
+"""Layout of runs/PRESET: the path patterns of all outputs (`FILES`) and records (`RECORDS`).
 
-A pattern has Snakemake's wildcards in braces. The rules take a pattern as it is, the library fills
-it in, and `provenance` reads the wildcards back out of a record's path.
+Patterns have Snakemake's wildcards in braces. The rules use them unformatted, the library formats
+them, and `provenance` parses the wildcards back from the path of a record.
 """
 
 import re
@@ -60,7 +60,7 @@ RECORDS = {
 
 
 def location(kind: str, **wildcards: object) -> str:
-    """A file of `FILES`, relative to runs/PRESET; wildcards that are not given stay: `{seed}`."""
+    """Format a pattern of `FILES`, relative to runs/PRESET; other wildcards stay: `{seed}`."""
     text = FILES[kind]
     for name, value in wildcards.items():
         text = text.replace(f"{{{name}}}", str(value))
@@ -68,14 +68,14 @@ def location(kind: str, **wildcards: object) -> str:
 
 
 def kind_of(record: str) -> tuple[str, dict[str, str]] | None:
-    """The kind of job that wrote a record and its wildcards; None for a path of no kind.
+    """Parse the path of a record, relative to runs/PRESET, to its kind of job and wildcards.
 
-    `record` is relative to runs/PRESET.
+    None where no pattern of `RECORDS` matches.
     """
     for kind, pattern in RECORDS.items():
         # A pretrained model may be named by a path: splits/train, reward_models/llama/bt/seed-0.
         part = ".+" if kind == "pretrained" else "[^/]+"
         regex = re.sub(r"\\\{(\w+)\\\}", rf"(?P<\1>{part})", re.escape(pattern))
-        if found := re.fullmatch(regex, record):
-            return kind, found.groupdict()
+        if match := re.fullmatch(regex, record):
+            return kind, match.groupdict()
     return None

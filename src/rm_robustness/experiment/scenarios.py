@@ -1,16 +1,16 @@
-"""What reward models are evaluated on: the paper's four scenarios (section 3), and RM-Bench.
+"""Evaluation sets of reward models: the paper's four scenarios (section 3), and RM-Bench.
 
-The one list of them. It stands here because the rules read it, and they start without pandas.
+Defined here, below the code that measures, because the rules read them without importing pandas.
 """
 
 from typing import NamedTuple
 
 
 class Scenario(NamedTuple):
-    """A held-out split, its statistic, and what of it no training has seen."""
+    """An evaluation split, its statistic, and whether prompts and response models are held out."""
 
     name: str
-    statistic: str  # accuracy of pairs, or Kendall's tau of four responses a prompt
+    statistic: str  # pairwise accuracy, or Kendall's tau over the responses of a prompt
     unseen_prompts: bool
     unseen_models: bool
 
@@ -21,12 +21,12 @@ class Scenario(NamedTuple):
 
     @property
     def metric(self) -> str:
-        """The name of its number in the tables: `prompt_disjoint_tau`."""
+        """Name of its metric in the tables: `prompt_disjoint_tau`."""
         return f"{self.name}_{self.statistic}"
 
     @property
     def heading(self) -> str:
-        """The heading of its column: `prompt-disjoint, tau`."""
+        """Heading of its column: `prompt-disjoint, tau`."""
         return f"{self.title}, {self.statistic}"
 
 
@@ -37,7 +37,7 @@ MUTUAL_DISJOINT = Scenario("mutual_disjoint", "tau", True, True)
 SCENARIOS = {s.name: s for s in (IN_DOMAIN, PROMPT_DISJOINT, RESPONSE_DISJOINT, MUTUAL_DISJOINT)}
 SPLITS = ("train", *SCENARIOS)
 
-# RM-Bench: of each prompt a response of each kind in each style (arXiv 2410.16184).
+# RM-Bench: each prompt has a chosen and a rejected response in each style (arXiv 2410.16184).
 RM_BENCH_DOMAINS = ("chat", "math", "code", "safety-refuse", "safety-response")
 RM_BENCH_KINDS = ("chosen", "rejected")
 RM_BENCH_STYLES = ("concise", "detailed", "markdown")

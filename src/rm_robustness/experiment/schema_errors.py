@@ -1,4 +1,4 @@
-"""What jsonschema says of a configuration, as one line for a person: key, found, expected, fix."""
+"""Errors of jsonschema as one readable line: key, found, expected, fix."""
 
 import re
 from typing import Any
@@ -8,17 +8,17 @@ from .config import nearest
 
 
 def explain(errors: list[Any], where: str) -> InputError:
-    """Turn the most telling of jsonschema's errors into one line of ours."""
-    return _explain(max(errors, key=_importance), where)
+    """Convert the most specific of jsonschema's errors to an InputError."""
+    return _explain(max(errors, key=_priority), where)
 
 
-def _importance(error: Any) -> tuple[int, bool]:
-    """Order errors: the outermost first, an unknown key before the missing one that it explains."""
+def _priority(error: Any) -> tuple[int, bool]:
+    """Sort key: outermost errors first, an unknown key before the missing key that it explains."""
     return -len(error.absolute_path), error.validator == "additionalProperties"
 
 
 def _explain(error: Any, where: str) -> InputError:
-    """Turn one jsonschema error into one line of ours."""
+    """Convert one jsonschema error to an InputError."""
     path = ".".join(str(part) for part in error.absolute_path) or "the top level"
     key = f"{where}: {path}"
     if error.validator == "oneOf":
@@ -32,9 +32,9 @@ def _explain(error: Any, where: str) -> InputError:
             fix = "an override file goes after its preset: --configfile PRESET OVERRIDE"
         return InputError(key, f"no key '{missing}'", "all of its keys", fix)
     if error.validator == "enum":
-        known = [str(value) for value in error.validator_value]
-        fix = nearest(error.instance, known) if isinstance(error.instance, str) else ""
-        return InputError(key, _shown(error.instance), f"one of {known}", fix)
+        allowed = [str(value) for value in error.validator_value]
+        fix = nearest(error.instance, allowed) if isinstance(error.instance, str) else ""
+        return InputError(key, _shown(error.instance), f"one of {allowed}", fix)
     fix = ""
     if error.validator == "type" and isinstance(error.instance, str) and _number(error.instance):
         fix = "write a number without quotes, as 1.0e-3 (YAML reads 1e-3 as text)"
@@ -42,7 +42,7 @@ def _explain(error: Any, where: str) -> InputError:
 
 
 def _explain_variants(error: Any, where: str, key: str) -> InputError:
-    """Explain a value that fits none of its variants by the one that its `kind` names."""
+    """Explain a value that matches no `oneOf` variant by the variant that its `kind` selects."""
     if not isinstance(error.instance, dict):
         nullable = {"type": "null"} in error.validator_value
         return InputError(key, _shown(error.instance), "a section" + " or null" * nullable)
@@ -57,29 +57,29 @@ def _explain_variants(error: Any, where: str, key: str) -> InputError:
         return InputError(f"{key}.kind", _shown(kind), f"one of {kinds}", fix)
     if len({e.relative_schema_path[0] for e in fitting}) > 1:
         return InputError(key, "no key 'kind'", "one", "see config/README.md for the kinds")
-    return _explain(max(fitting, key=_importance), where)
+    return _explain(max(fitting, key=_priority), where)
 
 
 def _explain_unknown(error: Any, key: str) -> InputError:
-    """Explain a key that its section does not have."""
-    known = list(error.schema.get("properties", {}))
+    """Explain an unknown key."""
+    allowed = list(error.schema.get("properties", {}))
     patterns = [re.compile(p) for p in error.schema.get("patternProperties", {})]
     unknown = next(
         name
         for name in error.instance
-        if name not in known and not any(p.search(str(name)) for p in patterns)
+        if name not in allowed and not any(p.search(str(name)) for p in patterns)
     )
     if patterns:
         plain = "letters, digits, '_', '.' and '-' alone"
         return InputError(key, f"the name '{unknown}'", error.schema.get("description", plain))
     kind = error.instance.get("kind")
-    of = f"a key of kind '{kind}'" if isinstance(kind, str) else "a key of config/README.md"
-    fix = nearest(str(unknown), known) if known else "this section is empty"
-    return InputError(key, f"unknown key '{unknown}'", of, fix)
+    expected = f"a key of kind '{kind}'" if isinstance(kind, str) else "a key of config/README.md"
+    fix = nearest(str(unknown), allowed) if allowed else "this section is empty"
+    return InputError(key, f"unknown key '{unknown}'", expected, fix)
 
 
 def _expected(error: Any) -> str:
-    """Say what a value must be, where jsonschema's own message would repeat the value."""
+    """Describe the allowed values, shorter than jsonschema's message, which repeats the value."""
     value = error.validator_value
     if error.validator == "type":
         names = value if isinstance(value, list) else [value]
@@ -114,7 +114,7 @@ _TYPES = {
 
 
 def _number(text: str) -> bool:
-    """Whether a text is a number that YAML did not take for one."""
+    """Whether a string is a number that YAML parsed as text, such as 1e-3."""
     try:
         float(text)
     except ValueError:
@@ -123,5 +123,5 @@ def _number(text: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in one short line."""
+    """Representation of a value, at most 80 characters."""
     return repr(value)[:80]

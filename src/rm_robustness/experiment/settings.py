@@ -1,9 +1,9 @@
-"""The settings of every kind of job: the one map from a configuration to what a job depends on.
+"""Settings of every kind of job: the part of the configuration that it depends on (`SETTINGS`).
 
-The rules give a job exactly these as `--settings`, so that an edit reruns what it touches and
-nothing else; `verify`, `trace` and `release` compare them with those in its record. A function
-takes the configuration and the wildcards of the job's record (`paths.RECORDS`), and raises KeyError
-where a part of a configuration lacks a section that it needs.
+The rules pass a job exactly these as `--settings`, so that an edit of the config reruns only the
+jobs that depend on it; `verify`, `trace` and `release` compare them with the settings in its
+record. Each function takes the configuration and the wildcards of the job's record
+(`paths.RECORDS`); given only part of a configuration, it raises KeyError for a missing section.
 """
 
 import json
@@ -22,12 +22,12 @@ def run_folder(config: Settings) -> str:
 
 
 def response_options(config: Settings) -> Settings:
-    """What a source and the splits are told of `responses`: who answers, and how many times."""
+    """The part of `responses` that sources and splits use: response models and their number."""
     return {k: v for k, v in config["responses"].items() if k not in ("source", "generate")}
 
 
 def responses(config: Settings) -> Settings:
-    """The source of the responses, and which response models are wanted."""
+    """The source of the responses, and the response models of the preset."""
     return {**config["sources"][config["responses"]["source"]], **response_options(config)}
 
 
@@ -47,7 +47,7 @@ def instructions(config: Settings) -> Settings:
 
 
 def pretrained(config: Settings, model: str) -> Settings:
-    """Where a downloaded model comes from: an artifact, the gold, a response model, a backbone."""
+    """Origin of a downloaded model: an artifact, the gold, a response model or a backbone."""
     if model in config["artifacts"]:
         return artifacts.origin(config, model)
     generate = config["responses"]["generate"] or {"models": {}}
@@ -58,7 +58,7 @@ def pretrained(config: Settings, model: str) -> Settings:
 
 
 def generate(config: Settings, response_model: str) -> Settings:
-    """How a response model answers: its sampling, and its folder or its name on a server."""
+    """Generation settings of a response model, with its folder, or its name on a server."""
     model = f"{run_folder(config)}/{location('pretrained_model', model=response_model)}"
     if uses_external_server(config):
         model = pretrained(config, response_model)["repo"]
@@ -66,7 +66,7 @@ def generate(config: Settings, response_model: str) -> Settings:
 
 
 def gold(config: Settings, **_: str) -> Settings:
-    """The gold; a model is in a folder here, wherever it came from."""
+    """The section `gold`; a gold reward model is given by its local folder, not its repository."""
     if config["gold"]["kind"] != "model":
         return dict(config["gold"])
     options = {k: v for k, v in config["gold"].items() if k not in ("repo", "revision")}
@@ -74,14 +74,14 @@ def gold(config: Settings, **_: str) -> Settings:
 
 
 def splits(config: Settings) -> Settings:
-    """How labelled responses are split; nothing where the splits are fetched."""
+    """Settings of the splits; empty where they are downloaded."""
     if released(config, "splits/"):
         return {}
     return {**response_options(config), **config["splits"]}
 
 
 def backbone(config: Settings, backbone: str) -> Settings:
-    """Everything that one backbone depends on, besides its data; `sft` is null without SFT."""
+    """Settings of one backbone, without its data; `sft` is null without SFT."""
     if f"backbones/{backbone}" in released(config):
         return artifacts.adoption(config, f"backbones/{backbone}")
     section = config["backbones"][backbone]
@@ -90,7 +90,7 @@ def backbone(config: Settings, backbone: str) -> Settings:
 
 
 def reward_model(config: Settings, backbone: str, objective: str, seed: str = "") -> Settings:
-    """Everything that one training of a reward model depends on, besides its data and its seed."""
+    """Settings of one training of a reward model, without its data and its seed."""
     folder = f"reward_models/{backbone}/{objective}/seed-{seed}"
     if folder in released(config):
         return artifacts.adoption(config, folder)
@@ -106,7 +106,7 @@ def reward_model(config: Settings, backbone: str, objective: str, seed: str = ""
 
 
 def policy(config: Settings, policy: str, seed: str = "") -> Settings:
-    """Everything that one policy's training depends on, besides its models, prompts and seed."""
+    """Settings of one policy's training, without its models, prompts and seed."""
     folder = f"policies/{policy}/seed-{seed}"
     if folder in released(config):
         return artifacts.adoption(config, folder)
@@ -115,28 +115,28 @@ def policy(config: Settings, policy: str, seed: str = "") -> Settings:
 
 
 def scores(config: Settings, **_: str) -> Settings:
-    """How a reward model scores."""
+    """Settings of scoring with a reward model."""
     return dict(config["scoring"])
 
 
 def ranks(config: Settings, **_: str) -> Settings:
-    """How effective ranks are measured: rows, which are drawn by a seed, and scoring."""
+    """Settings of effective ranks: numbers of rows, the seed that draws them, and scoring."""
     seed = config["statistics"]["seed"]
     return {**config["scoring"], "rows": config["ranks"]["rows"], "seed": seed}
 
 
 def answers(config: Settings, **_: str) -> Settings:
-    """How policies answer AlpacaEval's instructions."""
+    """Generation settings of answers to AlpacaEval's instructions."""
     return dict(config["alpaca_eval"]["generation"])
 
 
 def judge(config: Settings) -> Settings:
-    """The judge, and the gold that a judge on this machine judges by."""
+    """The judge, and the gold that a local judge uses."""
     return {**config["alpaca_eval"]["judge"], "gold": config["gold"]}
 
 
 def result(config: Settings, name: str) -> Settings:
-    """What a table, a figure or the claims show."""
+    """Settings of a table, a figure or the claims."""
     return catalog.RESULTS[name].settings(config)
 
 
@@ -165,14 +165,14 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
 
 
 def as_json(settings: Settings) -> str:
-    """Settings as a rule passes them: equal settings are equal texts."""
+    """Canonical JSON of settings, as the rules pass them: equal settings give equal strings."""
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
 def configured(config: Settings, record: str) -> Settings:
-    """What a configuration gives the job of a record runs/PRESET/...
+    """Settings that a configuration gives the job of a record runs/PRESET/...
 
-    Raises KeyError where it lacks a section, and for a record of no kind.
+    Raises KeyError for a missing section, and for a record that no pattern of `RECORDS` matches.
     """
     _, preset, name = record.split("/", 2)
     job = kind_of(name)
@@ -183,10 +183,10 @@ def configured(config: Settings, record: str) -> Settings:
 
 
 def differences(recorded: Settings, config: Settings, record: str) -> str | None:
-    """Say which settings of a record are others in a configuration: "" for none.
+    """Describe the settings of a record that differ from a configuration; "" if none do.
 
-    `config` may be a part of one, as dvc.lock has it. None where it lacks the record's sections.
-    Keys of one side alone are passed over: a key that came later has no value in an older record.
+    `config` may be incomplete, as in dvc.lock: None if it lacks the record's sections. Keys that
+    only one side has are ignored, because a newer key has no value in an older record.
     """
     try:
         return compared(recorded, configured(config, record))
@@ -194,13 +194,13 @@ def differences(recorded: Settings, config: Settings, record: str) -> str | None
         return None
 
 
-def compared(recorded: Settings, others: Settings) -> str:
-    """Say which settings have another value elsewhere, of those that both have; "" for none."""
-    there = dict(_leaves(others))
+def compared(recorded: Settings, other: Settings) -> str:
+    """Describe the settings that both sides have with different values; "" if there are none."""
+    other_values = dict(_leaves(other))
     differing = [
-        f"{key} {value} recorded, {there[key]} there"
+        f"{key} {value} recorded, {other_values[key]} there"
         for key, value in _leaves(recorded)
-        if key in there and value != there[key]
+        if key in other_values and value != other_values[key]
     ]
     return "; ".join(differing)
 
