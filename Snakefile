@@ -76,8 +76,8 @@ rule reward_models:
 rule scores:
     input:
         catalog.score_files(config, *config["grid"]["objectives"]),
-        inputs_of("table1"),
-        inputs_of("table2"),
+        [catalog.benchmark_scores(config, name) for name in BENCHMARKS],
+        catalog.ranks(config) if config["ranks"] else [],
 
 
 rule policies:

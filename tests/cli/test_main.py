@@ -11,6 +11,7 @@ from support.paths import ROOT
 from rm_robustness.cli import main as cli
 from rm_robustness.cli.main import COMMANDS
 from rm_robustness.cli.results import RESULTS
+from rm_robustness.experiment.scenarios import BENCHMARKS
 
 RULES = "\n".join(path.read_text() for path in sorted(ROOT.glob("workflow/rules/*.smk")))
 CALLED = set(re.findall(r"\brm-robustness ([a-z]\S*)", RULES))
@@ -30,20 +31,20 @@ def rm_robustness(*arguments: str, **options) -> subprocess.CompletedProcess[str
 
 def test_what_a_rule_calls_is_a_command():
     assert {"responses", "train", "score", "run-times"} <= CALLED <= COMMANDS.keys()
-    assert "rm-robustness {params.verb}" in RULES  # of the results
-    assert RESULTS.keys() <= COMMANDS.keys()
+    assert "rm-robustness {params.command}" in RULES  # of results and benchmarks
+    assert RESULTS.keys() | BENCHMARKS.keys() <= COMMANDS.keys()
 
 
 def test_a_command_is_for_people_or_a_rule_calls_it():
     rules = {name for name, command in COMMANDS.items() if not command.for_people}
-    assert rules == (CALLED | RESULTS.keys()) - {"score"}  # for both
+    assert rules == (CALLED | RESULTS.keys() | BENCHMARKS.keys()) - {"score"}  # for both
 
 
 def test_only_commands_of_local_rules_and_a_person_s_evaluation_go_online():
     text = (ROOT / "workflow/rules/sources.smk").read_text()
     (block,) = re.findall(r"^localrules:\n((?: {4}\w+,\n)+)", text, re.MULTILINE)
     online = {name for name, command in COMMANDS.items() if command.online}
-    assert online == {*re.findall(r"\w+", block), "evaluate"}
+    assert online == {*re.findall(r"\w+", block), *BENCHMARKS, "evaluate"}
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

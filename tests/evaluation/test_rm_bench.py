@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.paths import REAL
 
-from rm_robustness.data.rm_bench import DOMAINS, KINDS, STYLES, read, responses
+from rm_robustness.data.rm_bench import read, responses
 from rm_robustness.data.synthetic import rm_bench as subtle
 from rm_robustness.data.synthetic.tasks import NOUNS, NUMBERS, gold, parse
 from rm_robustness.errors import InputError
@@ -26,6 +26,9 @@ from rm_robustness.evaluation.rm_bench import (
     percent,
 )
 from rm_robustness.evaluation.scenarios import score_path
+from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
+from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
+from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
 from rm_robustness.results.table2_rm_bench import table2, table2_markdown
 from rm_robustness.results.tables import published_name
 from rm_robustness.statistics import seed_mean

@@ -27,6 +27,7 @@ def record(kind: str) -> str:
         "name": "table5",
         "response_model": "amazon",
         "model": "llama",
+        "benchmark": "rm_bench",
     }
     return "runs/demo/" + RECORDS[kind].format(**names)
 
@@ -57,7 +58,7 @@ def test_every_record_stands_beside_a_file_that_its_job_writes():
 EDITS = {
     "responses": ("sources", "world", "prompts"),
     "chats": ("sources", "world", "chats"),
-    "rm_bench": ("sources", "world", "subtle_prompts"),
+    "benchmark": ("sources", "world", "subtle_prompts"),
     "instructions": ("sources", "world", "instructions"),
     "pretrained": ("backbones", "llama", "init", "layers"),
     "gold": ("gold", "kind"),
@@ -67,7 +68,7 @@ EDITS = {
     "policy": ("rloo", "beta"),
     "policy_gold": ("gold", "kind"),
     "scores": ("scoring", "batch_tokens"),
-    "rm_bench_scores": ("scoring", "batch_tokens"),
+    "benchmark_scores": ("scoring", "batch_tokens"),
     "ranks": ("statistics", "seed"),
     "answers": ("alpaca_eval", "generation", "max_new_tokens"),
     "judge": ("alpaca_eval", "judge", "retries"),

@@ -13,6 +13,7 @@ from support.presets import preset
 from rm_robustness.cli.main import COMMANDS
 from rm_robustness.experiment.catalog import CODE
 from rm_robustness.experiment.paths import RECORDS
+from rm_robustness.experiment.scenarios import BENCHMARKS
 from rm_robustness.experiment.settings import configured
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
@@ -22,7 +23,8 @@ JOBS = {kind: kind for kind in RECORDS if kind in COMMANDS and kind not in NOT_H
     "policy": "rloo",
     "policy_gold": "gold",
     "reward_model": "train",
-    "rm_bench_scores": "score",
+    "benchmark": "rm_bench",
+    "benchmark_scores": "score",
     "scores": "score",
 }
 # Files, and what runs and records a job: what it computes follows from its settings.
@@ -39,6 +41,9 @@ def stage_of(kind: str) -> str:
 
 def imported(command: str) -> set[str]:
     """The modules that a command's body imports, and all that these import."""
+    if command in BENCHMARKS:
+        reader = f"rm_robustness.data.{BENCHMARKS[command].reader.partition(':')[0]}"
+        return {reader, *GRAPH.find_upstream_modules(reader)}
     body = COMMANDS[command].body
     tree = ast.parse(inspect.getsource(inspect.getmodule(body)))
     [function] = [
@@ -78,6 +83,7 @@ def test_a_stage_has_the_settings_of_its_jobs_as_parameters(kind):
         section, _, key = name.partition(".")
         part[name] = config[section][key] if key else config[section]
     names = {"source": "world", "backbone": "llama", "objective": "bt", "seed": "0"}
-    record = RECORDS[kind].format(**names, policy="standard-bt", name="claims", model="llama")
+    names |= {"policy": "standard-bt", "name": "claims", "benchmark": "rm_bench"}
+    record = RECORDS[kind].format(**names)
     path = f"runs/demo/{record}"
     assert configured(part, path) == configured(config, path)

@@ -25,7 +25,9 @@ include: "Snakefile"
 for rule in workflow.rules:
     found = re.search(r"rm-robustness ([a-z_]+|{params)", rule.shellcmd or "")
     if found:
-        print("RULE", rule.name, found[1], rule.name in workflow._localrules)
+        # Rules that are made in a loop have the name of their command.
+        command = rule.name if found[1] == "{params" else found[1]
+        print("RULE", rule.name, command, rule.name in workflow._localrules)
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rm_robustness.errors import InputError
 from rm_robustness.experiment import artifacts, catalog, grid, jobs
 from rm_robustness.experiment.checks import check
-from rm_robustness.experiment.paths import RECORDS, location
+from rm_robustness.experiment.paths import RECORDS, filled, location
 from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
 from rm_robustness.experiment.settings import SETTINGS, as_json
 from rm_robustness.provenance import snakemake_metadata
@@ -48,19 +48,19 @@ def at(kind, **wildcards):
     return f"{RUN}/{location(kind, **wildcards)}"
 
 
-def record(kind):
-    """The path of the record of a kind of job in this run."""
-    return f"{RUN}/{RECORDS[kind]}"
+def record(kind, **wildcards):
+    """The path of the record of a kind of job in this run, as `at`."""
+    return f"{RUN}/{filled(RECORDS[kind], **wildcards)}"
 
 
-def settings(kind):
-    """The settings of a kind of job, by the wildcards of the rule."""
+def settings(kind, **names):
+    """The settings of a kind of job, by the wildcards of the rule, or by given names."""
 
     def of(wildcards):
-        names = dict(wildcards.items())
+        values = dict(wildcards.items()) | names
         if kind == "reward_model":  # others measure third-party models too
-            known(grid.check_objective, names["objective"])
-        return as_json(SETTINGS[kind](config, **names))
+            known(grid.check_objective, values["objective"])
+        return as_json(SETTINGS[kind](config, **values))
 
     return of
 
@@ -151,7 +151,8 @@ config = checked(config)
 
 RUN = f"runs/{config['preset']}"
 snakemake_metadata.unpack(Path(RUN))
-BENCH, RLOO, JUDGED = config["rm_bench"], config["rloo"], config["alpaca_eval"]
+RLOO, JUDGED = config["rloo"], config["alpaca_eval"]
+BENCHMARKS = grid.benchmarks(config)
 GOLD_MODEL = (
     [at("pretrained", model="gold")] if config["gold"]["kind"] == "model" else []
 )

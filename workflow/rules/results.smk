@@ -36,11 +36,11 @@ for text in TEXTS:
             "../../environment.yml"
         params:
             code=CODE,
-            verb=text,
+            command=text,
             settings=shown(text),
             runs=subpath(output.csv, ancestor=2),
         shell:
-            "rm-robustness {params.verb} --settings {params.settings:q} --runs {params.runs}"
+            "rm-robustness {params.command} --settings {params.settings:q} --runs {params.runs}"
             " --output {output.csv} 2>&1 | tee {log}"
 
 
@@ -61,12 +61,12 @@ for drawn in DRAWN:
             "../../environment.yml"
         params:
             code=CODE,
-            verb=drawn,
+            command=drawn,
             settings=shown(drawn),
             runs=subpath(output.png, ancestor=2),
             stem=subpath(output.png, strip_suffix=".png"),
         shell:
-            "rm-robustness {params.verb} --settings {params.settings:q} --runs {params.runs}"
+            "rm-robustness {params.command} --settings {params.settings:q} --runs {params.runs}"
             " --output {params.stem} 2>&1 | tee {log}"
 
 

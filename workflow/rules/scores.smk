@@ -25,23 +25,26 @@ rule score:
         " --batch-tokens {params.batch_tokens} --output {output.scores} 2>&1 | tee {log}"
 
 
-if BENCH:
+for benchmark in BENCHMARKS:
+    kind = f"{benchmark}_scores"
 
-    rule rm_bench_scores:
+    rule:
+        name:
+            kind
         input:
             model=at("reward_model"),
-            bench=rules.rm_bench.output.frame,
+            bench=at("benchmark", benchmark=benchmark),
         output:
-            scores=at("rm_bench_scores"),
-            record=record("rm_bench_scores"),
+            scores=at("benchmark_scores", benchmark=benchmark),
+            record=record("benchmark_scores", benchmark=benchmark),
         log:
-            f"logs/{config['preset']}/rm_bench_scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
+            f"logs/{config['preset']}/{kind}/{{backbone}}/{{objective}}/seed-{{seed}}.log",
         benchmark:
-            f"{RUN}/benchmarks/rm_bench_scores/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
+            f"{RUN}/benchmarks/{kind}/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("rm_bench_scores", "backbone"),
+            **on_cluster(kind, "backbone"),
         params:
             batch_tokens=config["scoring"]["batch_tokens"],
             model=subpath(input.model, parent=True),
@@ -56,7 +59,7 @@ if config["ranks"]:
         input:
             model=at("reward_model"),
             train=at("split", split="train"),
-            bench=rules.rm_bench.output.frame,
+            bench=at("benchmark", benchmark="rm_bench"),
         output:
             ranks=at("ranks"),
             record=record("ranks"),

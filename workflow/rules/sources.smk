@@ -6,7 +6,6 @@ localrules:
     responses,
     chats,
     preferences,
-    rm_bench,
     instructions,
     pretrained,
 
@@ -56,20 +55,24 @@ rule preferences:
         " 2>&1 | tee {log}"
 
 
-if BENCH:
+for benchmark in BENCHMARKS:
 
-    rule rm_bench:
+    rule:
+        name:
+            benchmark
         output:
-            frame=at("rm_bench"),
-            record=record("rm_bench"),
+            frame=at("benchmark", benchmark=benchmark),
+            record=record("benchmark", benchmark=benchmark),
         log:
-            f"logs/{config['preset']}/rm_bench.log",
+            f"logs/{config['preset']}/{benchmark}.log",
+        localrule: True
         conda:
             "../../environment.yml"
         params:
-            settings=settings("rm_bench"),
+            command=benchmark,
+            settings=settings("benchmark", benchmark=benchmark),
         shell:
-            "rm-robustness rm_bench --settings {params.settings:q} --output {output.frame}"
+            "rm-robustness {params.command} --settings {params.settings:q} --output {output.frame}"
             " 2>&1 | tee {log}"
 
 

@@ -1,12 +1,14 @@
 """Commands of the data: downloads, generated responses, gold preferences, splits."""
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..experiment.config import Settings
+from ..experiment.scenarios import BENCHMARKS, Benchmark
 from ..provenance.record import write_record
-from .command import command, path, paths, settings
+from .command import Command, command, path, paths, settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,17 +55,20 @@ def preferences(options: argparse.Namespace) -> None:
         write_frame(read_preferences(options.settings), options.output)
 
 
-@command(settings("a section of `sources`"), path("--output", "rm_bench.parquet"), online=True)
-def rm_bench(options: argparse.Namespace) -> None:
-    """Read RM-Bench into one parquet file.
+def benchmark_command(name: str, benchmark: Benchmark) -> Command:
+    """The command that downloads a benchmark, named like it."""
 
-    A row a response: three styles of the chosen and three of the rejected response a prompt.
-    """
-    from ..data import rm_bench
-    from ..frames import write_frame
+    def write(options: argparse.Namespace) -> None:
+        from ..frames import write_frame
 
-    with write_record(options.settings, [options.output]):
-        write_frame(rm_bench.responses(options.settings, options.output.parent), options.output)
+        module, _, function = benchmark.reader.partition(":")
+        read = getattr(import_module(f"rm_robustness.data.{module}"), function)
+        with write_record(options.settings, [options.output]):
+            write_frame(read(options.settings, options.output.parent), options.output)
+
+    write.__doc__ = f"Download the benchmark {name}: a row per prompt and response."
+    arguments = settings("a section of `sources`"), path("--output", f"{name}.parquet")
+    return command(*arguments, name=name, online=True)(write)
 
 
 @command(
@@ -190,6 +195,8 @@ def _write_splits(frames: "dict[str, pd.DataFrame]", facts: Settings, folder: Pa
 
 
 COMMANDS = [
-    *(responses, chats, preferences, rm_bench, instructions, pretrained),
+    *(responses, chats, preferences),
+    *(benchmark_command(*item) for item in BENCHMARKS.items()),
+    *(instructions, pretrained),
     *(generate, gold, splits, adopt_splits),
 ]

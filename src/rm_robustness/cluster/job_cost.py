@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..experiment.config import Settings
 from ..experiment.grid import backbone_of, policies
+from ..experiment.scenarios import BENCHMARKS
 from .model_cost import (
     Parts,
     forward_flops,
@@ -51,8 +52,8 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
             return _backbone(config, name)
         case "reward_model":
             return _reward_model(config, name)
-        case "scores" | "rm_bench_scores" | "ranks":
-            return _scores(config, name, kind)
+        case "scores":
+            return _scenario_scores(config, name)
         case "released":
             return _copy(5 * released_size(config, name))
         case "rloo":
@@ -65,6 +66,11 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
             return _gold(config, kind)
         case "judge":
             return _copy(0)
+        case "ranks":
+            return _ranks(config, name)
+    benchmark = kind.removesuffix("_scores")
+    if benchmark in BENCHMARKS:
+        return _benchmark_scores(config, name, benchmark)
     raise ValueError(f"no kind of job '{kind}'")
 
 
@@ -93,10 +99,16 @@ def tokens_of(config: Settings, source: str) -> tuple[float, float]:
 def rows_of(config: Settings, source: str, part: str) -> int:
     """Number of rows of a source (prompts, chats, pairs, instructions); a synthetic one sets it."""
     section = config["sources"][source]
-    if section["kind"] != "synthetic":
-        return int(config["sizes"]["sources"][source]["rows"])
-    # Its RM-Bench is five files of `subtle_prompts`.
-    return int(5 * section["subtle_prompts"] if part == "subtle_prompts" else section[part])
+    rows = section[part] if section["kind"] == "synthetic" else None
+    return int(config["sizes"]["sources"][source]["rows"] if rows is None else rows)
+
+
+def benchmark_rows(config: Settings, benchmark: str) -> int:
+    """Number of prompts of a benchmark."""
+    source = config[benchmark]["source"]
+    key, prompts = BENCHMARKS[benchmark].synthetic
+    synthetic = config["sources"][source]["kind"] == "synthetic"
+    return rows_of(config, source, key) * (prompts if synthetic else 1)
 
 
 def prompts_of(config: Settings) -> dict[str, int]:
@@ -201,25 +213,32 @@ def _reward_model(config: Settings, name: str) -> JobCost:
     return JobCost(n, flops, memory, 4 * n, data, counts, advice=advice)
 
 
-def _scores(config: Settings, name: str, kind: str) -> JobCost:
-    """Scoring in float32 on one GPU, the models of a job one after another."""
+def _scenario_scores(config: Settings, name: str) -> JobCost:
+    """Scoring of the four scenarios."""
+    n_responses, prompts = config["responses"]["responses_per_prompt"], prompts_of(config)
+    rows = n_responses * (prompts["evaluated"] + 2 * prompts["valid"]) + 2 * prompts["evaluated"]
+    return _scores(config, name, config["responses"]["source"], rows)
+
+
+def _benchmark_scores(config: Settings, name: str, benchmark: str) -> JobCost:
+    """Scoring of a benchmark."""
+    rows = BENCHMARKS[benchmark].responses_per_prompt * benchmark_rows(config, benchmark)
+    return _scores(config, name, config[benchmark]["source"], rows)
+
+
+def _ranks(config: Settings, name: str) -> JobCost:
+    """Hidden states of as many rows of two sets as the largest effective rank takes."""
+    source = config["rm_bench"]["source"]
+    return _scores(config, name, source, 2 * max(config["ranks"]["rows"]))
+
+
+def _scores(config: Settings, name: str, source: str, rows: int) -> JobCost:
+    """Scoring of some rows of a source, in float32 on one GPU."""
     shape, budget = shape_of(config, name), config["scoring"]["batch_tokens"]
-    n, prompts = parameters(shape, reward=True), prompts_of(config)
-    n_responses = config["responses"]["responses_per_prompt"]
-    parts = {
-        config["responses"]["source"]: n_responses * (prompts["evaluated"] + 2 * prompts["valid"])
-    }
-    parts[config["responses"]["source"]] += 2 * prompts["evaluated"]
-    if kind != "scores":
-        bench = config["rm_bench"]["source"]
-        parts = {bench: 6 * rows_of(config, bench, "subtle_prompts")}
-    if kind == "ranks":
-        parts = {source: 2 * max(config["ranks"]["rows"]) for source in parts}
-    mean = {source: sum(tokens_of(config, source)) for source in parts}
-    flops = sum(forward_flops(shape, parts[s] * mean[s], mean[s]) for s in parts)
-    rows = max(parts.values())
-    data = rows * (TOKEN_BYTES * max(mean.values()) + 12 * shape.hidden_size)
-    tokens = max(budget, int(PADDING * max(mean.values())))
+    n, mean = parameters(shape, reward=True), sum(tokens_of(config, source))
+    flops = forward_flops(shape, rows * mean, mean)
+    data = rows * (TOKEN_BYTES * mean + 12 * shape.hidden_size)
+    tokens = max(budget, int(PADDING * mean))
     return JobCost(n, FLOAT32 * flops, lambda _: inference_memory(shape, tokens, 4), 4 * n, data)
 
 

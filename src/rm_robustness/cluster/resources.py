@@ -47,7 +47,7 @@ def resources_of(
 ) -> Resources:
     """Estimate the resources of a job.
 
-    `kind` and `name`: `backbone`, `reward_model`, `released`, `scores`, `rm_bench_scores` or
+    `kind` and `name`: `backbone`, `reward_model`, `released`, `scores`, `BENCHMARK_scores` or
     `ranks` of a backbone; `rloo`, `policy_gold` or `answers` of a policy (`answers` of `sft` too);
     `generate` of a response model; `gold` and `judge`. The job processes `seeds` models, one after
     another. If no number of GPUs that divides the batch suffices, `problem` explains why and the

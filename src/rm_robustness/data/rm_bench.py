@@ -9,14 +9,14 @@ import pandas as pd
 
 from ..errors import InputError
 from ..experiment.config import Settings
+from ..experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
+from ..experiment.scenarios import RM_BENCH_KINDS as KINDS
+from ..experiment.scenarios import RM_BENCH_STYLES as STYLES
 from ..files import read_json
 from .git_checkout import checkout, require_commit
 from .hub_errors import explained
 from .synthetic import rm_bench as synthetic
 
-DOMAINS = ("chat", "math", "code", "safety-refuse", "safety-response")
-KINDS = ("chosen", "rejected")
-STYLES = ("concise", "detailed", "markdown")
 COLUMNS = [
     *("prompt_id", "response_id", "prompt", "response", "response_model", "gold"),
     *("domain", "style", "kind"),

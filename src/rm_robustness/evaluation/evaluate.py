@@ -99,7 +99,7 @@ def _read(runs: Path) -> dict[str, pd.DataFrame]:
             command = make(runs / location("splits_manifest"))
             raise InputError(path, "no such file", "a split", f"make it: {command}")
         sets[split] = read_frame(path, columns)
-    bench = runs / location("rm_bench")
+    bench = runs / location("benchmark", benchmark="rm_bench")
     if bench.is_file():
         sets[BENCH] = read_frame(bench, [*columns, "domain", "style", "kind"])
     return sets
@@ -198,7 +198,7 @@ def table(frame: pd.DataFrame) -> str:
         headings = {metric: metric for metric in rm_bench.METRICS}
         lines += ["RM-Bench, accuracy in percent", "", *_grid(frame, headings, 1), ""]
     else:
-        target = Path("runs") / preset / location("rm_bench")
+        target = Path("runs") / preset / location("benchmark", benchmark="rm_bench")
         lines += [f"RM-Bench: not measured; to make it: {make(target)}", ""]
     lines += [
         "± half of a 95% interval: over prompts for the model and for length (the reward is the",

@@ -10,7 +10,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .config import Settings
-from .grid import BSR, BT, judged_policies
+from .grid import BSR, BT, Model, benchmark_models, judged_policies
 from .paths import location
 from .scenarios import SCENARIOS
 
@@ -75,13 +75,24 @@ def _splits(config: Settings) -> list[str]:
     return [_at(config, "split", split=name) for name in SCENARIOS]
 
 
-def _bench(config: Settings, kind: str, objectives: list[str]) -> list[str]:
-    """RM-Bench scores, or effective ranks, of the given objectives."""
-    bench = config["rm_bench"]
+def _measured(config: Settings, kind: str, models: list[Model], **wildcards: str) -> list[str]:
+    """Scores of a benchmark, or effective ranks, of some reward models."""
     return [
-        _at(config, kind, backbone=bench["backbone"], objective=objective, seed=seed)
-        for objective, seed in product(objectives, bench["seeds"])
+        _at(config, kind, backbone=backbone, objective=objective, seed=seed, **wildcards)
+        for backbone, objective, seed in models
     ]
+
+
+def benchmark_scores(config: Settings, benchmark: str) -> list[str]:
+    """The scores of every reward model on a benchmark."""
+    models = benchmark_models(config, benchmark)
+    return _measured(config, "benchmark_scores", models, benchmark=benchmark)
+
+
+def ranks(config: Settings) -> list[str]:
+    """The effective ranks of every reward model that they are measured of."""
+    models = benchmark_models(config, "rm_bench", config["ranks"]["objectives"])
+    return _measured(config, "ranks", models)
 
 
 def _norms(config: Settings) -> list[str]:
@@ -89,12 +100,12 @@ def _norms(config: Settings) -> list[str]:
 
 
 def _table1(config: Settings) -> list[str]:
-    return [*_bench(config, "ranks", config["ranks"]["objectives"]), PUBLISHED]
+    return [*ranks(config), PUBLISHED]
 
 
 def _table2(config: Settings) -> list[str]:
-    files = _bench(config, "rm_bench_scores", config["rm_bench"]["objectives"])
-    return [*files, _at(config, "rm_bench"), PUBLISHED]
+    bench = _at(config, "benchmark", benchmark="rm_bench")
+    return [*benchmark_scores(config, "rm_bench"), bench, PUBLISHED]
 
 
 def answer_files(config: Settings) -> list[str]:

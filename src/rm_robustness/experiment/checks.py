@@ -8,6 +8,8 @@ import yaml
 from ..errors import InputError
 from .config import Settings, merged, nearest
 from .grid import (
+    benchmark_models,
+    benchmarks,
     check_backbone,
     check_objective,
     check_reward_model,
@@ -19,6 +21,7 @@ from .grid import (
     reward_model_folder,
     reward_models,
 )
+from .scenarios import BENCHMARKS
 from .schema_errors import explain
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
@@ -65,14 +68,15 @@ _KINDS = {
     "responses": ("synthetic", "local", "hub"),
     "chats": ("synthetic", "hub"),
     "preferences": ("hub",),
-    "rm_bench": ("synthetic", "local", "hub"),
     "alpaca_eval": ("synthetic", "hub"),
+    **{name: benchmark.source_kinds for name, benchmark in BENCHMARKS.items()},
 }
 
 
 def _named_sources(config: Settings) -> list[tuple[str, str, str]]:
     """References to sources, as (part that reads it, config key, source)."""
-    sections = [part for part in ("responses", "rm_bench", "alpaca_eval") if config[part]]
+    sections = ["responses", *benchmarks(config)]
+    sections += ["alpaca_eval"] if config["alpaca_eval"] else []
     named = [(part, f"{part}.source", config[part]["source"]) for part in sections]
     for name, backbone in config["backbones"].items():
         pairs = backbone["reward_models"]["preferences"]
@@ -206,15 +210,15 @@ def _check_sizes(config: Settings, where: str) -> None:
 
 def _check_evaluation(config: Settings, where: str) -> None:
     """References of RM-Bench, ranks, RLOO and AlpacaEval to models, runs and seeds must resolve."""
-    bench, ranks, rloo, judged = (
-        config[part] for part in ("rm_bench", "ranks", "rloo", "alpaca_eval")
-    )
-    if bench:
-        for objective in [*bench["objectives"], *(ranks["objectives"] if ranks else [])]:
-            model = f"{bench['backbone']}/{objective}"
-            check_reward_model(config, model, f"{where}: rm_bench or ranks")
-    if ranks and not bench:
+    ranks, rloo, judged = (config[part] for part in ("ranks", "rloo", "alpaca_eval"))
+    if ranks and not config["rm_bench"]:
         raise InputError(f"{where}: ranks", "a section", "null, as rm_bench is null")
+    measured = {name: benchmark_models(config, name) for name in benchmarks(config)}
+    if ranks:
+        measured["ranks"] = benchmark_models(config, "rm_bench", ranks["objectives"])
+    for name, models in measured.items():
+        for backbone, objective, _ in models:
+            check_reward_model(config, f"{backbone}/{objective}", f"{where}: {name}")
     if rloo:
         _check_rloo(config, rloo, where)
     if judged:

@@ -9,6 +9,7 @@ from itertools import product
 
 from ..errors import InputError
 from .config import Settings, nearest
+from .scenarios import BENCHMARKS
 
 BT, BSR = "bt", "bt-bsr"  # the two objectives that the paper compares throughout
 Model = tuple[str, str, int]  # backbone, objective (or the name of a third-party model), seed
@@ -109,10 +110,15 @@ def seed_batches(seeds: list[int], size: int) -> list[list[int]]:
     return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
+def benchmarks(config: Settings) -> list[str]:
+    """The benchmarks of a preset."""
+    return [name for name in BENCHMARKS if config.get(name)]
+
+
 def reward_model_batches(config: Settings) -> list[list[int]]:
-    """Batches of reward-model seeds: the grid's, then those that only RM-Bench or RLOO uses."""
-    grid, bench, rloo = config["grid"]["seeds"], config["rm_bench"], config["rloo"]
-    others = set(bench["seeds"] if bench else [])
+    """Batches of reward-model seeds: the grid's, then those that only benchmarks or RLOO use."""
+    grid, rloo = config["grid"]["seeds"], config["rloo"]
+    others = {seed for name in benchmarks(config) for seed in config[name]["seeds"]}
     for run in rloo["runs"].values() if rloo else []:
         others |= set(run["reward_model_seeds"])
     size = config["reward_models"]["seeds_per_job"]
@@ -132,13 +138,23 @@ def uses_external_server(config: Settings) -> bool:
     return options["kind"] == "vllm" and not options.get("serve", False)
 
 
+def benchmark_models(
+    config: Settings, benchmark: str, objectives: list[str] | None = None
+) -> list[Model]:
+    """The reward models that a benchmark scores, or those of other objectives in their place."""
+    section = config[benchmark]
+    names = section["objectives"] if objectives is None else objectives
+    return list(product([section["backbone"]], names, section["seeds"]))
+
+
 def reward_models(config: Settings) -> list[Model]:
     """The reward models that the preset's tables, figures and policies use."""
-    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
+    grid = config["grid"]
     models: list[Model] = list(product(grid["backbones"], grid["objectives"], grid["seeds"]))
-    if bench:
-        objectives = [*bench["objectives"], *(ranks["objectives"] if ranks else [])]
-        models += product([bench["backbone"]], objectives, bench["seeds"])
+    for name in benchmarks(config):
+        models += benchmark_models(config, name)
+    if config["ranks"]:
+        models += benchmark_models(config, "rm_bench", config["ranks"]["objectives"])
     for name, policy in policies(config).items():
         for seed, model in policy["reward_models"].items():
             if f"policies/{name}/seed-{seed}" not in released(config):

@@ -12,6 +12,8 @@ from .catalog import is_figure, results
 from .config import Settings
 from .grid import (
     backbone_of,
+    benchmark_models,
+    benchmarks,
     generated_models,
     judged_policies,
     models,
@@ -64,8 +66,9 @@ def _data(config: Settings) -> list[Job]:
     sources = [] if released(config, "splits/") else sources
     sources += [("chats", name) for name in _training_sources(config, "backbones/")]
     sources += [("preferences", name) for name in _training_sources(config, "reward_models/")]
-    for section, rule in (("rm_bench", "rm_bench"), ("alpaca_eval", "instructions")):
-        sources += [(rule, config[section]["source"])] if config[section] else []
+    sources += [(name, config[name]["source"]) for name in benchmarks(config)]
+    judged = config["alpaca_eval"]
+    sources += [("instructions", judged["source"])] if judged else []
     sources += [("pretrained", name) for name in _downloads(config)]
     return [Job("downloads", rule, name) for rule, name in sources]
 
@@ -125,21 +128,15 @@ def _trained(config: Settings) -> list[Job]:
 
 
 def _scored(config: Settings) -> list[Job]:
-    """Scores of the grid, of RM-Bench, and effective ranks."""
-    grid, bench, ranks = config["grid"], config["rm_bench"], config["ranks"]
-    scored = [
-        Job("scores", "score", backbone, "scores")
-        for backbone in grid["backbones"]
-        for _ in product(grid["objectives"], grid["seeds"])
-    ]
-    for kind, objectives in (
-        ("rm_bench_scores", bench["objectives"] if bench else []),
-        ("ranks", ranks["objectives"] if ranks else []),
-    ):
-        scored += [
-            Job(kind.replace("_", " "), kind, bench["backbone"], kind)
-            for _ in product(objectives, bench["seeds"] if bench else [])
-        ]
+    """Scores of the grid and of benchmarks, and effective ranks."""
+    grid, ranks = config["grid"], config["ranks"]
+    models = list(product(grid["backbones"], grid["objectives"], grid["seeds"]))
+    scored = [Job("scores", "score", backbone, "scores") for backbone, _, _ in models]
+    measured = {f"{name}_scores": benchmark_models(config, name) for name in benchmarks(config)}
+    if ranks:
+        measured["ranks"] = benchmark_models(config, "rm_bench", ranks["objectives"])
+    for kind, models in measured.items():
+        scored += [Job(kind.replace("_", " "), kind, model[0], kind) for model in models]
     return scored
 
 

@@ -6,11 +6,13 @@ them, and `provenance` parses the wildcards back from the path of a record.
 
 import re
 
+from .scenarios import BENCHMARKS
+
 FILES = {
     "responses": "raw/responses.parquet",
     "chats": "raw/chats/{source}.parquet",
     "preferences": "raw/preferences/{source}.parquet",
-    "rm_bench": "raw/rm_bench.parquet",
+    "benchmark": "raw/{benchmark}.parquet",
     "instructions": "raw/alpaca_eval/instructions.parquet",
     "gamed_baselines": "raw/alpaca_eval/df_gamed.csv",
     "pretrained": "pretrained/{model}/manifest.json",
@@ -26,7 +28,7 @@ FILES = {
     "samples": "policies/{policy}/seed-{seed}/samples.parquet",
     "policy_gold": "policy_gold/{policy}.parquet",
     "scores": "scores/{backbone}/{objective}/seed-{seed}/{split}.parquet",
-    "rm_bench_scores": "scores/{backbone}/{objective}/seed-{seed}/rm_bench.parquet",
+    "benchmark_scores": "scores/{backbone}/{objective}/seed-{seed}/{benchmark}.parquet",
     "ranks": "ranks/{backbone}/{objective}/seed-{seed}.parquet",
     "answers": "alpaca_eval/outputs/{policy}/seed-{seed}.parquet",
     "annotations": "alpaca_eval/annotations.parquet",
@@ -39,7 +41,7 @@ RECORDS = {
     "responses": "raw/responses.record.json",
     "chats": "raw/chats/{source}.record.json",
     "preferences": "raw/preferences/{source}.record.json",
-    "rm_bench": "raw/rm_bench.record.json",
+    "benchmark": "raw/{benchmark}.record.json",
     "instructions": "raw/alpaca_eval/record.json",
     "pretrained": "pretrained/{model}/manifest.record.json",
     "generate": "raw/generated/{response_model}.record.json",
@@ -50,7 +52,7 @@ RECORDS = {
     "policy": "policies/{policy}/seed-{seed}/record.json",
     "policy_gold": "policy_gold/{policy}.record.json",
     "scores": "scores/{backbone}/{objective}/seed-{seed}/record.json",
-    "rm_bench_scores": "scores/{backbone}/{objective}/seed-{seed}/rm_bench.record.json",
+    "benchmark_scores": "scores/{backbone}/{objective}/seed-{seed}/{benchmark}.record.json",
     "ranks": "ranks/{backbone}/{objective}/seed-{seed}.record.json",
     "answers": "alpaca_eval/outputs/{policy}/seed-{seed}.record.json",
     "judge": "alpaca_eval/annotations.record.json",
@@ -59,12 +61,21 @@ RECORDS = {
 }
 
 
+# What a wildcard may be, where it is not the name of one folder or file: a pretrained model may be
+# named by a path (splits/train, reward_models/llama/bt/seed-0).
+WILDCARDS = {"model": ".+", "benchmark": "|".join(BENCHMARKS)}
+
+
 def location(kind: str, **wildcards: object) -> str:
     """Format a pattern of `FILES`, relative to runs/PRESET; other wildcards stay: `{seed}`."""
-    text = FILES[kind]
+    return filled(FILES[kind], **wildcards)
+
+
+def filled(pattern: str, **wildcards: object) -> str:
+    """Put wildcards that are given into a pattern."""
     for name, value in wildcards.items():
-        text = text.replace(f"{{{name}}}", str(value))
-    return text
+        pattern = pattern.replace(f"{{{name}}}", str(value))
+    return pattern
 
 
 def kind_of(record: str) -> tuple[str, dict[str, str]] | None:
@@ -73,9 +84,15 @@ def kind_of(record: str) -> tuple[str, dict[str, str]] | None:
     None where no pattern of `RECORDS` matches.
     """
     for kind, pattern in RECORDS.items():
-        # A pretrained model may be named by a path: splits/train, reward_models/llama/bt/seed-0.
-        part = ".+" if kind == "pretrained" else "[^/]+"
-        regex = re.sub(r"\\\{(\w+)\\\}", rf"(?P<\1>{part})", re.escape(pattern))
-        if match := re.fullmatch(regex, record):
+        if match := re.fullmatch(_regex(pattern), record):
             return kind, match.groupdict()
     return None
+
+
+def _regex(pattern: str) -> str:
+    """The regular expression of a pattern, with a group a wildcard."""
+
+    def group(name: re.Match[str]) -> str:
+        return f"(?P<{name[1]}>{WILDCARDS.get(name[1], '[^/]+')})"
+
+    return re.sub(r"\\\{(\w+)\\\}", group, re.escape(pattern))

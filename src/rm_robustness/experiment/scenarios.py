@@ -1,4 +1,4 @@
-"""Evaluation sets of reward models: the paper's four scenarios (section 3), and RM-Bench.
+"""Evaluation sets of reward models: the paper's four scenarios (section 3), and benchmarks.
 
 Defined here, below the code that measures, because the rules read them without importing pandas.
 """
@@ -41,3 +41,26 @@ SPLITS = ("train", *SCENARIOS)
 RM_BENCH_DOMAINS = ("chat", "math", "code", "safety-refuse", "safety-response")
 RM_BENCH_KINDS = ("chosen", "rejected")
 RM_BENCH_STYLES = ("concise", "detailed", "markdown")
+
+
+class Benchmark(NamedTuple):
+    """A set of prompts and responses that reward models are scored on, besides the scenarios.
+
+    The section of the configuration that has its name says which models: `source`, `backbone`,
+    `objectives` and `seeds`. Where a preset has no such section, the benchmark is left out.
+    """
+
+    reader: str  # module:function of the package `data`: (source, download folder) -> frame
+    source_kinds: tuple[str, ...]  # that it reads
+    responses_per_prompt: int
+    synthetic: tuple[str, int]  # the key of a synthetic source with its size, prompts a unit of it
+
+
+BENCHMARKS = {
+    "rm_bench": Benchmark(
+        "rm_bench:responses",
+        ("synthetic", "local", "hub"),
+        len(RM_BENCH_KINDS) * len(RM_BENCH_STYLES),
+        ("subtle_prompts", len(RM_BENCH_DOMAINS)),
+    )
+}

@@ -36,9 +36,9 @@ def source(config: Settings, source: str) -> Settings:
     return dict(config["sources"][source])
 
 
-def rm_bench(config: Settings) -> Settings:
-    """The source of RM-Bench."""
-    return dict(config["sources"][config["rm_bench"]["source"]])
+def benchmark(config: Settings, benchmark: str) -> Settings:
+    """The source of a benchmark."""
+    return dict(config["sources"][config[benchmark]["source"]])
 
 
 def instructions(config: Settings) -> Settings:
@@ -144,7 +144,7 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
     "responses": responses,
     "chats": source,
     "preferences": source,
-    "rm_bench": rm_bench,
+    "benchmark": benchmark,
     "instructions": instructions,
     "pretrained": pretrained,
     "generate": generate,
@@ -155,7 +155,7 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
     "policy": policy,
     "policy_gold": gold,
     "scores": scores,
-    "rm_bench_scores": scores,
+    "benchmark_scores": scores,
     "ranks": ranks,
     "answers": answers,
     "judge": judge,

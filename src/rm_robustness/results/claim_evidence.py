@@ -228,7 +228,7 @@ def _hard(run: Run, method: str) -> Array:
     """Hard accuracy in percent, (seeds, prompts), whose means are those of table 2."""
     about = run.settings["rm_bench"]
     columns = ["prompt_id", "response_id", "domain", "style", "kind"]
-    bench = read_frame(run.folder / location("rm_bench"), columns)
+    bench = read_frame(run.folder / location("benchmark", benchmark="rm_bench"), columns)
     folder = run.folder, about["backbone"], method
     paths = [score_path(*folder, seed, "rm_bench") for seed in about["seeds"]]
     frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]

@@ -58,7 +58,7 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     if reference not in methods:
         raise InputError("rm_bench.objectives", f"{methods}", f"also the reference {reference}")
     columns = ["prompt_id", "response_id", "response", "domain", "style", "kind"]
-    bench = read_frame(runs / location("rm_bench"), columns)
+    bench = read_frame(runs / location("benchmark", benchmark="rm_bench"), columns)
     published = read_published(Path(settings["paper_values"]))
     measured = {
         method: [
