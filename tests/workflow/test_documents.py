@@ -124,6 +124,17 @@ def test_every_relative_link_leads_to_a_file(path):
     assert [name for name in files if name and not (path.parent / name).exists()] == []
 
 
+def test_every_module_that_is_named_by_its_path_exists():
+    commented = [*ROOT.glob("config/**/*.yaml"), *ROOT.glob("workflow/**/*.*"), ROOT / "dvc.yaml"]
+    named = {
+        (from_root(path), name)
+        for path in [*TEXTS, *commented]
+        for name in re.findall(r"\bsrc/rm_robustness[\w/]*\.py\b", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert [pair for pair in sorted(named) if not (ROOT / pair[1]).is_file()] == []
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=from_root)
 def test_nothing_cites_a_specification_that_is_not_in_the_repository(path):
     assert re.findall(r".*\bSPEC\b.*", path.read_text(encoding="utf-8")) == []
