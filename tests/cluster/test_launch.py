@@ -39,7 +39,7 @@ class Replaced(Exception):  # noqa: N818
 def given(monkeypatch):
     """Set what Slurm says and answers; give the command that `spread` runs, None if none."""
 
-    def command(config: str = "fsdp2", outputs: dict[str, str] | None = None, **variables: str):
+    def command(config: str = "fsdp2", asked: dict[str, str] | None = None, **variables: str):
         for name in [n for n in os.environ if n.startswith(("SLURM_", "ACCELERATE_"))]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # `spread` may set it: it is put back
@@ -52,7 +52,7 @@ def given(monkeypatch):
             raise Replaced(words)
 
         monkeypatch.setattr(launch, "_replace", replace)
-        monkeypatch.setattr(launch, "_ask", lambda *words: (outputs or {})[" ".join(words)])
+        monkeypatch.setattr(launch, "_ask", lambda *words: (asked or {})[" ".join(words)])
         monkeypatch.setattr(sys, "argv", ["rm-robustness", "train", "--seeds", "1"])
         try:
             launch.spread(config)
@@ -89,11 +89,11 @@ def test_a_process_a_gpu_of_one_node(given):
 
 
 def test_several_nodes_are_found_though_snakemake_hides_slurms_variables(given):
-    outputs = {
+    asked = {
         "squeue --noheader --jobs 7 --format %D": "2\n",
         "squeue --noheader --jobs 7 --format %C": "64\n",
     }
-    command = given(outputs=outputs, **CPU, CUDA_VISIBLE_DEVICES="0,1,2,3", SLURM_JOB_ID="7")
+    command = given(asked=asked, **CPU, CUDA_VISIBLE_DEVICES="0,1,2,3", SLURM_JOB_ID="7")
     assert command.startswith("srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 32 ")
     assert command.endswith("-m rm_robustness train --seeds 1")
 
@@ -104,7 +104,7 @@ def test_several_nodes_are_found_though_snakemake_hides_slurms_variables(given):
 def test_each_node_of_a_step_starts_its_own_processes(given, answer, address):
     """The first node's address is that of its name or, where it has none, the one Slurm knows."""
     command = given(
-        outputs={
+        asked={
             "scontrol show hostnames n[4-5]": f"{answer}\nn5\n",
             f"scontrol show node {answer} --oneliner": "NodeName=n4 NodeAddr=10.1.2.3 Port=1",
         },
