@@ -144,7 +144,9 @@ def test_of_gpus_that_nobody_gave_one_is_used(given):
 
 
 @pytest.mark.parametrize("processes", ["3", "16"])
-def test_processes_that_cannot_share_a_batch_are_told_which_can(tmp_path, monkeypatch, processes):
+def test_processes_that_do_not_divide_the_batch_are_refused_with_numbers_that_do(
+    tmp_path, monkeypatch, processes
+):
     monkeypatch.setenv("WORLD_SIZE", processes)
     settings = training_settings(global_batch=128, micro_batch=16)
     with pytest.raises(InputError, match=rf"128 .* over {processes} processes.*works: 1, 2, 4, 8;"):
@@ -284,7 +286,7 @@ def test_two_processes_share_the_evaluation_of_a_policy_and_go_on_after_a_kill(
 
 @pytest.mark.slow
 def test_a_mistake_that_one_process_finds_ends_all_at_once(tmp_path):
-    """Only the first looks at files; the other hears of it and does not wait for its SIGKILL."""
+    """Rank 0 alone reads files; rank 1 gets its error and does not wait for a SIGKILL."""
     program = tmp_path / "program.py"
     program.write_text(
         "import atexit\n"

@@ -57,7 +57,7 @@ def test_a_number_that_another_process_has_by_now_is_no_holder(tmp_path: Path) -
         pass
 
 
-def test_a_holder_elsewhere_is_dead_when_it_was_silent_for_long(
+def test_a_holder_on_another_machine_is_dead_after_a_long_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "PATIENCE", 1.0)
@@ -68,7 +68,7 @@ def test_a_holder_elsewhere_is_dead_when_it_was_silent_for_long(
         assert time.monotonic() - began >= 1.0
 
 
-def test_a_holder_elsewhere_that_shows_signs_of_life_is_waited_for(
+def test_a_holder_on_another_machine_with_a_heartbeat_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "PATIENCE", 1.0)

@@ -224,7 +224,7 @@ def test_later_files_change_earlier_ones(capsys):
     assert json.loads(capsys.readouterr().out)["preset"] == "small-sample"
 
 
-def test_a_small_gpu_is_told_which_jobs_do_not_fit(capsys):
+def test_a_plan_for_a_small_gpu_lists_the_jobs_that_do_not_fit(capsys):
     planning.plan.body(options("config/paper.yaml", gpu="rtx4090-24gb"))
     text = capsys.readouterr().out
     assert "Do not fit (!)" in text

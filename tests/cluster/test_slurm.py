@@ -36,7 +36,7 @@ def test_the_keys_at_the_top_of_the_profile_are_what_the_rules_see():
     assert found.node.gpu_memory == 40 and found.node.gpus_per_node == 4
 
 
-def test_a_cluster_without_gpu_types_is_asked_for_a_number_alone():
+def test_a_cluster_without_gpu_types_gets_a_request_for_a_number_of_gpus():
     found = cluster.machines(resources(gpu='""'))
     assert found is not None and found.gres(4) == "gpu:4"
 
@@ -114,11 +114,11 @@ def test_the_profile_plans_the_paper_with_gpus_by_size():
     answer = snakemake(ROOT, "--profile", "slurm", "-n", "all")
     assert answer.returncode == 0, answer.stderr[-2000:]
     jobs = answer.stdout.split("\nrule ")
-    asked = {}
+    requested = {}
     for job in jobs:
         backbone = [word for word in job.split() if word.startswith("backbone=")]
         if job.startswith("reward_models") and backbone:
-            asked[backbone[0]] = job.split("gres=")[1].split(",")[0]
-    assert len(asked) == 5
-    assert asked["backbone=Llama-3.2-1B,"] == "gpu:h100:1"
-    assert asked["backbone=Llama-3.1-8B-Instruct,"] == "gpu:h100:8"
+            requested[backbone[0]] = job.split("gres=")[1].split(",")[0]
+    assert len(requested) == 5
+    assert requested["backbone=Llama-3.2-1B,"] == "gpu:h100:1"
+    assert requested["backbone=Llama-3.1-8B-Instruct,"] == "gpu:h100:8"

@@ -86,7 +86,7 @@ def test_a_killed_download_looks_unfinished_and_goes_on_where_it_was(hub, reposi
     done = fetch(hub, tmp_path, origin())
     assert done.returncode == 0, done.stderr
     assert hub.fetched() == ["model.safetensors"]
-    assert hub.asked[-1][1] == f"bytes={CHUNK}-"
+    assert hub.requests[-1][1] == f"bytes={CHUNK}-"
     left = {path.name for path in (tmp_path / "got").iterdir()}
     assert left == {"manifest.json", "manifest.record.json", "model"}
     sums = hashes(tmp_path / "got/model")
@@ -97,7 +97,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub, repository, tmp_path):
     hub.cut["model.safetensors"] = CHUNK + 1000
     done = fetch(hub, tmp_path, origin())
     assert done.returncode == 0, done.stderr
-    assert hub.fetched().count("model.safetensors") == 2 and hub.asked[-1][1]
+    assert hub.fetched().count("model.safetensors") == 2 and hub.requests[-1][1]
     assert hashes(tmp_path / "got/model").items() < hashes(repository).items()
 
 

@@ -53,7 +53,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(str(path) for path in found if path.parts[0] != ".git")
 
 
-def test_only_the_files_asked_for_come_and_at_the_commit_asked_for(upstream, tmp_path):
+def test_only_the_requested_files_are_checked_out_at_the_requested_commit(upstream, tmp_path):
     folder = checkout(upstream, tmp_path / "runs" / "clone")
     assert files_of(folder) == ["results/a/annotations.json"]
     assert (folder / "results/a/annotations.json").read_text() == "[1]"
@@ -183,7 +183,7 @@ def test_json_of_another_shape_is_refused(tmp_path, rows):
         responses(alpaca(tmp_path, rows), ["alpaca-7b"])
 
 
-def test_a_misspelt_model_is_told_the_nearest_name(tmp_path):
+def test_a_misspelt_model_is_refused_with_the_nearest_name(tmp_path):
     for model in ("alpaca-7b", "gemma-2b-it", "vicuna-7b-v1.3"):
         alpaca(tmp_path, [annotation("a")], model)
     with pytest.raises(InputError, match=r"did you mean vicuna-7b-v1\.3"):

@@ -156,13 +156,13 @@ def test_a_prompt_of_no_task_is_an_input_error(prompt):
         gold(prompt, "owl")
 
 
-def test_the_frame_has_the_columns_rows_and_models_asked_for():
+def test_the_frame_has_the_requested_columns_rows_and_models():
     frame = draw(prompts=200)
     assert list(frame.columns) == ["example_id", "prompt", "response", "response_model"]
     models = frame.groupby("example_id").response_model.agg(set)
     assert len(models) == 200
     for known in (TRAIN_RESPONDERS, VALID_RESPONDERS):
-        assert all(len(asked & set(known)) == 4 for asked in models)
+        assert all(len(names & set(known)) == 4 for names in models)
     assert set(frame.response_model) == {*TRAIN_RESPONDERS, *VALID_RESPONDERS}
     assert (
         len(TRAIN_RESPONDERS) == 17 and len(VALID_RESPONDERS) == 12 and len(CHAT_RESPONDERS) == 30
@@ -191,7 +191,7 @@ def test_another_seed_is_another_world():
     assert not set(draw(seed=0).prompt[:80]) & set(draw(seed=1).prompt[:80])
 
 
-def test_a_response_does_not_depend_on_what_else_is_asked():
+def test_a_response_does_not_depend_on_other_prompts_or_models():
     many, few = draw(prompts=300), draw(prompts=40)
     pd.testing.assert_frame_equal(many.iloc[: len(few)], few)
     backwards = draw(prompts=40, train=TRAIN_RESPONDERS[::-1], valid=VALID_RESPONDERS[1:])
@@ -226,11 +226,11 @@ def test_there_are_at_least_20000_distinct_short_prompts():
     assert prompts.str.split().str.len().between(5, 14).all()
 
 
-def test_some_prompts_are_asked_again_and_some_responses_are_twins():
+def test_some_prompts_repeat_and_some_responses_are_twins():
     frame = draw(prompts=2000)
-    asked = frame.drop_duplicates("example_id").prompt
-    exact = asked.duplicated().mean()
-    loose = asked.str.lower().str.split().str.join(" ").duplicated().mean()
+    prompts = frame.drop_duplicates("example_id").prompt
+    exact = prompts.duplicated().mean()
+    loose = prompts.str.lower().str.split().str.join(" ").duplicated().mean()
     assert 0.001 < exact < loose < 0.02
     twins = frame.duplicated(["example_id", "response"]).sum()
     assert 3 <= twins <= 60

@@ -25,7 +25,7 @@ from rm_robustness.evaluation.alpaca_eval.package import package, quiet
 from rm_robustness.frames import read_frame, write_frame
 
 N = 12
-ELSEWHERE = {**JUDGE, "serve": False}
+EXTERNAL = {**JUDGE, "serve": False}
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def runs(tmp_path, monkeypatch):
 def trouble(
     status: int = 200, reply: object = None, *, after: int = 0, until: int = 10**9, pause: float = 0
 ) -> type[judge.Handler]:
-    """A judge that remembers what it was asked, and gives `reply` to requests after, until."""
+    """A judge that keeps the bodies of requests; `reply` answers those from `after` to `until`."""
 
     class Trouble(judge.Handler):
-        asked: ClassVar[list[dict[str, object]]] = []
+        bodies: ClassVar[list[dict[str, object]]] = []
 
         def do_POST(self) -> None:  # noqa: N802
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -51,7 +51,7 @@ def trouble(
             with self.server.lock:
                 self.server.requests += 1
                 number = self.server.requests
-                self.asked.append(body)
+                self.bodies.append(body)
             if reply is not None and after < number <= until:
                 self.reply(status, reply)
                 return
@@ -72,12 +72,12 @@ def trouble(
 
 
 def user_prompts(handler: type[judge.Handler]) -> list[str]:
-    return [body["messages"][-1]["content"] for body in handler.asked]
+    return [body["messages"][-1]["content"] for body in handler.bodies]
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """Start a judge elsewhere, whose address is in the environment."""
+    """Start an external judge, whose address is in the environment."""
     with ExitStack() as stack:
 
         def start(handler: type[judge.Handler] = judge.Handler) -> judge.Judge:
@@ -95,12 +95,12 @@ def test_each_preference_is_the_judges_probability_whatever_the_order_it_saw(run
     frame = judged(runs)
     assert list(frame.columns) == COLUMNS
     assert frame[["policy", "seed"]].value_counts().to_dict() == {("sft", 0): N, ("large-bt", 0): N}
-    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+    instructions = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
     for _, own in frame.groupby("policy"):
         assert own["row"].tolist() == list(range(N))
-        assert own["example_id"].tolist() == asked["example_id"].tolist()
-        assert own["output_1"].tolist() == asked["reference"].tolist()
-    prompts = asked["prompt"].iloc[frame["row"]]
+        assert own["example_id"].tolist() == instructions["example_id"].tolist()
+        assert own["output_1"].tolist() == instructions["reference"].tolist()
+    prompts = instructions["prompt"].iloc[frame["row"]]
     for prompt, (_, row) in zip(prompts, frame.iterrows(), strict=True):
         gap = gold(prompt, row["output_2"]) - gold(prompt, row["output_1"])
         expected = 1 + 1 / (1 + np.exp(-judge.SCALE * gap))
@@ -112,7 +112,7 @@ def test_each_preference_is_the_judges_probability_whatever_the_order_it_saw(run
 def test_the_package_shows_the_judge_both_orders(runs, server):
     handler = trouble()
     server(handler)
-    frame = judged(runs, ELSEWHERE)
+    frame = judged(runs, EXTERNAL)
     first = [judge.read_prompt(prompt)[1] for prompt in user_prompts(handler)]
     assert 0 < len(set(first) & set(frame["output_1"])) < N
 
@@ -120,11 +120,11 @@ def test_the_package_shows_the_judge_both_orders(runs, server):
 def test_requests_are_those_of_the_packages_own_client(runs, server, monkeypatch):
     handler = trouble()
     url = server(handler).url
-    judged(runs, {**ELSEWHERE, "model": "gpt-4-1106-preview"}, POLICIES[:1])
-    ours = sorted(handler.asked, key=str)
-    handler.asked.clear()
+    judged(runs, {**EXTERNAL, "model": "gpt-4-1106-preview"}, POLICIES[:1])
+    ours = sorted(handler.bodies, key=str)
+    handler.bodies.clear()
     frame = judged_by_package(runs, url)
-    theirs = sorted(handler.asked, key=str)
+    theirs = sorted(handler.bodies, key=str)
     assert ours == theirs
     assert len(ours) == N
     assert ours[0]["top_logprobs"] == 5
@@ -135,12 +135,14 @@ def test_requests_are_those_of_the_packages_own_client(runs, server, monkeypatch
 
 def judged_by_package(runs: Path, url: str) -> pd.DataFrame:
     """The same annotations by the package alone, its own client included."""
-    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+    instructions = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
     answers = pd.read_parquet(outputs(runs, "sft", 0))
     name = "weighted_alpaca_eval_gpt4_turbo"
     annotators = package().annotators
-    first = pd.DataFrame({"instruction": asked["prompt"], "output": asked["reference"]})
-    second = pd.DataFrame({"instruction": asked["prompt"], "output": answers["response"]})
+    first = pd.DataFrame(
+        {"instruction": instructions["prompt"], "output": instructions["reference"]}
+    )
+    second = pd.DataFrame({"instruction": instructions["prompt"], "output": answers["response"]})
     with quiet():
         annotator = annotators.PairwiseAnnotator(annotators_config=name, caching_path=None)
         return pd.DataFrame(
@@ -150,12 +152,12 @@ def judged_by_package(runs: Path, url: str) -> pd.DataFrame:
         )
 
 
-def test_equal_texts_are_a_draw_and_the_same_pair_is_asked_once(runs, server):
-    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+def test_equal_texts_are_a_draw_and_the_same_pair_is_judged_once(runs, server):
+    instructions = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
     other = pd.read_parquet(outputs(runs, "large-bt", 0))
-    change(runs, response=[asked["reference"][0], other["response"][1]])
+    change(runs, response=[instructions["reference"][0], other["response"][1]])
     started = server()
-    frame = judged(runs, ELSEWHERE)
+    frame = judged(runs, EXTERNAL)
     assert frame["preference"][0] == 1.5
     assert frame["preference"][1] == frame["preference"][N + 1]
     same = sum(row["output_1"] == row["output_2"] for _, row in frame.iterrows())
@@ -166,9 +168,9 @@ def test_equal_texts_are_a_draw_and_the_same_pair_is_asked_once(runs, server):
 def test_an_empty_answer_is_judged_as_it_is(runs):
     change(runs, response=["", " "])
     frame = judged(runs, policies=POLICIES[:1])
-    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+    instructions = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
     for row in range(2):
-        gap = -gold(asked["prompt"][row], asked["reference"][row])
+        gap = -gold(instructions["prompt"][row], instructions["reference"][row])
         expected = 1 + 1 / (1 + np.exp(-judge.SCALE * gap))
         assert frame["preference"][row] == pytest.approx(expected, rel=1e-9)
 
@@ -186,7 +188,7 @@ def test_the_estimate_comes_before_the_first_question(runs, server, capsys):
     server(trouble(500, {}))
     prices = {"price_per_1000_input_tokens": 10.0, "price_per_1000_output_tokens": 30.0}
     with pytest.raises(InputError):
-        judged(runs, {**ELSEWHERE, **prices}, POLICIES[:1])
+        judged(runs, {**EXTERNAL, **prices}, POLICIES[:1])
     line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith(f"judge: {N} requests, 0 cached; about ")
     tokens = int(line.split("about ")[1].split()[0].replace(",", ""))
@@ -262,7 +264,7 @@ def test_what_is_no_answer_is_one_clear_error_and_no_preference(
 ):
     server(trouble(status, reply, after=3))
     with pytest.raises(InputError, match=message) as caught:
-        judged(runs, {**ELSEWHERE, "concurrency": 1}, POLICIES[:1])
+        judged(runs, {**EXTERNAL, "concurrency": 1}, POLICIES[:1])
     line = str(caught.value)
     assert "\n" not in line
     assert "127.0.0.1" in line
@@ -274,18 +276,18 @@ def test_what_is_no_answer_is_one_clear_error_and_no_preference(
 def test_a_judge_that_is_not_there_is_named(runs, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/v1, pair .*no connection"):
-        judged(runs, ELSEWHERE)
+        judged(runs, EXTERNAL)
 
 
 def test_openais_own_address_needs_a_key(runs, monkeypatch):
     monkeypatch.delenv("TEST_JUDGE_KEY")
     with pytest.raises(InputError, match=r"TEST_JUDGE_KEY unset; expected the key of https://api"):
-        judged(runs, ELSEWHERE)
+        judged(runs, EXTERNAL)
 
 
-def test_a_judge_that_recovers_is_asked_again(runs, server):
+def test_a_judge_that_recovers_gets_the_request_again(runs, server):
     started = server(trouble(429, {}, after=2, until=5))
-    frame = judged(runs, {**ELSEWHERE, "concurrency": 1, "retries": 3}, POLICIES[:1])
+    frame = judged(runs, {**EXTERNAL, "concurrency": 1, "retries": 3}, POLICIES[:1])
     assert started.requests == N + 3
     assert frame["preference"].between(1, 2).all()
 
@@ -294,43 +296,43 @@ def test_answers_before_and_beside_a_failure_are_kept(runs, server):
     handler = trouble(500, {}, after=4, until=5)
     started = server(handler)
     with pytest.raises(InputError):
-        judged(runs, {**ELSEWHERE, "retries": 0}, POLICIES[:1])
+        judged(runs, {**EXTERNAL, "retries": 0}, POLICIES[:1])
     assert 4 <= started.answered < N
-    judged(runs, {**ELSEWHERE, "retries": 0}, POLICIES[:1])
+    judged(runs, {**EXTERNAL, "retries": 0}, POLICIES[:1])
     assert started.answered == N
     assert started.requests == N + 1
-    # Those of a judge elsewhere are kept for good, and those of another judge are not mixed in.
-    judged(runs, ELSEWHERE, POLICIES[:1])
+    # Answers of an external judge are kept for good, and not used for another judge.
+    judged(runs, EXTERNAL, POLICIES[:1])
     assert started.requests == N + 1
-    judged(runs, {**ELSEWHERE, "model": "another"}, POLICIES[:1])
+    judged(runs, {**EXTERNAL, "model": "another"}, POLICIES[:1])
     assert started.requests == 2 * N + 1
 
 
 def test_the_key_is_never_on_the_disk(runs, server):
     server()
-    judged(runs, ELSEWHERE)
+    judged(runs, EXTERNAL)
     for path in runs.rglob("*"):
         assert path.is_dir() or b"s3cret" not in path.read_bytes()
 
 
-def test_a_damaged_journal_is_named_and_a_half_line_is_asked_again(runs, server):
+def test_a_damaged_log_is_named_and_the_request_of_a_partial_line_is_repeated(runs, server):
     started = server()
-    judged(runs, ELSEWHERE, POLICIES[:1])
+    judged(runs, EXTERNAL, POLICIES[:1])
     (journal,) = (runs / "work").rglob("*.jsonl")
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-9])
-    judged(runs, ELSEWHERE, POLICIES[:1])
+    judged(runs, EXTERNAL, POLICIES[:1])
     assert started.requests == N + 1
     journal.write_bytes(b"{}\n" + whole)
     with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*asked again"):
-        judged(runs, ELSEWHERE, POLICIES[:1])
+        judged(runs, EXTERNAL, POLICIES[:1])
 
 
 @pytest.mark.slow
 def test_a_judgement_killed_in_the_middle_goes_on_and_gives_the_same_bits(runs, server):
     handler = trouble(pause=0.1)
     started = server(handler)
-    command = [sys.executable, "-c", KILLED, str(runs), json.dumps(ELSEWHERE)]
+    command = [sys.executable, "-c", KILLED, str(runs), json.dumps(EXTERNAL)]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
     deadline = time.monotonic() + 60
     while started.answered < N and child.poll() is None and time.monotonic() < deadline:
@@ -341,16 +343,16 @@ def test_a_judgement_killed_in_the_middle_goes_on_and_gives_the_same_bits(runs, 
     assert not output.exists()
     (journal,) = (runs / "work").rglob("*.jsonl")
     kept = journal.read_bytes().count(b"\n")
-    assert N - ELSEWHERE["concurrency"] <= kept < 2 * N
+    assert N - EXTERNAL["concurrency"] <= kept < 2 * N
     time.sleep(0.3)  # what was in flight arrives
     before = started.requests
-    judged(runs, ELSEWHERE)
+    judged(runs, EXTERNAL)
     assert started.requests == before + 2 * N - kept
     twice = [prompt for prompt, n in Counter(user_prompts(handler)).items() if n > 1]
-    assert len(twice) <= ELSEWHERE["concurrency"]
+    assert len(twice) <= EXTERNAL["concurrency"]
     interrupted = output.read_bytes()
     journal.unlink()
-    judged(runs, ELSEWHERE)
+    judged(runs, EXTERNAL)
     assert output.read_bytes() == interrupted
 
 

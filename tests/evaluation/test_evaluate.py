@@ -226,7 +226,7 @@ def test_a_response_beyond_the_context_stops(model, runs, long):
         measure(model, runs)
 
 
-def test_prompts_beyond_the_context_are_left_out_and_counted_when_asked(model, runs, long):
+def test_prompts_beyond_the_context_are_left_out_and_counted_on_request(model, runs, long):
     frame = measure(model, runs, skip_long=True)
     for kind in ("model", "baseline"):
         rows = of(frame, kind)

@@ -90,7 +90,7 @@ def test_what_cannot_be_judged_is_refused_in_words(client):
             )
 
 
-def test_it_counts_what_it_was_asked_and_what_it_answered():
+def test_it_counts_requests_and_answers():
     with judge.running(PROGRAMMATIC) as server:
         client = openai.OpenAI(base_url=server.url, api_key="EMPTY", max_retries=0)
         for content in [prompt_of(INSTRUCTION, GOOD, BAD), "hello", prompt_of(INSTRUCTION, "", "")]:

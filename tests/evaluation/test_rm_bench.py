@@ -126,17 +126,17 @@ def test_the_real_files_are_read_whole(tmp_path):
 
 def test_a_hub_copy_is_fetched_at_its_commit_and_json_alone(tmp_path, monkeypatch):
     put(tmp_path / "copy", "total_dataset.json", [row(1, domain="math")])
-    asked = {}
+    request = {}
 
     def download(repo: str, **options: object) -> str:
-        asked.update(options, repo=repo)
+        request.update(options, repo=repo)
         return str(tmp_path / "copy")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     settings = {"kind": "hub", "repo": "THU-KEG/RM-Bench", "revision": COMMIT}
     assert responses(settings, tmp_path)["prompt_id"].unique().tolist() == ["math-1"]
-    assert (asked["repo"], asked["repo_type"]) == ("THU-KEG/RM-Bench", "dataset")
-    assert (asked["revision"], asked["allow_patterns"]) == (COMMIT, "*.json")
+    assert (request["repo"], request["repo_type"]) == ("THU-KEG/RM-Bench", "dataset")
+    assert (request["revision"], request["allow_patterns"]) == (COMMIT, "*.json")
     with pytest.raises(InputError, match="40 hex digits"):
         responses({**settings, "revision": "main"}, tmp_path)
 
@@ -255,16 +255,16 @@ def by_loops(frame: pd.DataFrame, rewards: np.ndarray) -> dict[str, float]:
             for p, d in zip(frame["prompt_id"], frame["domain"], strict=True)
             if d.split("-")[0] == domain
         }
-        right, asked = dict.fromkeys(cells, 0), dict.fromkeys(cells, 0)
+        right, compared = dict.fromkeys(cells, 0), dict.fromkeys(cells, 0)
         for prompt in ids:
             for i, own in enumerate(STYLES):
                 for j, other in enumerate(STYLES):
                     name = "hard" if i < j else "easy" if i > j else "normal"
-                    asked[name] += 1
+                    compared[name] += 1
                     if reward[prompt, "chosen", own] > reward[prompt, "rejected", other]:
                         right[name] += 1
         for name in cells:
-            cells[name].append(100 * right[name] / asked[name] if ids else float("nan"))
+            cells[name].append(100 * right[name] / compared[name] if ids else float("nan"))
     out = {d: sum(cells[n][k] for n in cells) / 3 for k, d in enumerate(FILES)}
     out |= {name: sum(values) / 4 for name, values in cells.items()}
     return out | {"overall": sum(out[d] for d in FILES) / 4}

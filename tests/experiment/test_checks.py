@@ -1,13 +1,12 @@
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from snakemake.utils import update_config
 from support.paths import ROOT
-from support.presets import dry_run, parsed, preset
+from support.presets import dry_run, preset
 
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import check
@@ -53,20 +52,6 @@ def mistake(name: str, path: str, value: Any) -> str:
     assert "\n" not in line
     assert line.startswith(f"config/{name}.yaml: ")
     return line
-
-
-def documented(schema: dict[str, Any], node: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Every dotted path that the schema allows, `*` for a free name."""
-    if "$ref" in node:
-        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-    for variant in node.get("oneOf", []):
-        yield from documented(schema, variant, path)
-    named = [*node.get("properties", {}).items()]
-    named += [("*", part) for part in node.get("patternProperties", {}).values()]
-    for name, part in named:
-        below = f"{path}.{name}" if path else name
-        yield below
-        yield from documented(schema, part, below)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -132,67 +117,16 @@ def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_e
     for template in templates - {None}:
         whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
         assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
-        asked = render_jinja_template(
+        prompt = render_jinja_template(
             [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
         )[0][0]
-        assert whole.endswith(asked + "Yo</s>\n")
+        assert whole.endswith(prompt + "Yo</s>\n")
 
 
 def test_the_schema_allows_every_option_of_generation_but_those_a_model_has():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     allowed = set(schema["$defs"]["generation"]["properties"])
     assert allowed == generate.DEFAULTS.keys() - {"name"} | {"kind"}
-
-
-def test_every_key_of_the_schema_has_a_row_in_the_readme():
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`]+)` \| [^|]", text, flags=re.MULTILINE)
-    keys = set(documented(schema, schema))
-    assert sorted(keys - set(rows)) == []
-    assert sorted(set(rows) - keys) == []
-    assert len(rows) == len(set(rows))
-
-
-def found(node: Any, path: list[str]) -> list[Any]:
-    """The values of a dotted path in a preset, `*` standing for every name."""
-    if not path:
-        return [node]
-    if not isinstance(node, dict):
-        return []
-    names = node if path[0] == "*" else [path[0]] if path[0] in node else []
-    return [value for name in names for value in found(node[name], path[1:])]
-
-
-def test_the_values_that_the_readme_quotes_are_the_presets():
-    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`]+)` \|.*\| ([^|]+) \|$", text, flags=re.MULTILINE)
-    compared = 0
-    for key, cell in rows:
-        quoted = cell.split(" / ")
-        if len(quoted) not in (1, len(PRESETS)):
-            continue
-        for number, name in enumerate(PRESETS):
-            values = found(parsed(name), key.split("."))
-            plain = values and not isinstance(values[0], dict | list | str)
-            word = values and isinstance(values[0], str) and re.fullmatch("[a-z_]+", values[0])
-            if not (plain or word) or any(value != values[0] for value in values):
-                continue
-            said = quoted[number % len(quoted)]
-            assert yaml.safe_load(said) == values[0], f"{key} of {name}: README has {said}"
-            compared += 1
-    assert compared > 100
-
-
-def test_every_deviation_that_is_named_is_explained():
-    text = (ROOT / "docs/DEVIATIONS.md").read_text(encoding="utf-8")
-    explained = set(re.findall(r"^\| (D\d+) \|", text, flags=re.MULTILINE))
-    assert explained == {f"D{n}" for n in range(1, 46)}
-    for folder in ("src", "config", "workflow"):
-        for path in sorted((ROOT / folder).rglob("*.*")):
-            if path.suffix in (".py", ".yaml", ".md", ".smk"):
-                named = set(re.findall(r"\bD\d+\b", path.read_text(encoding="utf-8")))
-                assert named <= explained, path
 
 
 @pytest.mark.parametrize(

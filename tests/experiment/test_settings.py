@@ -43,7 +43,7 @@ def test_the_wildcards_of_a_record_are_read_back(backbone, objective, seed):
     assert kind_of(path) == ("reward_model", names)
 
 
-def test_a_pattern_is_filled_in_as_far_as_it_is_told():
+def test_a_pattern_is_filled_in_with_the_given_names():
     filled = location("scores", backbone="llama", split="in_domain")
     assert filled == "scores/llama/{objective}/seed-{seed}/in_domain.parquet"
     assert kind_of("reward_models/llama/bt/seed-0/probes.parquet") is None

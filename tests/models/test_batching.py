@@ -15,7 +15,7 @@ def test_batches_hold_one_length_each_and_every_row_once():
     assert sorted(itertools.chain(*batches)) == list(range(6))
 
 
-def test_the_longest_batches_come_first_where_asked():
+def test_the_longest_batches_come_first_on_request():
     assert list(equal_length_batches(LENGTHS, 8, longest_first=True)) == [
         [1],
         [4],

@@ -30,7 +30,7 @@ def test_words_are_single_tokens_and_nothing_is_unknown(backbone, world):
     assert tokenizer.decode(tokenizer(" naïve Ünïcode 7!")["input_ids"]) == " naïve Ünïcode 7!"
 
 
-def test_a_language_model_is_loaded_in_the_dtype_asked_for(llama):
+def test_a_language_model_is_loaded_in_the_requested_dtype(llama):
     model, tokenizer = load_language_model(llama, "bfloat16")
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert tokenizer("<|end|>")["input_ids"] == [model.config.eos_token_id]

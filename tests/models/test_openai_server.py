@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.troubles: dict[str, list[int]] = {}
-        self.asked: list[dict[str, object]] = []
+        self.bodies: list[dict[str, object]] = []
         self.answered: Counter[str] = Counter()
         self.keys: set[str | None] = set()
         self.busy = self.most_busy = 0
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         with server.lock:
-            server.asked.append(body)
+            server.bodies.append(body)
             server.keys.add(self.headers["Authorization"])
             server.busy += 1
             server.most_busy = max(server.most_busy, server.busy)
@@ -101,11 +101,11 @@ def served(server, **change):
     return {"kind": "vllm", "model": "m", "base_url": server.url, "concurrency": 2, **change}
 
 
-def test_a_server_is_asked_for_each_prompt_with_its_seed_and_the_sampling(server):
+def test_a_request_has_the_prompt_its_seed_and_the_sampling(server):
     settings = served(server, temperature=0.7, top_p=0.9, max_new_tokens=7, seed=4)
     assert generate(PROMPTS, settings) == [prompt + "!" for prompt in PROMPTS]
-    assert len(server.asked) == len(PROMPTS)
-    for body in server.asked:
+    assert len(server.bodies) == len(PROMPTS)
+    for body in server.bodies:
         prompt = body["messages"][0]["content"]
         assert body["seed"] == prompt_seed(4, prompt)
         assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.7, 0.9, 7)
@@ -117,10 +117,10 @@ def test_a_server_is_asked_for_each_prompt_with_its_seed_and_the_sampling(server
 def test_too_many_requests_are_tried_again(server):
     server.troubles = {"g": [429, 503]}
     assert generate(PROMPTS, served(server, retries=2)) == [prompt + "!" for prompt in PROMPTS]
-    assert len(server.asked) == len(PROMPTS) + 2
+    assert len(server.bodies) == len(PROMPTS) + 2
 
 
-def test_a_server_that_keeps_failing_stops_cleanly_and_nothing_is_asked_twice(server, tmp_path):
+def test_a_failing_server_stops_the_job_cleanly_and_no_answer_is_requested_twice(server, tmp_path):
     output = tmp_path / "out.parquet"
     server.troubles = {"h a c": [500] * 2}
     settings = served(server, retries=1, concurrency=1)
@@ -145,7 +145,7 @@ def test_answers_under_way_when_another_fails_are_kept(server, tmp_path):
     assert server.answered == Counter(PROMPTS)
 
 
-def test_a_half_written_answer_is_dropped_and_asked_again(server, tmp_path):
+def test_a_partial_answer_is_dropped_and_requested_again(server, tmp_path):
     output, frame = tmp_path / "out.parquet", frame_of(PROMPTS)
     server.troubles = {"h a c": [500]}
     with pytest.raises(InputError):
@@ -272,7 +272,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_server_is_started_asked_when_healthy_and_ended(stand_in, serving):
+def test_a_server_is_started_used_when_healthy_and_stopped(stand_in, serving):
     before = signal.getsignal(signal.SIGTERM)
     arguments = {"serve_arguments": ["--max-model-len", 4096]}
     assert generate(PROMPTS, {**serving, **arguments}) == [prompt + "?" for prompt in PROMPTS]
@@ -301,7 +301,7 @@ def test_a_missing_program_and_a_taken_port_are_errors(stand_in, serving, server
         generate(["a"], serving)
 
 
-def test_the_server_ends_when_this_process_is_told_to_end(stand_in, serving):
+def test_the_server_ends_when_this_process_is_terminated(stand_in, serving):
     settings = {**serving, "serve_arguments": ["--slow"]}
     code = f"from rm_robustness.models.generate import generate; generate(['a'], {settings!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

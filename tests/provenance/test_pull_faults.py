@@ -1,4 +1,4 @@
-"""What goes wrong on the way of released files, and what mends it: docs/REMOTES.md."""
+"""Faults of a pull and their repairs, as docs/REMOTES.md lists them."""
 
 import contextlib
 import os
@@ -135,7 +135,7 @@ def test_files_damaged_in_the_workspace_are_seen_and_kept_until_force(pulled):
     assert pulled.found() == FILES
 
 
-def test_damage_that_keeps_size_and_time_is_mended_by_removing_the_file(fresh):
+def test_damage_that_keeps_size_and_time_is_repaired_by_removing_the_file(fresh):
     fresh.dvc("pull")
     path = fresh.folder / BT
     times = path.stat()

@@ -111,8 +111,8 @@ def test_without_verify_damaged_objects_come_through(shelf, tmp_path):
 
 
 @pytest.mark.parametrize("shelf", ["ssh"], indirect=True)
-def test_any_ssh_server_is_taken_for_the_right_one(shelf, tmp_path):
-    """DVC does not look into known_hosts, where another server's key stands for this address."""
+def test_ssh_hosts_are_not_verified(shelf, tmp_path):
+    """DVC does not check known_hosts, which has a different key for this address."""
     clone = shelf.clone(tmp_path / "clone")
     assert "127.0.0.1" in (clone.home / ".ssh" / "known_hosts").read_text()
     clone.dvc("fetch", "--remote", "big", "splits")
@@ -138,7 +138,7 @@ def test_a_wrong_path_below_a_tracked_folder_pulls_nothing_and_says_nothing(rele
     assert clone.found() == {}
 
 
-def test_push_believes_a_listing_and_does_not_mend_what_it_lists(released, tmp_path):
+def test_push_trusts_a_listing_and_does_not_repair_the_files_in_it(released, tmp_path):
     """Therefore a damaged object is replaced from a cache, or removed along with the listing."""
     clone, store = Clone(tmp_path / "clone", released, whole=True), tmp_path / "store"
     clone.remote("big", str(store))

@@ -113,13 +113,13 @@ def another_clone() -> None:
     unpack(RUN)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_clone_without_some_files_packs_what_it_knows_of_them(run, told):
-    """Else whoever pulls that is told "Nothing to be done" after an edit of their settings."""
+@pytest.mark.parametrize("unpacked", [True, False])
+def test_a_clone_without_some_files_packs_what_it_knows_of_them(run, unpacked):
+    """Else a pull of it says "Nothing to be done" after an edit of these files' settings."""
     before = packed_path(RUN).read_bytes()
     MODEL.unlink()
     forget()
-    if told:
+    if unpacked:
         unpack(RUN)
     pack(RUN)
     assert packed_path(RUN).read_bytes() == before

@@ -1,4 +1,4 @@
-"""Trace: where a number comes from, told whole, briefly, and with what disagrees."""
+"""Trace: the lineage of a number, complete and brief, with every disagreement."""
 
 import json
 import shlex
@@ -52,7 +52,7 @@ def test_a_row_begins_with_its_numbers_and_ends_at_the_raw_data(run, capsys):
         "torch 2",
     ):
         assert part in text, text
-    # Each subtree is told once, and the reference is behind a difference.
+    # Each subtree is printed once; the reference is an input of a difference.
     assert text.count("by rule_splits") == text.count("by rule_backbone") == 1
     assert "reward_models/llama/bt/seed-{0,1}/model.safetensors" in text
     assert "Nothing is wrong" in text
@@ -115,7 +115,7 @@ def test_what_disagrees_is_said(run, capsys):
         assert part in text, text
     assert "model.safetensors  " in text
     assert "(!)" in text
-    assert "learning_rate 0.5" in text.split("MISMATCH")[0]  # seeds that differ are told apart
+    assert "learning_rate 0.5" in text.split("MISMATCH")[0]  # seeds that differ are separate
 
 
 def test_absent_weights_do_not_break_the_chain(run, capsys):

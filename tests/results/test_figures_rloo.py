@@ -15,7 +15,7 @@ SEEDS, UPDATES, PROMPTS = [3, 5, 8], [0, 10, 20, 25], 12
 SETTINGS = {"resamples": 200, "seed": 0}
 
 
-def write_looks(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
+def write_policy_gold(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
     """Rising rewards; every seed's reward model has its own zero and scale."""
     rng = np.random.default_rng(len(policy))
     grid = pd.MultiIndex.from_product(
@@ -39,7 +39,7 @@ def write_looks(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
 def runs(tmp_path: Path) -> Path:
     for run in ("standard", "large"):
         for method in ("bt", "bt-bsr"):
-            write_looks(tmp_path, f"{run}-{method}")
+            write_policy_gold(tmp_path, f"{run}-{method}")
     return tmp_path
 
 
@@ -143,7 +143,7 @@ def test_equal_rewards_of_the_sft_policy_have_no_scale(runs):
 
 def test_one_seed_has_intervals_over_prompts(tmp_path):
     for method in ("bt", "bt-bsr"):
-        write_looks(tmp_path, f"standard-{method}", seeds=[4], updates=[0, 5])
+        write_policy_gold(tmp_path, f"standard-{method}", seeds=[4], updates=[0, 5])
     figure, frame = tracking.figure5(tmp_path, SETTINGS)
     last = means(frame, "bt").iloc[-1]
     assert last["gold_low"] < last["gold"] < last["gold_high"]

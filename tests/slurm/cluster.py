@@ -170,7 +170,7 @@ class Cluster:
         return (self.folder / f"job-{id}.out").read_text()
 
     def wait_for(self, predicate: Callable[[], Found], timeout: float = 30) -> Found:
-        """The first true value of `predicate`, asked five times a second; else TimeoutError."""
+        """The first true value of `predicate`, evaluated five times a second; else TimeoutError."""
         end = time.monotonic() + timeout
         while not (found := predicate()):
             if time.monotonic() > end:
@@ -204,7 +204,7 @@ class Cluster:
         self.check("scontrol", "update", f"JobId={id}", "StartTime=now+2")
 
     def expire(self, id: str) -> None:
-        """Let a running job reach its time limit; Slurm looks every 30 s."""
+        """Let a running job reach its time limit; Slurm checks every 30 s."""
         self.check("scontrol", "update", f"JobId={id}", "EndTime=now")
 
     def set_node(self, node: str, state: str, reason: str = "test") -> None:
@@ -238,7 +238,7 @@ class Cluster:
     def kill_slurmctld(self, *, saved: bool = True) -> None:
         """Kill -9 the controller, after it has saved its jobs (which takes up to 5 s).
 
-        Without `saved` it wakes with the jobs of its last save: it has never heard of younger ones,
+        Without `saved` it wakes with the jobs of its last save: it does not know younger ones,
         and takes a job that runs for one that waits.
         """
         live = [job for job in self.jobs() if job["state"] not in FINAL]
@@ -319,7 +319,7 @@ class Cluster:
             )
         )
         (self.folder / "slurm.conf").write_text(text)
-        # Else slurmd looks for the machine's cgroups, which a container may not have.
+        # Else slurmd needs the machine's cgroups, which a container may not have.
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         # Slurm counts a GPU only where there is a device file.
         for number in range(8):

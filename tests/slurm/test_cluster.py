@@ -9,7 +9,7 @@ from .cluster import Cluster
 pytestmark = pytest.mark.slow
 
 
-def test_a_job_sees_the_gpus_it_asked_for(cluster: Cluster) -> None:
+def test_a_job_sees_the_gpus_that_it_requested(cluster: Cluster) -> None:
     job = cluster.submit("echo $CUDA_VISIBLE_DEVICES", "--partition=gpu", "--gres=gpu:h100:2")
     assert cluster.wait_job(job)["state"] == "COMPLETED"
     assert cluster.output(job) == "0,1\n"

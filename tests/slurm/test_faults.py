@@ -238,7 +238,7 @@ def test_a_gpu_that_no_node_has_is_said_before_anything_is_submitted(run):
     answer = run.snakemake("--set-resources", f"{RULE}:gres=gpu:a100:1")
     assert answer.returncode == 2
     (line,) = [line for line in answer.stderr.splitlines() if "error:" in line]
-    assert "gpu:a100:1" in line and "gpu:h100:8" in line  # what was asked, and what there is
+    assert "gpu:a100:1" in line and "gpu:h100:8" in line  # the request, and what the nodes have
     assert ids(run.cluster.jobs()) <= ids(before)
 
 

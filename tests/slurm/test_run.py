@@ -44,14 +44,14 @@ def test_the_demo_on_the_cluster_gives_the_tables_of_a_local_run(finished, clust
 
 
 @pytest.mark.parametrize(
-    ("asked", "placed"),
+    ("requested", "placed"),
     [
         pytest.param(["gres=gpu:h100:2", "nodes=1"], 1, id="two GPUs of one node"),
         pytest.param(["gres=gpu:h100:1", "nodes=2"], 2, id="a GPU on each of two nodes"),
     ],
 )
 def test_two_processes_train_what_one_would(
-    asked: list[str],
+    requested: list[str],
     placed: int,
     finished: Path,
     cluster: Cluster,
@@ -67,7 +67,7 @@ def test_two_processes_train_what_one_would(
     assert answer.returncode == 0, answer.stderr[-3000:]
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     run = Run(folder, cluster)
-    resources = ["slurm_partition=gpu", "cpus_per_task=2", "mem_mb=6000", *asked]
+    resources = ["slurm_partition=gpu", "cpus_per_task=2", "mem_mb=6000", *requested]
     run.start("--set-resources", *(f"{RULE}:{each}" for each in resources))
     run.ends()
     assert run.record()["processes"] == 2

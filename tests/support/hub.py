@@ -1,4 +1,4 @@
-"""The Hugging Face hub, as much of it as huggingface_hub asks for, on a port of this machine.
+"""The Hugging Face hub, as much of it as huggingface_hub needs, on a port of this machine.
 
 Repositories are folders. Models are known by their name, data sets as `datasets/NAME`; each has one
 commit. Faults are switched on by the attributes of `Hub`.
@@ -22,7 +22,7 @@ TOKEN = "hf_madeUpForTheTests"
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories by name, and what was asked for: path and range of bytes."""
+    """Repositories by name, and the requests: path and range of bytes."""
 
     def __init__(self, repositories: dict[str, Path]) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -31,7 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.cut: dict[str, int] = {}  # a file's answer ends after so many bytes, once
         self.held: dict[str, threading.Event] = {}  # as `cut`, but in the middle, and silently
         self.damaged: set[str] = set()  # a byte of these is another one
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -44,8 +44,8 @@ class Hub(ThreadingHTTPServer):
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     def fetched(self) -> list[str]:
-        """The files whose bytes were asked for."""
-        return [path.rpartition("/")[2] for path, _ in self.asked if "/resolve/" in path]
+        """The files whose bytes were requested."""
+        return [path.rpartition("/")[2] for path, _ in self.requests if "/resolve/" in path]
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
-        self.server.asked.append((path, self.headers.get("Range", "")))
+        self.server.requests.append((path, self.headers.get("Range", "")))
         listing = re.fullmatch(
             r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)(?:/(tree|revision)/([^/]+))?",
             path,
@@ -106,7 +106,7 @@ class HubHandler(BaseHTTPRequestHandler):
             self.reply(data, file)
 
     def reply(self, data: bytes, file: str = "") -> None:
-        """Answer with bytes, or with the rest of them where only that is asked for."""
+        """Answer with the requested range of bytes."""
         first = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
         self.send_response(206 if first else 200)
         self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
@@ -172,7 +172,7 @@ def run(
     hub: Hub, folder: Path, *arguments: object, program: str = MAIN, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder` with `more` in its environment."""
-    hub.asked.clear()
+    hub.requests.clear()
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=folder,

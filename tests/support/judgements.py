@@ -28,11 +28,11 @@ def write_run(runs: Path, count: int) -> Path:
     """A run folder with instructions and the answers of five policies."""
     source = {"kind": "synthetic", "seed": 1, "instructions": count}
     instructions({**source, "length_quality_correlation": 0.6}, runs / "raw" / "alpaca_eval")
-    asked = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
+    baseline = pd.read_parquet(runs / "raw" / "alpaca_eval" / "instructions.parquet")
     world = responders(TRAIN_ROWS, [TRAIN_STYLE], 0.6)
     for policy, seed, name in POLICIES:
-        answers = [respond(2, prompt, world[name]) for prompt in asked["prompt"]]
-        frame = asked[["example_id", "prompt"]].assign(
+        answers = [respond(2, prompt, world[name]) for prompt in baseline["prompt"]]
+        frame = baseline[["example_id", "prompt"]].assign(
             response=answers, response_model=policy, finished=True
         )
         write_frame(frame, outputs(runs, policy, seed))
@@ -46,8 +46,8 @@ def outputs(runs: Path, policy: str, seed: int) -> Path:
 def judged(runs: Path, settings=JUDGE, policies=POLICIES[:2]) -> pd.DataFrame:
     files = [outputs(runs, policy, seed) for policy, seed, _ in policies]
     output = runs / "alpaca_eval" / "annotations.parquet"
-    asked = runs / "raw" / "alpaca_eval" / "instructions.parquet"
-    annotate(asked, files, settings, runs / "work" / "alpaca_eval", output)
+    instructions = runs / "raw" / "alpaca_eval" / "instructions.parquet"
+    annotate(instructions, files, settings, runs / "work" / "alpaca_eval", output)
     return pd.read_parquet(output)
 
 

@@ -1,7 +1,7 @@
 """Train something small, to be run alone or by the launcher in some processes.
 
-FSDP2 is for GPUs: accelerate shares weights only between processes that have one. Here it is told
-that the processes have, and that their device is the CPU; everything after that is its own.
+FSDP2 is for GPUs: accelerate shares weights only between processes that have one. Here it is made
+to believe that the processes have GPUs and that their device is the CPU; the rest is unchanged.
 """
 
 import json

@@ -68,7 +68,7 @@ def bucket() -> Iterator[Remote]:
 def ssh(folder: Path) -> Iterator[Remote]:
     """An sshd of our own on the loopback interface, with keys of its own, for this user alone.
 
-    The user's key is in `home`, where SSH looks for it, and beside it another server's key for this
+    The user's key is in `home`, where SSH expects it, and beside it another server's key for this
     address. `sshd` must have found the daemon.
     """
     user, home = getpwuid(os.geteuid()).pw_name, folder / "home"

@@ -1,4 +1,4 @@
-"""The example, and ObjectiveTrainer as somebody uses it who has nothing else of this project."""
+"""The example, and ObjectiveTrainer used alone, without the rest of this project."""
 
 import importlib
 import math
@@ -146,7 +146,7 @@ def test_accumulation_averages_the_penalties_of_its_micro_batches(
 
 
 class Mine(ObjectiveTrainer):
-    """What a person may add: something of one's own to the loss, and a look at the outputs."""
+    """A user's subclass: it adds a term to the loss and reads the outputs."""
 
     seen: list[float]
 

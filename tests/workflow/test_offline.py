@@ -116,7 +116,7 @@ def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub
     origin = json.dumps({"kind": "hub", "repo": "some/model", "revision": None})
     done = run(hub, tmp_path, "pretrained", "--settings", origin, "--output", "pretrained")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert hub.asked
+    assert hub.requests
     model = tmp_path / "pretrained/model"
     left = {"modeling.py", "weights.bin", "weights.pth"}
     assert {path.name: path.read_bytes() for path in model.iterdir()} == {
@@ -128,13 +128,13 @@ def test_a_downloaded_model_is_whole_without_code_and_read_without_a_network(hub
     data = ["--data", splits / "in_domain.parquet", "--output", "scores.parquet"]
     done = run(hub, tmp_path, "score", "--model", model, *data)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "scores.parquet").is_file() and hub.asked == []
+    assert (tmp_path / "scores.parquet").is_file() and hub.requests == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "reaches"), [("splits", False), ("pretrained", True)])
 def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, name, reaches):
-    """As when it looks up a base model that a file of the model names."""
+    """For example when it loads a base model that a file of the model names."""
     program = f"""if True:
         from rm_robustness.cli.main import COMMANDS
 
@@ -148,7 +148,7 @@ def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, name, r
     settings = ["--settings", "{}", "--output", "out"]
     gold = ["--gold", "x"] if name == "splits" else []
     done = run(hub, tmp_path, name, *gold, *settings, program=program)
-    assert (done.returncode == 0, bool(hub.asked)) == (reaches, reaches), done.stderr[-2000:]
+    assert (done.returncode == 0, bool(hub.requests)) == (reaches, reaches), done.stderr[-2000:]
 
 
 @pytest.mark.slow
@@ -157,4 +157,4 @@ def test_a_person_s_evaluation_takes_a_model_of_the_hub(hub, splits, tmp_path):
     (tmp_path / "runs/demo/splits").symlink_to(splits)
     done = run(hub, tmp_path, "evaluate", "some/model", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert hub.asked
+    assert hub.requests

@@ -223,7 +223,7 @@ def test_a_bad_config_is_refused_in_one_line(tmp_path, text, words):
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system of its own on a folder: root can fill it, and cannot write if told so."""
+    """A small file system on a folder, which root can fill, or not write if it is read-only."""
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this machine lets no one mount")
@@ -272,9 +272,9 @@ def refused(answer: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_full_disk_leaves_nothing_half_written(small_disk):
     settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-    source, asked = settings["sources"]["world"], settings["responses"]
-    asked = {k: v for k, v in asked.items() if k not in ("source", "generate")}
-    text = json.dumps({**source, **asked, "prompts": 6000})
+    source, drawn = settings["sources"]["world"], settings["responses"]
+    drawn = {k: v for k, v in drawn.items() if k not in ("source", "generate")}
+    text = json.dumps({**source, **drawn, "prompts": 6000})
     line = refused(
         rm_robustness("responses", "--settings", text, "--output", small_disk / "responses.parquet")
     )
