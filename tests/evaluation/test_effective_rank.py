@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from rm_robustness.data.rm_bench import responses
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.effective_rank import curve, measure, states
+from rm_robustness.evaluation.effective_rank import hidden_states, measure_ranks, rank_curve
 from rm_robustness.experiment.paths import location
 from rm_robustness.models.reward_model import initialise, save
 from rm_robustness.models.scoring import score
@@ -19,39 +19,41 @@ from rm_robustness.results.table1_effective_rank import table1, table1_markdown
 
 
 def test_states_that_share_no_direction_fill_one_each():
-    found = curve(np.eye(6), [6, 2, 4], seed=0)
+    found = rank_curve(np.eye(6), [6, 2, 4], seed=0)
     assert found["n"].tolist() == [2, 4, 6]
     assert found["effective_rank"].to_numpy() == pytest.approx([2, 4, 6])
 
 
 def test_states_on_one_line_fill_one_direction_however_many_they_are():
     line = np.outer(np.arange(1.0, 9), [3.0, -1.0, 2.0])
-    assert curve(line, [1, 3, 8], seed=1)["effective_rank"].to_numpy() == pytest.approx([1, 1, 1])
+    assert rank_curve(line, [1, 3, 8], seed=1)["effective_rank"].to_numpy() == pytest.approx(
+        [1, 1, 1]
+    )
 
 
 def test_rank_of_a_matrix_by_hand():
     # Singular values 4, 2 and 2: p = (1/2, 1/4, 1/4), entropy 1.5 ln 2. Rows in any order.
     hidden = np.array([[0, 0, 2.0], [0, 4.0, 0], [-2.0, 0, 0]])
-    assert curve(hidden, [3], seed=7)["effective_rank"].item() == pytest.approx(2**1.5)
+    assert rank_curve(hidden, [3], seed=7)["effective_rank"].item() == pytest.approx(2**1.5)
 
 
 def test_uncentred_states_count_their_mean():
     # A large common mean is one direction more, not less: nothing is centred (D43).
     hidden = np.hstack([np.full((50, 1), 1e6), np.random.default_rng(0).normal(size=(50, 3))])
-    assert curve(hidden, [50], seed=0)["effective_rank"].item() == pytest.approx(1, abs=1e-3)
+    assert rank_curve(hidden, [50], seed=0)["effective_rank"].item() == pytest.approx(1, abs=1e-3)
 
 
 def test_subsets_are_nested_and_drawn_by_the_seed():
     hidden = np.random.default_rng(0).normal(size=(40, 8)) ** 3
-    few, many = curve(hidden, [5, 10], seed=3), curve(hidden, [5, 20, 40], seed=3)
+    few, many = rank_curve(hidden, [5, 10], seed=3), rank_curve(hidden, [5, 20, 40], seed=3)
     assert few["effective_rank"][0] == many["effective_rank"][0]
-    other = curve(hidden, [5, 20, 40], seed=4)["effective_rank"]
+    other = rank_curve(hidden, [5, 20, 40], seed=4)["effective_rank"]
     assert other[0] != many["effective_rank"][0]
     assert other[2] == pytest.approx(many["effective_rank"][2])  # all rows are all rows
 
 
 def test_sizes_above_the_number_of_rows_become_it():
-    assert curve(np.eye(5), [2, 4, 8, 16], seed=0)["n"].tolist() == [2, 4, 5]
+    assert rank_curve(np.eye(5), [2, 4, 8, 16], seed=0)["n"].tolist() == [2, 4, 5]
 
 
 # --- real models ---
@@ -83,7 +85,7 @@ def test_states_are_what_the_scorer_reads(models, world_files):
 
     model, tokenizer = load(models[0])
     frame = pd.read_parquet(world_files[1])[:7]
-    hidden = states(model, tokenizer, frame, 2048)
+    hidden = hidden_states(model, tokenizer, frame, 2048)
     scores = score(model, tokenizer, frame, 0)
     assert hidden.shape == (7, 32)
     assert np.linalg.norm(hidden, axis=1) == pytest.approx(scores["hidden_norm"], rel=1e-5)
@@ -94,7 +96,7 @@ def test_states_are_what_the_scorer_reads(models, world_files):
 def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, world_files, tmp_path, capfd):
     outputs = [tmp_path / "ranks" / f"seed-{seed}.parquet" for seed in (0, 1)]
     for model, output in zip(models, outputs, strict=True):
-        measure(model, *world_files, [16, 64, 2048], 5, 2048, output)
+        measure_ranks(model, *world_files, [16, 64, 2048], 5, 2048, output)
     first, second = (pd.read_parquet(path) for path in outputs)
     assert first[["set", "n"]].values.tolist() == [
         [name, n] for name in ("train", "rm_bench") for n in (16, 64, 90)
@@ -103,21 +105,21 @@ def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, world_files,
     assert not np.allclose(first["effective_rank"], second["effective_rank"])
     assert "rm_bench: 90/90 responses" in capfd.readouterr().err
     again = tmp_path / "again.parquet"
-    measure(models[0], *world_files, [16, 64, 2048], 5, 2048, again)
+    measure_ranks(models[0], *world_files, [16, 64, 2048], 5, 2048, again)
     assert again.read_bytes() == outputs[0].read_bytes()
 
 
 def test_only_the_rows_of_the_largest_size_are_scored(models, world_files, tmp_path, capfd):
-    measure(models[0], *world_files, [4, 8], 5, 2048, tmp_path / "ranks.parquet")
+    measure_ranks(models[0], *world_files, [4, 8], 5, 2048, tmp_path / "ranks.parquet")
     printed = capfd.readouterr().err
     assert "train: 8/8 responses" in printed and "rm_bench: 8/8 responses" in printed
 
 
 def test_a_missing_input_is_named(models, world_files, tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.parquet: found no such file"):
-        measure(models[0], world_files[0], tmp_path / "nowhere.parquet", [4], 0, 0, tmp_path)
+        measure_ranks(models[0], world_files[0], tmp_path / "nowhere.parquet", [4], 0, 0, tmp_path)
     with pytest.raises(InputError, match=r"no config\.json"):
-        measure(tmp_path, *world_files, [4], 0, 0, tmp_path / "ranks.parquet")
+        measure_ranks(tmp_path, *world_files, [4], 0, 0, tmp_path / "ranks.parquet")
 
 
 # --- table 1 ---

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import rm_bench, scenarios
-from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, evaluate, table
+from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, as_text, evaluate
 from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
 from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
 from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
@@ -130,7 +130,7 @@ def test_the_preset_s_own_models_stand_below(model, runs):
         ("big/bt", 47.8),
         ("big/bt-bsr@1e-2", 47.8),
     ]
-    text = table(frame).splitlines()
+    text = as_text(frame).splitlines()
     names = [line.split("  ")[0] for line in text]
     first = names.index("big/bt")
     assert names[first - 2].endswith("/mine") and names[first - 1] == "length"
@@ -154,7 +154,7 @@ def test_without_rm_bench_its_rows_are_empty_and_a_line_says_how_to_make_it(mode
     rows = of(frame, "model").loc[list(rm_bench.METRICS)]
     assert rows["value"].isna().all()
     command = "snakemake --configfile config/tiny.yaml -- runs/tiny/raw/rm_bench.parquet"
-    assert f"not measured; to make it: {command}" in table(frame)
+    assert f"not measured; to make it: {command}" in as_text(frame)
     shown = {row["metric"]: row["value"] for row in json.loads(as_json(frame))}
     assert shown["hard"] is None and shown["in_domain_accuracy"] is not None
 
@@ -222,7 +222,7 @@ def long(runs):
 
 def test_a_response_beyond_the_context_stops(model, runs, long):
     where = f"in_domain, response {long['response_id'][1]}"
-    with pytest.raises(InputError, match=f"{where}.*96 or fewer.*never cut; --skip-long"):
+    with pytest.raises(InputError, match=f"{where}.*96 or fewer.*never truncated; --skip-long"):
         measure(model, runs)
 
 
@@ -233,7 +233,7 @@ def test_prompts_beyond_the_context_are_left_out_and_counted_on_request(model, r
         assert rows["n_left_out"].to_dict() == dict.fromkeys(METRICS, 0) | {"in_domain_accuracy": 1}
         n_prompts = rows["n_prompts"] + rows["n_undefined"]
         assert n_prompts["in_domain_accuracy"] == long["prompt_id"].nunique() - 1
-    assert "too long for the model's context: 1 of in_domain." in table(frame)
+    assert "too long for the model's context: 1 of in_domain." in as_text(frame)
 
 
 def test_where_no_prompt_fits_nothing_is_measured(model, runs):

@@ -21,9 +21,9 @@ from rm_robustness.evaluation.rm_bench import (
     METRICS,
     accuracies,
     domain_masks,
-    margins,
+    margin_matrices,
+    metric_percent,
     per_prompt,
-    percent,
 )
 from rm_robustness.evaluation.scenarios import score_path
 from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
@@ -170,7 +170,7 @@ def test_own_set_has_every_domain_and_asks_nothing_twice(own):
 
 def test_own_set_is_right_by_the_gold_in_all_nine_comparisons(own):
     own = own.assign(r=[gold(p, y) for p, y in zip(own["prompt"], own["response"], strict=True)])
-    assert (margins(own, own["r"].to_numpy())[1] > 0).all()
+    assert (margin_matrices(own, own["r"].to_numpy())[1] > 0).all()
 
 
 def test_own_set_has_one_error_and_it_is_the_same_in_every_style(own):
@@ -277,7 +277,7 @@ def test_matrix_of_one_prompt_by_hand():
     assert values["hard"] == pytest.approx(1 / 3)  # 1 > 3 no, 1 > 4 no, 5 > 4 yes
     assert values["normal"] == pytest.approx(1 / 3)  # 1 > 2 no, 5 > 3 yes, 3 > 4 no
     assert values["easy"] == pytest.approx(2 / 3)  # 5 > 2 yes, 3 > 2 yes, 3 > 3 a tie: wrong
-    assert margins(frame, np.array([1, 5, 3, 2, 3, 4.0]))[1][0, 2].tolist() == [1, 0, -1]
+    assert margin_matrices(frame, np.array([1, 5, 3, 2, 3, 4.0]))[1][0, 2].tolist() == [1, 0, -1]
 
 
 def test_table_by_hand_pools_safety_and_weighs_domains_alike():
@@ -311,12 +311,12 @@ def test_order_of_rows_does_not_matter():
 def test_a_prompt_that_is_not_three_by_three_is_named():
     frame = bench(chat=2)
     with pytest.raises(InputError, match="prompt chat-1: found 0 responses 'chosen', 'detailed'"):
-        margins(frame.drop(index=7), np.zeros(11))
+        margin_matrices(frame.drop(index=7), np.zeros(11))
     twice = frame.assign(style=["markdown", *frame["style"][1:]])
     with pytest.raises(InputError, match="prompt chat-0: found 2 responses 'chosen', 'markdown'"):
-        margins(twice, np.zeros(12))
+        margin_matrices(twice, np.zeros(12))
     with pytest.raises(InputError, match="'chosen', 'terse'"):
-        margins(frame.assign(style=["terse", *frame["style"][1:]]), np.zeros(12))
+        margin_matrices(frame.assign(style=["terse", *frame["style"][1:]]), np.zeros(12))
 
 
 def test_accuracies_are_those_counted_by_loops():
@@ -358,7 +358,7 @@ def test_spread_values_have_the_value_of_accuracies(metric):
     frame = bench(**{domain.replace("-", "_"): n for domain, n in COUNTS.items()})
     rewards = np.random.default_rng(5).normal(size=(3, len(frame)))
     prompts = [per_prompt(frame, own) for own in rewards]
-    values = np.stack([percent(own, metric) for own in prompts])
+    values = np.stack([metric_percent(own, metric) for own in prompts])
     out = spread(values, domain_masks(metric, prompts[0]["domain"]))
     expected = [accuracies(own)[metric] for own in prompts]
     assert out.mean(axis=1) == pytest.approx(expected, abs=1e-10)

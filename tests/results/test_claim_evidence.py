@@ -14,7 +14,7 @@ from rm_robustness.frames import write_csv
 from rm_robustness.results import claim_evidence as evidence
 from rm_robustness.results.claims import claims
 from rm_robustness.results.claims_page import claims_markdown
-from rm_robustness.results.measurements import Run
+from rm_robustness.results.measurements import RunResults
 from rm_robustness.results.table1_effective_rank import table1
 from rm_robustness.results.table2_rm_bench import table2
 from rm_robustness.results.table5_scenarios import table5
@@ -107,8 +107,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, **changes) -> Run:
-    return Run(folder, SETTINGS | changes, read_published(PUBLISHED))
+def run(folder: Path, **changes) -> RunResults:
+    return RunResults(folder, SETTINGS | changes, read_published(PUBLISHED))
 
 
 def by_name(parts) -> dict:
@@ -148,7 +148,7 @@ def test_objectives_are_compared_as_in_table5(folder):
         frame = pd.read_parquet(score_path(folder, "small", "bt", 0, split))
         write(frame.assign(response="x"), folder / "splits" / f"{split}.parquet")
     table = table5(folder, SETTINGS).set_index(["backbone", "method", "metric"])
-    parts = by_name(evidence.against("bt-dr", ["bt"], evidence.BELOW_0, run(folder)))
+    parts = by_name(evidence.objective_gaps("bt-dr", ["bt"], evidence.BELOW_0, run(folder)))
     assert len(parts) == 8
     for metric in METRICS:
         row = table.loc[("large", "bt-dr", metric)]
@@ -158,7 +158,9 @@ def test_objectives_are_compared_as_in_table5(folder):
 
 
 def test_comparison_carries_the_papers_own_difference(folder):
-    parts = by_name(evidence.against("bt-bsr", ["bt", "bt-hinge"], evidence.ABOVE_0, run(folder)))
+    parts = by_name(
+        evidence.objective_gaps("bt-bsr", ["bt", "bt-hinge"], evidence.ABOVE_0, run(folder))
+    )
     part = parts["small", "in-domain: bt-bsr - bt"]
     assert part.estimate.value == pytest.approx(1 / 3) and part.unit == "accuracy"
     assert part.paper == pytest.approx(0.8423 - 0.8415)

@@ -9,10 +9,10 @@ import pytest
 from support.paths import PUBLISHED, ROOT
 
 from rm_robustness.results import claims as module
-from rm_robustness.results.claim_evidence import ABOVE_0, BELOW_0, NEAR_1, Part
-from rm_robustness.results.claims import Claim, claims, overall, rule, verdict
+from rm_robustness.results.claim_evidence import ABOVE_0, BELOW_0, NEAR_1, ClaimPart
+from rm_robustness.results.claims import Claim, claims, describe_rule, overall, verdict
 from rm_robustness.results.claims_page import claims_markdown
-from rm_robustness.results.measurements import NOTHING
+from rm_robustness.results.measurements import NO_ESTIMATE
 from rm_robustness.statistics import Estimate
 
 SETTINGS = {
@@ -34,8 +34,8 @@ SETTINGS = {
 }
 
 
-def part(low, value, high, side=ABOVE_0, p=0.5, seeds=4, **changes) -> Part:
-    return Part("a", "tiny", "tau", side, Estimate(value, low, high, p, seeds, 9), **changes)
+def part(low, value, high, side=ABOVE_0, p=0.5, seeds=4, **changes) -> ClaimPart:
+    return ClaimPart("a", "tiny", "tau", side, Estimate(value, low, high, p, seeds, 9), **changes)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_one_seed_or_no_interval_is_inconclusive_and_no_value_is_not_measured():
     assert verdict(part(-0.3, -0.2, -0.1, seeds=1)) == "inconclusive"
     assert verdict(part(np.nan, 0.2, np.nan, seeds=2)) == "inconclusive"
     assert verdict(part(0.1, 0.2, 0.3, seeds=1), p_holm=0.001) == "inconclusive"
-    assert verdict(Part("a", "tiny", "tau", ABOVE_0, NOTHING)) == "not measured"
+    assert verdict(ClaimPart("a", "tiny", "tau", ABOVE_0, NO_ESTIMATE)) == "not measured"
 
 
 def test_in_a_family_the_adjusted_p_value_decides_and_the_sign_says_where():
@@ -94,10 +94,14 @@ def test_a_claim_needs_all_of_its_parts(parts, expected):
 
 
 def test_rules_are_written_in_words():
-    assert rule(ABOVE_0, False).startswith("supported if the whole 95% interval is above 0, contra")
-    assert "is below -20.2, contradicted if it is above -20.2" in rule((-np.inf, -20.249), False)
-    assert "is between 0.9 and 1.1, contradicted if it is outside" in rule(NEAR_1, False)
-    assert "if below 0, contradicted if above 0, each with p < 0.05 after Holm" in rule(
+    assert describe_rule(ABOVE_0, False).startswith(
+        "supported if the whole 95% interval is above 0, contra"
+    )
+    assert "is below -20.2, contradicted if it is above -20.2" in describe_rule(
+        (-np.inf, -20.249), False
+    )
+    assert "is between 0.9 and 1.1, contradicted if it is outside" in describe_rule(NEAR_1, False)
+    assert "if below 0, contradicted if above 0, each with p < 0.05 after Holm" in describe_rule(
         BELOW_0, True
     )
 
@@ -107,7 +111,7 @@ def judge(monkeypatch, settings=SETTINGS, **made: Claim) -> pd.DataFrame:
     return claims(Path("nowhere"), settings)
 
 
-def claim(*parts: Part, adjust: bool = False) -> Claim:
+def claim(*parts: ClaimPart, adjust: bool = False) -> Claim:
     return Claim("Something holds.", "table5.csv", lambda run: iter(parts), adjust)
 
 
@@ -116,7 +120,7 @@ def test_holm_runs_over_the_parts_that_count_and_beside_ones_keep_their_interval
         part(0.1, 0.2, 0.3, p=0.02),
         part(0.1, 0.2, 0.3, p=0.01),
         part(0.1, 0.2, 0.3, p=0.0001, counts=False),
-        Part("b", "tiny", "tau", ABOVE_0, NOTHING, reason="no such model"),
+        ClaimPart("b", "tiny", "tau", ABOVE_0, NO_ESTIMATE, reason="no such model"),
     ]
     frame = judge(monkeypatch, C4=claim(*parts, adjust=True))
     assert frame["p_holm"].to_list() == pytest.approx(
@@ -156,7 +160,9 @@ CASES = {
     "C1": claim(part(0.1, 0.2, 0.3)),
     "C2": claim(part(1.2, 1.3, 1.4, NEAR_1)),
     "C3": claim(part(-0.1, 0.0, 0.1, BELOW_0), part(-0.2, -0.1, -0.05, BELOW_0)),
-    "C11": claim(Part("a", "-", "%", BELOW_0, NOTHING, paper=-40.5, reason="no AlpacaEval")),
+    "C11": claim(
+        ClaimPart("a", "-", "%", BELOW_0, NO_ESTIMATE, paper=-40.5, reason="no AlpacaEval")
+    ),
 }
 
 
@@ -190,7 +196,7 @@ def test_no_verdict_on_the_page_stands_without_here(monkeypatch):
 def test_page_names_the_papers_models_that_stand_in(monkeypatch):
     settings = SETTINGS | {"backbones": {"tiny": {"paper_model": "Qwen2.5-3B"}}}
     text = claims_markdown(judge(monkeypatch, settings, C1=CASES["C1"]))
-    assert "not about the paper's models. In place of those stand `tiny` for Qwen2.5-3B." in text
+    assert "not about the paper's models. Corresponding models: `tiny` for Qwen2.5-3B." in text
 
 
 def test_table_of_claims_shows_the_value_or_counts_the_parts(monkeypatch):

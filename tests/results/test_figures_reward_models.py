@@ -138,16 +138,16 @@ def test_figure4_names_the_paper_only_where_it_has_a_number():
 
 def test_every_method_has_its_own_mark():
     methods = [*OBJECTIVES, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
-    chosen = drawing.marks(methods)
+    chosen = drawing.method_styles(methods)
     assert len({marker for _, marker in chosen.values()}) == len(methods)
-    assert drawing.marks(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
+    assert drawing.method_styles(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
 
 
 @pytest.mark.parametrize("n", [1, 6])
 def test_layout_holds_for_one_and_six_backbones(n, tmp_path):
     names = [f"Llama-3.2-{i}B" for i in range(n)]
     figure, frame = figures.draw_figure4(table(names, ["bt", "bt-bsr"]))
-    drawing.save(figure, frame, tmp_path / "figure4")
+    drawing.save_figure(figure, frame, tmp_path / "figure4")
     labels = figure.axes[0].get_xticklabels()
     boxes = [label.get_window_extent() for label in labels]
     assert all(box.x0 > -5 for box in boxes)
@@ -157,7 +157,7 @@ def test_layout_holds_for_one_and_six_backbones(n, tmp_path):
 def test_saving_twice_gives_equal_bytes_and_the_csv_is_the_frame(runs, tmp_path):
     for name in ("first", "second"):
         for number, draw in enumerate((figures.figure1, figures.figure2, figures.figure3), 1):
-            drawing.save(*draw(runs, SETTINGS), tmp_path / name / f"figure{number}")
+            drawing.save_figure(*draw(runs, SETTINGS), tmp_path / name / f"figure{number}")
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
     assert files == [f"figure{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "pdf", "png")]
     for name in files:

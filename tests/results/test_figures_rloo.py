@@ -54,7 +54,7 @@ def means(frame: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def test_track_averages_the_looks_of_every_seed(runs):
-    frame = policy_curves.track(runs, "large", SETTINGS)
+    frame = policy_curves.training_curves(runs, "large", SETTINGS)
     assert len(frame) == 2 * len(UPDATES) * (len(SEEDS) + 1)
     samples = pd.read_parquet(runs / "policy_gold/large-bt-bsr.parquet")
     own = frame[(frame["reward_model"] == "bt-bsr") & (frame["seed"] == 5)].set_index("update")
@@ -72,7 +72,7 @@ def test_track_averages_the_looks_of_every_seed(runs):
 
 
 def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(runs):
-    frame = policy_curves.track(runs, "large", SETTINGS)
+    frame = policy_curves.training_curves(runs, "large", SETTINGS)
     samples = pd.read_parquet(runs / "policy_gold/large-bt.parquet")
     gains = []
     for seed in SEEDS:
@@ -87,11 +87,11 @@ def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(run
 
 
 def test_the_gain_does_not_depend_on_a_reward_models_zero_and_scale(runs):
-    before = policy_curves.track(runs, "large", SETTINGS)
+    before = policy_curves.training_curves(runs, "large", SETTINGS)
     path = runs / "policy_gold/large-bt.parquet"
     samples = pd.read_parquet(path)
     samples.assign(reward=100 * samples["seed"] + 9 * samples["reward"]).to_parquet(path)
-    after = policy_curves.track(runs, "large", SETTINGS)
+    after = policy_curves.training_curves(runs, "large", SETTINGS)
     gain = ["reward_gain", "reward_gain_low", "reward_gain_high"]
     pd.testing.assert_frame_equal(before[gain], after[gain])
     assert not np.allclose(before["reward"].astype(float), after["reward"].astype(float))
@@ -125,8 +125,8 @@ def test_figure6_draws_the_gains_of_both_reward_models_with_their_own_marks(runs
         assert np.isclose(points, at).all(axis=1).any()
     marked = {line.get_label(): line for line in figure.axes[0].lines if line.get_marker() in "oX"}
     for method in ("bt", "bt-bsr"):
-        line = marked[f"RLOO with {drawing.label(method)}, mean"]
-        assert (line.get_color(), line.get_marker()) == drawing.marks([method])[method]
+        line = marked[f"RLOO with {drawing.method_label(method)}, mean"]
+        assert (line.get_color(), line.get_marker()) == drawing.method_styles([method])[method]
 
 
 def test_equal_rewards_of_the_sft_policy_have_no_scale(runs):
@@ -169,7 +169,7 @@ def test_missing_looks_are_named(runs, drop, found):
 
 def test_saving_twice_gives_equal_bytes_and_the_csv_is_the_frame(runs, tmp_path):
     for name in ("first", "second"):
-        drawing.save(*tracking.figure5(runs, SETTINGS), tmp_path / name / "figure5")
+        drawing.save_figure(*tracking.figure5(runs, SETTINGS), tmp_path / name / "figure5")
     for kind in ("png", "pdf", "csv"):
         first, second = (
             (tmp_path / n / f"figure5.{kind}").read_bytes() for n in ("first", "second")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rm_robustness.errors import InputError
 from rm_robustness.results.html import page
 from rm_robustness.results.run_times import run_times
-from rm_robustness.results.tables import cell, grid
+from rm_robustness.results.tables import cell, markdown_table
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -24,7 +24,7 @@ def body(html: str) -> ElementTree.Element:
 
 def rendered(cells: list[list[str]]) -> list[list[ElementTree.Element]]:
     """Render a table and take its rows of cells back from the page."""
-    return [list(row) for row in body(page("\n".join(grid(cells)), "a table")).iter("tr")]
+    return [list(row) for row in body(page("\n".join(markdown_table(cells)), "a table")).iter("tr")]
 
 
 def text(element: ElementTree.Element) -> str:
@@ -65,7 +65,7 @@ def test_an_arrow_and_the_papers_number_are_set_apart_from_the_value():
 
 def test_every_table_of_a_page_is_judged_by_itself():
     one, other = [["n"], ["12"]], [["n", "who"], ["many", "3"]]
-    html = page("\n".join([*grid(one), "", "words", "", *grid(other)]), "two")
+    html = page("\n".join([*markdown_table(one), "", "words", "", *markdown_table(other)]), "two")
     assert [e.get("class") for e in body(html).iter("th")] == ["number", None, "number"]
 
 

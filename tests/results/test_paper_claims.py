@@ -3,12 +3,12 @@
 import pytest
 from support.paths import PUBLISHED
 
-from rm_robustness.results.paper_claims import own_tables
+from rm_robustness.results.paper_claims import claims_in_tables
 from rm_robustness.results.tables import read_published
 
 
 def test_published_numbers_are_recomputed():
-    own = own_tables(read_published(PUBLISHED))
+    own = claims_in_tables(read_published(PUBLISHED))
     assert own["C4"][:2] == (15, "of 16 cells") and "0.8130 against 0.8132" in own["C4"][2]
     assert [own[name][0] for name in ("C5", "C6", "C13")] == [16, 16, 8]
     assert own["C7"][0] == pytest.approx(16.7, abs=0.05)
@@ -24,7 +24,7 @@ def test_published_numbers_follow_the_file():
     frame = read_published(PUBLISHED)
     moved = (frame["method"] == "rloo-bt-bsr") & (frame["metric"] == "lc_win_rate")
     frame.loc[moved, "value"] = 16.82
-    assert "+8.41 points, +100.0 %" in own_tables(frame)["C12"][2]
+    assert "+8.41 points, +100.0 %" in claims_in_tables(frame)["C12"][2]
     best = (frame["method"] == "bt-bsr") & (frame["metric"] == "in_domain_accuracy")
     frame.loc[best, "value"] = 0.9
-    assert own_tables(frame)["C4"][0] == 16
+    assert claims_in_tables(frame)["C4"][0] == 16

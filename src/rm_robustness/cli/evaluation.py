@@ -27,7 +27,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
     Its metrics are printed beside those of the preset's reward models.
     """
-    from ..evaluation.evaluate import as_json, evaluate, table
+    from ..evaluation.evaluate import as_json, as_text, evaluate
 
     frame = evaluate(
         options.model,
@@ -37,7 +37,7 @@ def evaluate(options: argparse.Namespace) -> None:
         batch_tokens=options.batch_tokens,
         skip_long=options.skip_long,
     )
-    print(as_json(frame) if options.json else table(frame))
+    print(as_json(frame) if options.json else as_text(frame))
 
 
 @command(
@@ -79,11 +79,11 @@ def ranks(options: argparse.Namespace) -> None:
 
     On the train set and on RM-Bench.
     """
-    from ..evaluation.effective_rank import measure
+    from ..evaluation.effective_rank import measure_ranks
 
     section = options.settings
     with write_record(section, [options.output], [options.model / WEIGHTS]):
-        measure(
+        measure_ranks(
             options.model,
             options.train,
             options.rm_bench,

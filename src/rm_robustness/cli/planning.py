@@ -16,13 +16,13 @@ from .command import command, configfile, option
 )
 def plan(options: argparse.Namespace) -> None:
     """Estimate a preset's jobs, GPUs, memory, hours and disk."""
-    from ..cluster.plan import as_json, cluster_of, plan, table
+    from ..cluster.plan import as_json, as_text, cluster_of, plan
     from ..experiment.checks import read_config
 
     config = read_config(options.configfile)
     cluster = cluster_of(options.gpu, options.tflops, options.mfu, options.gpus_per_node)
     phases = plan(config, cluster)
-    print((as_json if options.json else table)(config, cluster, phases))
+    print((as_json if options.json else as_text)(config, cluster, phases))
 
 
 COMMANDS = [plan]

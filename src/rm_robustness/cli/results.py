@@ -54,13 +54,13 @@ def _write_table(options: argparse.Namespace, measure: Any, render: Any) -> None
 
 def _write_figure(options: argparse.Namespace, draw: Any) -> None:
     """Write a figure's png, pdf and csv (what was drawn), and last its record."""
-    from ..results.plot_style import save
+    from ..results.plot_style import save_figure
 
     stem = options.output
     files = [stem.with_suffix(suffix) for suffix in (".png", ".pdf", ".csv")]
     with write_record(options.settings, files, to=stem.with_suffix(".record.json")):
         figure, frame = draw(options.runs, options.settings)
-        save(figure, frame, stem)
+        save_figure(figure, frame, stem)
 
 
 @command(paths("--tables", "csv files of tables"), path("--output", "metrics.json"))

@@ -157,7 +157,7 @@ def _disk(config: Settings, rows: list[Row]) -> float:
     )
 
 
-def table(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
+def as_text(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
     """Format the plan as text: a row a phase and model, totals, jobs too large, assumptions."""
     cells = [list(HEADINGS), *(_cells(row) for row in rows)]
     total = [""] * len(HEADINGS)

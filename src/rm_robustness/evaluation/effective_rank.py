@@ -1,4 +1,4 @@
-"""Effective rank: how many directions the hidden states of a reward model fill (D43, D45)."""
+"""Effective rank of the hidden states of a reward model (paper, table 1; D43, D45)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +14,24 @@ from ..models import chat, reward_model
 from ..models.scoring import score_ids
 
 
-def states(
+def hidden_states(
     model: Any, tokenizer: Any, frame: pd.DataFrame, batch_tokens: int, label: str | None = None
 ) -> NDArray[np.float32]:
-    """Compute the pooled hidden states (N, H) of a frame's responses: what the head reads (D45).
+    """Compute the hidden states (N, H) of a frame's responses that the reward head reads (D45).
 
-    `frame` has N rows with prompt and response. Raises `InputError` when one does not fit.
+    `frame` has N rows with prompt and response. Raises `InputError` when one exceeds the context.
     """
     sequences = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
     hidden: NDArray[np.float32] = score_ids(model, sequences, batch_tokens, label).hidden
     return hidden
 
 
-def curve(hidden: NDArray[Any], sizes: Sequence[int], seed: int) -> pd.DataFrame:
-    """Measure the effective rank of random subsets of hidden states (N, H): columns n and it.
+def rank_curve(hidden: NDArray[Any], sizes: Sequence[int], seed: int) -> pd.DataFrame:
+    """Compute the effective rank of random subsets of hidden states (N, H).
 
-    The subsets are nested, the first n rows of one permutation drawn by `seed`; a size above N
-    becomes N. Raises the errors of `metrics.effective_rank`.
+    Returns columns n and effective_rank. The subsets are nested: the first n rows of one
+    permutation drawn by `seed`; sizes above N become N. Raises the errors of
+    `metrics.effective_rank`.
     """
     order = np.random.default_rng(seed).permutation(len(hidden))
     counts = sorted({min(size, len(hidden)) for size in sizes})
@@ -38,7 +39,7 @@ def curve(hidden: NDArray[Any], sizes: Sequence[int], seed: int) -> pd.DataFrame
     return pd.DataFrame({"n": counts, "effective_rank": ranks})
 
 
-def measure(
+def measure_ranks(
     folder: Path,
     train: Path,
     rm_bench: Path,
@@ -47,12 +48,12 @@ def measure(
     batch_tokens: int,
     output: Path,
 ) -> None:
-    """Write the effective ranks of a reward model: columns set (train, rm_bench), n and it.
+    """Write the effective ranks of a reward model: set (train, rm_bench), n, effective_rank.
 
-    `train` and `rm_bench` are parquet files with prompt and response. Sizes above the smaller set's
-    number of rows become that number, so both sets are measured at the same ones. Only as many
-    rows as the largest size are scored, drawn by `seed`, the same for every model. Raises
-    `InputError` for an unreadable file or model and for a response that does not fit it.
+    `train` and `rm_bench` are parquet files with prompt and response. Sizes are capped at the
+    smaller set's number of rows, so that both sets are measured at the same ones. Only as many rows
+    as the largest size are scored, drawn by `seed`, the same for every model. Raises `InputError`
+    for an unreadable file or model and for a response that exceeds the context.
     """
     columns = ["prompt", "response"]
     frames = {"train": read_frame(train, columns), "rm_bench": read_frame(rm_bench, columns)}
@@ -61,6 +62,6 @@ def measure(
     model, tokenizer = reward_model.load(folder)
     parts = []
     for name, frame in drawn.items():
-        hidden = states(model, tokenizer, frame, batch_tokens, f"{folder}: {name}")
-        parts.append(curve(hidden, sizes, seed).assign(set=name))
+        hidden = hidden_states(model, tokenizer, frame, batch_tokens, f"{folder}: {name}")
+        parts.append(rank_curve(hidden, sizes, seed).assign(set=name))
     write_frame(pd.concat(parts)[["set", "n", "effective_rank"]], output)

@@ -1,4 +1,4 @@
-"""Columns of a table: an estimate, and a paired difference."""
+"""Table columns of an estimate and of a paired difference."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ..statistics import Array, Estimate
 
 
 def estimate_columns(estimate: Estimate, values: Array) -> dict[str, Any]:
-    """Spread an estimate of values (S, P) over the table's columns."""
+    """Table columns of an estimate of values (S, P): seeds by prompts, NaN where undefined."""
     measured = ~np.isnan(values)
     sums = np.where(measured, values, 0.0).sum(axis=1)
     seeds = [
@@ -25,7 +25,7 @@ def estimate_columns(estimate: Estimate, values: Array) -> dict[str, Any]:
 
 
 def difference_columns(gap: Estimate) -> dict[str, Any]:
-    """Spread a paired difference over the table's columns."""
+    """Table columns of a paired difference."""
     return {
         "difference": gap.value,
         "difference_low": gap.low,

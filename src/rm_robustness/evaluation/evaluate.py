@@ -1,7 +1,7 @@
-"""How robust is a reward model of mine? Any checkpoint on a preset's scenarios and on RM-Bench.
+"""Evaluation of any reward-model checkpoint on a preset's scenarios and on RM-Bench.
 
-Left out on purpose: a paired comparison with the preset's own models. Their rows are here to say
-what is usual; their seeds are not the model's.
+The preset's own reward models are listed as references. There is no paired comparison with them,
+on purpose: seeds of different trainings do not correspond.
 """
 
 import json
@@ -43,7 +43,7 @@ def evaluate(
     seed: int = 0,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Measure a reward model: four scenarios and RM-Bench, with intervals over prompts.
+    """Evaluate a reward model: four scenarios and RM-Bench, with intervals over prompts.
 
     `model` is a folder or an id of the hub (at `revision`), `runs` the run folder of a preset.
     The result has the columns `COLUMNS` and a row a metric of `METRICS` for each `name` of `kind`
@@ -51,10 +51,10 @@ def evaluate(
     backbone and method of the preset, from its tables 5 and 2 where they are). RM-Bench's are in
     percent, and NaN where the preset's rm_bench.parquet has not been made.
 
-    Prompts with a response that does not fit the model's context are an InputError, or with
-    `skip_long` left out and counted; responses are never cut. Raises InputError as well for
-    missing splits, whatever `reward_model.load` refuses, a tokenizer without a chat template and
-    a reward that is not finite. A padding token is not needed: nothing is padded.
+    Prompts with a response that exceeds the model's context raise InputError or, with `skip_long`,
+    are skipped and counted; responses are never truncated. Raises InputError also for missing
+    splits, for what `reward_model.load` rejects, for a tokenizer without a chat template and for a
+    reward that is not finite. No padding token is needed: nothing is padded.
     """
     sets = _read(runs)
     scorer, tokenizer = load(model, DTYPES[dtype], revision)
@@ -67,16 +67,16 @@ def evaluate(
         )
     rows: list[dict[str, Any]] = []
     for split, frame in sets.items():
-        kept, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
-        length: Array = kept["response"].map(len).to_numpy(np.float64)
-        left_out = frame["prompt_id"].nunique() - kept["prompt_id"].nunique()
+        scored_rows, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
+        length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
+        left_out = frame["prompt_id"].nunique() - scored_rows["prompt_id"].nunique()
         for kind, name, values in (("model", model, rewards), ("baseline", "length", length)):
-            for row in _measure(split, kept, values, seed, resamples):
-                about = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
-                rows.append(row | about)
+            for row in _measure(split, scored_rows, values, seed, resamples):
+                identity = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
+                rows.append(row | identity)
     if BENCH not in sets:
-        about = {"n_seeds": 1, "n_prompts": 0}
-        rows += [{"kind": "model", "name": model, "metric": m} | about for m in rm_bench.METRICS]
+        identity = {"n_seeds": 1, "n_prompts": 0}
+        rows += [{"kind": "model", "name": model, "metric": m} | identity for m in rm_bench.METRICS]
     frame = pd.concat([pd.DataFrame(rows), _references(runs)]).reindex(columns=COLUMNS)
     counts = ["n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"]
     frame = frame.assign(preset=runs.name).astype(dict.fromkeys(counts, "Int64"))
@@ -84,19 +84,19 @@ def evaluate(
     return frame.sort_values("kind", key=lambda k: k.map(order), kind="stable", ignore_index=True)
 
 
-def make(target: Path) -> str:
-    """Say which command makes a file of a preset's run folder, RUNS/PRESET/FOLDER/FILE."""
+def make_command(target: Path) -> str:
+    """Shell command that makes RUNS/PRESET/FOLDER/FILE."""
     return f"snakemake --configfile config/{target.parts[-3]}.yaml -- {target}"
 
 
 def _read(runs: Path) -> dict[str, pd.DataFrame]:
-    """Read the four scenarios, and RM-Bench where it is."""
+    """Read the four scenarios, and RM-Bench if it exists."""
     columns = ["prompt_id", "response_id", "prompt", "response", "gold"]
     sets = {}
     for split in scenarios.METRICS.values():
         path = runs / location("split", split=split)
         if not path.is_file():
-            command = make(runs / location("splits_manifest"))
+            command = make_command(runs / location("splits_manifest"))
             raise InputError(path, "no such file", "a split", f"make it: {command}")
         sets[split] = read_frame(path, columns)
     bench = runs / location("benchmark", benchmark="rm_bench")
@@ -111,7 +111,7 @@ def _score(
     """Return the rows whose prompts fit the model's context, and their rewards (N,)."""
     limit, pad = model.config.max_position_embeddings, model.config.pad_token_id
     ids = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
-    sequences = pd.Series([_until_read(own, pad) for own in ids])
+    sequences = pd.Series([_trim_padding(sequence, pad) for sequence in ids])
     lengths = sequences.map(len)
     if (lengths > limit).any() and not skip_long:
         row = int(lengths.argmax())
@@ -119,28 +119,29 @@ def _score(
             f"{split}, response {frame['response_id'][row]}",
             f"{lengths[row]} tokens with its prompt",
             f"{limit} or fewer, the model's context",
-            "responses are never cut; --skip-long leaves out and counts such prompts",
+            "responses are never truncated; --skip-long skips and counts such prompts",
         )
     fits = ~frame["prompt_id"].isin(frame["prompt_id"][lengths > limit])
     if not fits.any():
         raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
-    kept = frame[fits].reset_index(drop=True)
+    fitting = frame[fits].reset_index(drop=True)
     scores = score_ids(model, list(sequences[fits]), batch_tokens, split)
     wrong = np.flatnonzero(~np.isfinite(scores.rewards))
     if len(wrong):
         raise InputError(
-            f"{split}, response {kept['response_id'][wrong[0]]}",
+            f"{split}, response {fitting['response_id'][wrong[0]]}",
             f"a reward of {scores.rewards[wrong[0]]}",
             "a finite one",
             "the weights are broken, or --dtype float32 is needed",
         )
-    return kept, scores.rewards.astype(np.float64)
+    return fitting, scores.rewards.astype(np.float64)
 
 
-def _until_read(ids: list[int], pad: int | None) -> list[int]:
-    """Cut after the last token that is not padding, where a plain classifier reads the reward.
+def _trim_padding(ids: list[int], pad: int | None) -> list[int]:
+    """Drop trailing padding tokens, as a transformers classifier does when it reads the reward.
 
-    Many are trained with their end token as padding, and so never read at it (D22).
+    Many models were trained with EOS as the padding token, and so never read the reward at EOS
+    (D22).
     """
     end = len(ids)
     while end > 1 and ids[end - 1] == pad:
@@ -151,29 +152,29 @@ def _until_read(ids: list[int], pad: int | None) -> list[int]:
 def _measure(
     split: str, frame: pd.DataFrame, rewards: Array, seed: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Give each metric of a set its estimate from one vector of rewards (N,)."""
+    """Estimate each metric of a set from one vector of rewards (N,)."""
     values: dict[str, Array] = {}
     ties: int | float = np.nan
     if split == BENCH:
         prompts = rm_bench.per_prompt(frame, rewards)
         for metric in rm_bench.METRICS:
             masks = rm_bench.domain_masks(metric, prompts["domain"])
-            values[metric] = stratified_mean(rm_bench.percent(prompts, metric)[None], masks)
+            values[metric] = stratified_mean(rm_bench.metric_percent(prompts, metric)[None], masks)
     else:
-        metric = next(name for name, own in scenarios.METRICS.items() if own == split)
+        metric = next(name for name, split_name in scenarios.METRICS.items() if split_name == split)
         by_prompt = frame.assign(reward=rewards).groupby("prompt_id", sort=False)
-        given, gold = (np.stack(by_prompt[c].agg(list).to_list()) for c in ("reward", "gold"))
-        values[metric] = scenarios.per_prompt(metric, given, gold, Path(split))[None]
-        ties = scenarios.tied_rewards(given)
+        reward_rows, gold = (np.stack(by_prompt[c].agg(list).to_list()) for c in ("reward", "gold"))
+        values[metric] = scenarios.per_prompt(metric, reward_rows, gold, Path(split))[None]
+        ties = scenarios.tied_rewards(reward_rows)
     return [
         {"metric": metric, "n_ties": ties}
-        | estimate_columns(seed_mean(own, seed=seed, resamples=resamples), own)
-        for metric, own in values.items()
+        | estimate_columns(seed_mean(metric_values, seed=seed, resamples=resamples), metric_values)
+        for metric, metric_values in values.items()
     ]
 
 
 def _references(runs: Path) -> pd.DataFrame:
-    """Read the preset's own reward models from its tables, as far as these have been made."""
+    """Read the rows of the preset's reward models from its tables, if these exist."""
     tables = [runs / location("result", name=name) for name in ("table5", "table2")]
     frames = [read_csv(path) for path in tables if path.is_file()]
     if not frames:
@@ -184,22 +185,27 @@ def _references(runs: Path) -> pd.DataFrame:
 
 
 def as_json(frame: pd.DataFrame) -> str:
-    """Write the frame as a JSON list of rows; what was not measured is null."""
+    """Format the frame as a JSON list of rows; missing values are null."""
     rows = json.loads(str(frame.to_json(orient="records", double_precision=10)))
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
-def table(frame: pd.DataFrame) -> str:
-    """Lay the frame out for a terminal: the model on top, the length and the references below."""
+def as_text(frame: pd.DataFrame) -> str:
+    """Format the frame as text: the model first, then the length baseline and the references."""
     preset = frame["preset"].iloc[0]
     model = frame[frame["kind"] == "model"]
-    lines = [f"Four scenarios of preset {preset}", "", *_grid(frame, scenarios.HEADINGS, 4), ""]
+    lines = [
+        f"Four scenarios of preset {preset}",
+        "",
+        *_aligned_table(frame, scenarios.HEADINGS, 4),
+        "",
+    ]
     if model["value"][model["metric"].isin(rm_bench.METRICS)].notna().any():
         headings = {metric: metric for metric in rm_bench.METRICS}
-        lines += ["RM-Bench, accuracy in percent", "", *_grid(frame, headings, 1), ""]
+        lines += ["RM-Bench, accuracy in percent", "", *_aligned_table(frame, headings, 1), ""]
     else:
         target = Path("runs") / preset / location("benchmark", benchmark="rm_bench")
-        lines += [f"RM-Bench: not measured; to make it: {make(target)}", ""]
+        lines += [f"RM-Bench: not measured; to make it: {make_command(target)}", ""]
     lines += [
         "± half of a 95% interval: over prompts for the model and for length (the reward is the",
         "number of characters), over seeds and prompts for the rows below them, which are the",
@@ -213,16 +219,16 @@ def table(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _grid(frame: pd.DataFrame, headings: dict[str, str], digits: int) -> list[str]:
-    """Align a row a name and a column a metric; names without a value are left out."""
+def _aligned_table(frame: pd.DataFrame, headings: dict[str, str], digits: int) -> list[str]:
+    """Lines of a text table: a row a name, a column a metric; names without values are omitted."""
     rows = frame[frame["metric"].isin(list(headings)) & frame["value"].notna()]
     cells = [["", *headings.values()]]
-    for _, own in rows.groupby(["kind", "name"], sort=False):
-        name = str(own["name"].iloc[0])
+    for _, model_rows in rows.groupby(["kind", "name"], sort=False):
+        name = str(model_rows["name"].iloc[0])
         texts = {
             row["metric"]: f"{row['value']:.{digits}f} ± "
             f"{(row['ci_high'] - row['ci_low']) / 2:.{digits}f}"
-            for _, row in own.iterrows()
+            for _, row in model_rows.iterrows()
         }
         shown = "/".join(Path(name).parts[-3:]) or name
         cells.append([shown, *(texts.get(metric, "-") for metric in headings)])

@@ -1,9 +1,9 @@
-"""A policy through RLOO: proxy reward, gold and KL at every evaluation, over seeds and prompts.
+"""Training curves of policies: proxy reward, gold reward and KL at every evaluation of RLOO.
 
-Two reward models cannot be compared in their own units: Bradley-Terry fixes neither the zero nor
-the scale of a reward, and every head is drawn at random. The proxy reward is therefore given as the
-gain over the SFT policy, in standard deviations of the SFT policy's rewards, each reward model by
-its own. That moves and stretches a curve and leaves its shape; the raw rewards are given too.
+Rewards of two reward models are not on one scale: Bradley-Terry identifies neither offset nor scale
+of a reward, and the heads are initialised at random. The proxy reward is therefore reported as the
+gain over the SFT policy, in standard deviations of that reward model's rewards of the SFT policy.
+This affine map keeps the shape of a curve; the raw rewards are reported too.
 """
 
 from collections.abc import Mapping
@@ -48,16 +48,16 @@ def read_evaluations(runs: Path, policy: str) -> pd.DataFrame:
     return frame
 
 
-def track(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Follow RLOO with the Bradley-Terry and with the BSR reward model through training.
+def training_curves(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Compute the training curves of RLOO with the Bradley-Terry and with the BSR reward model.
 
     The frame has a row a run, reward_model (bt, bt-bsr), seed and update, with epoch and n_prompts,
     and a row with seed "mean" for the mean over seeds, where each of `QUANTITIES` has its 95%
     interval over prompts and seeds (`_low`, `_high`). Means over prompts of: kl to the SFT policy
     (nats a sequence), reward (proxy, as the model gives it), reward_gain (reward less the same
     seed's at update 0, by its standard deviation there; NaN where that is 0), gold, gold_gain
-    (gold less that at update 0), n_tokens, unfinished (the share of cut responses, D13). Both gains
-    are paired by prompt. `settings`: resamples, seed.
+    (gold less that at update 0), n_tokens, unfinished (the share of truncated responses, D13). Both
+    gains are paired by prompt. `settings`: resamples, seed.
     """
     rows: list[dict[str, Any]] = []
     for method in (BT, BSR):
@@ -73,7 +73,7 @@ def track(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
             over_seeds: dict[str, Any] = {"seed": "mean"}
             for name in QUANTITIES:
                 mean = seed_mean(values[name], settings["seed"], settings["resamples"])
-                # Three seeds make wide intervals: none reaches where its quantity cannot be.
+                # With three seeds intervals are wide: clip them to the range of the quantity.
                 low, high = np.clip([mean.low, mean.high], *RANGES.get(name, (-np.inf, np.inf)))
                 over_seeds |= {name: mean.value, f"{name}_low": low, f"{name}_high": high}
             rows.append(at | over_seeds)
@@ -84,7 +84,7 @@ def track(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _quantities(samples: pd.DataFrame, shape: tuple[int, int, int]) -> dict[str, Array]:
-    """Arrange samples as arrays (seeds, updates, prompts), and derive the gains over update 0."""
+    """Reshape samples to arrays (seeds, updates, prompts), with the gains over update 0."""
     arrays = {name: samples[name].to_numpy(np.float64).reshape(shape) for name in MEASURED}
     start = arrays["reward"][:, :1]
     spread = start.std(axis=2, keepdims=True)

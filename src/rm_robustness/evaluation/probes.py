@@ -1,4 +1,4 @@
-"""Held-out pairs, evaluated during the training of a reward model."""
+"""Evaluations on held-out pairs during the training of reward models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..frames import read_frame
 def read_probes(runs: Path, backbone: str, seeds: Sequence[int]) -> pd.DataFrame:
     """Read the Bradley-Terry probes of all seeds of a backbone, with a column `seed`.
 
-    Raises `InputError` unless every seed was probed on the same pairs at the same steps.
+    Raises `InputError` unless every seed was evaluated on the same pairs at the same steps.
     """
     frames: list[pd.DataFrame] = []
     columns = ["step", "epoch", "prompt_id", "difference_norm", "weight_norm"]

@@ -1,9 +1,9 @@
 """RM-Bench accuracies: is the correct response preferred regardless of style?
 
 Per prompt, three chosen and three rejected responses give a 3 x 3 matrix of chosen_i > rejected_j:
-hard above the diagonal (the rejected one has the richer style), normal on it, easy below it. Four
-domains weigh the same, however many prompts they have, so the means are not plain means over
-prompts; `statistics.stratified_mean` writes them as such, to resample prompts and seeds.
+hard above the diagonal (the rejected one has the richer style), normal on it, easy below it. The
+four domains have equal weight, however many prompts they have; `statistics.stratified_mean` weights
+prompts accordingly, so that prompts and seeds can be resampled.
 """
 
 from pathlib import Path
@@ -32,77 +32,83 @@ CELLS = {  # cells [i, j] of the matrix: chosen i against rejected j, concise be
 }
 
 
-def margins(bench: pd.DataFrame, rewards: Array) -> tuple[pd.DataFrame, Array]:
-    """Give each prompt (prompt_id, domain; P rows) its matrix r(chosen_i) - r(rejected_j).
+def margin_matrices(bench: pd.DataFrame, rewards: Array) -> tuple[pd.DataFrame, Array]:
+    """Compute the prompts (prompt_id, domain; P rows) and matrices r(chosen_i) - r(rejected_j).
 
     `bench` has six rows a prompt with prompt_id, domain, style and kind, in any order; `rewards`
     (N,) is aligned with it. The matrices are (P, 3, 3), prompts in order of their first row.
-    Raises `InputError`, naming the prompt, when one has not one response of each kind and style.
+    Raises `InputError` for a prompt without exactly one response of each kind and style.
     """
     prompts = bench[["prompt_id", "domain"]].drop_duplicates("prompt_id").reset_index(drop=True)
     slots = pd.MultiIndex.from_product([prompts["prompt_id"], RM_BENCH_KINDS, RM_BENCH_STYLES])
-    found = pd.MultiIndex.from_frame(bench[["prompt_id", "kind", "style"]])
-    wrong = [*found[found.duplicated()], *found[~found.isin(slots)], *slots.difference(found)]
+    combinations = pd.MultiIndex.from_frame(bench[["prompt_id", "kind", "style"]])
+    wrong = [
+        *combinations[combinations.duplicated()],
+        *combinations[~combinations.isin(slots)],
+        *slots.difference(combinations),
+    ]
     if wrong:
         prompt, kind, style = wrong[0]
-        count = int((found == wrong[0]).sum())
+        count = int((combinations == wrong[0]).sum())
         raise InputError(
             f"prompt {prompt}",
             f"{count} responses '{kind}', '{style}'",
             f"one of each of {RM_BENCH_KINDS} in each of {RM_BENCH_STYLES}",
             "make rm_bench.parquet again",
         )
-    series = pd.Series(rewards, index=found, dtype=np.float64).reindex(slots)
+    series = pd.Series(rewards, index=combinations, dtype=np.float64).reindex(slots)
     chosen, rejected = np.moveaxis(series.to_numpy().reshape(len(prompts), 2, 3), 1, 0)
     return prompts, chosen[:, :, None] - rejected[:, None, :]
 
 
 def per_prompt(bench: pd.DataFrame, rewards: Array) -> pd.DataFrame:
-    """Give each prompt its shares of right comparisons: prompt_id, domain, hard, normal, easy.
+    """Compute accuracies of each prompt: columns prompt_id, domain, hard, normal, easy.
 
-    Right is r(chosen_i) > r(rejected_j), strictly: a tie is wrong, as upstream counts it (D40).
+    A comparison is correct if r(chosen_i) > r(rejected_j); a tie is wrong, as upstream (D40).
     hard is the mean of the strict upper triangle, normal of the diagonal, easy of the strict lower
-    triangle (RM-Bench, arXiv 2410.16184, section 3). Arguments and errors as in `margins`.
+    triangle (RM-Bench, arXiv 2410.16184, section 3). Arguments and errors as in `margin_matrices`.
     """
-    prompts, margin = margins(bench, rewards)
+    prompts, margin = margin_matrices(bench, rewards)
     return prompts.assign(**{name: (margin > 0)[:, CELLS[name]].mean(axis=1) for name in CELLS})
 
 
 def accuracies(per_prompt: pd.DataFrame) -> dict[str, float]:
-    """Average what `per_prompt` gives into the eight numbers of table 2, in percent.
+    """Average accuracies by prompt to the eight numbers of table 2, in percent.
 
     A domain is the mean of its three difficulties over its prompts, safety over those of
     safety-refuse and safety-response pooled; hard, normal and easy are means over the four domains,
     not over prompts, and overall is the mean of the four domains (upstream's `compute_accuracy`).
-    Nothing is a mean of fewer: a domain without all of its files is NaN, and then so are
-    hard, normal, easy and overall.
+    A domain that lacks a file is NaN, and then so are hard, normal, easy and overall.
     """
     numbers = {}
     for metric in METRICS:
-        values, masks = percent(per_prompt, metric), domain_masks(metric, per_prompt["domain"])
+        values, masks = (
+            metric_percent(per_prompt, metric),
+            domain_masks(metric, per_prompt["domain"]),
+        )
         numbers[metric] = float(np.mean([values[m].mean() for m in masks])) if masks else np.nan
     return numbers
 
 
-def percent(per_prompt: pd.DataFrame, metric: str) -> Array:
-    """Give each prompt (P,) what a metric averages: one difficulty, or all three for a domain."""
+def metric_percent(per_prompt: pd.DataFrame, metric: str) -> Array:
+    """Percentages (P,) that a metric averages: one difficulty, or the mean of all three."""
     columns = [metric] if metric in DIFFICULTIES else list(DIFFICULTIES)
     return np.asarray(100 * per_prompt[columns].to_numpy(np.float64).mean(axis=1))
 
 
 def domain_masks(metric: str, domains: pd.Series) -> list[NDArray[np.bool_]]:
-    """Mark the prompts (P,) of each domain that a metric averages; none if a file is missing.
+    """Masks (P,) of the prompts of each domain that a metric averages; empty if a file is missing.
 
-    `domains` (P,) are those of the prompts. A domain's own metric has one mask, the others four.
+    `domains` (P,) are those of the prompts. The metric of a domain has one mask, the others four.
     """
-    wanted = [FILES[metric]] if metric in FILES else list(FILES.values())
-    if not {part for parts in wanted for part in parts} <= set(domains):
+    domain_parts = [FILES[metric]] if metric in FILES else list(FILES.values())
+    if not {part for parts in domain_parts for part in parts} <= set(domains):
         return []
-    return [domains.isin(parts).to_numpy() for parts in wanted]
+    return [domains.isin(parts).to_numpy() for parts in domain_parts]
 
 
 def read_scores(path: Path, bench: pd.DataFrame) -> Array:
-    """Read the rewards (N,) of one score file, row by row those of the benchmark."""
+    """Read the rewards (N,) of one score file, aligned with the rows of the benchmark."""
     frame, fix = read_frame(path, ["response_id", "reward"]), "score the benchmark again"
     if len(frame) != len(bench):
         raise InputError(path, f"{len(frame)} responses", f"{len(bench)}", fix)

@@ -1,4 +1,4 @@
-"""The four robustness scenarios: scores as one number a prompt (paper, section 3)."""
+"""Metrics of the four robustness scenarios: one value a prompt (paper, section 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ HEADINGS = {scenario.metric: scenario.heading for scenario in SCENARIOS.values()
 
 
 def score_path(runs: Path, backbone: str, objective: str, seed: int, split: str) -> Path:
-    """Where one reward model's scores of one split, or of `rm_bench`, lie under a run folder."""
+    """Path of one reward model's scores of one split, or of `rm_bench`, in a run folder."""
     names = {"backbone": backbone, "objective": objective, "seed": seed, "split": split}
     return runs / location("scores", **names)
 
@@ -26,8 +26,8 @@ def score_path(runs: Path, backbone: str, objective: str, seed: int, split: str)
 def read_rewards(paths: Sequence[Path]) -> tuple[Array, Array]:
     """Read F score files of one split as rewards and gold, each (F, P, n responses a prompt).
 
-    Values of two models are compared prompt by prompt, so every file must list the responses of
-    the first one in its order; `InputError` names the file and the row that do not.
+    Models are compared prompt by prompt, so all files must list the same responses in one order;
+    raises `InputError` with the first file and row that differ.
     """
     rewards, gold = [], []
     first: pd.Series | None = None
@@ -44,7 +44,7 @@ def read_rewards(paths: Sequence[Path]) -> tuple[Array, Array]:
 
 
 def _disagreement(path: Path, listed: pd.Series, first_path: Path, first: pd.Series) -> InputError:
-    """Name the first row in which two score files list another response."""
+    """InputError for the first row in which two score files list different responses."""
     fix = f"score both from one split; compared with {first_path}"
     if len(listed) != len(first):
         return InputError(path, f"{len(listed)} responses", f"{len(first)} responses", fix)
@@ -53,7 +53,7 @@ def _disagreement(path: Path, listed: pd.Series, first_path: Path, first: pd.Ser
 
 
 def arrange(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> list[Array]:
-    """Arrange columns of one row a response as (P, n), prompts in order of their first row."""
+    """Reshape columns with a row a response to (P, n), prompts in order of their first row."""
     codes, prompts = pd.factorize(frame["prompt_id"])
     counts = np.bincount(codes, minlength=1)
     if len(prompts) == 0 or counts.min() < 2 or (counts != counts[0]).any():
@@ -74,10 +74,10 @@ def arrange(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> list[Arr
 
 
 def per_prompt(metric: str, rewards: Array, gold: Array, path: Path) -> Array:
-    """Give each prompt its value (P,) from rewards and gold (P, n); NaN where it has none.
+    """Compute the metric of each prompt (P,) from rewards and gold (P, n); NaN where undefined.
 
-    The accuracy is 1 where the response with more gold has strictly more reward (a tied reward is
-    wrong, D40) and undefined where gold is tied; tau is `kendall_tau_per_prompt` (D39).
+    Accuracy is 1 where the response with the higher gold has the strictly higher reward (a tied
+    reward is wrong, D40) and undefined where gold is tied; tau is `kendall_tau_per_prompt` (D39).
     """
     if metric != IN_DOMAIN.metric:
         return kendall_tau_per_prompt(rewards, gold)

@@ -1,7 +1,7 @@
-"""From a run's files to estimates: what each of the paper's claims C1 to C13 is judged by.
+"""Estimates behind the verdicts on the paper's claims C1 to C13: one function for each claim.
 
-One function a claim, from a `Run` to its parts. Nothing here judges: a part carries the side on
-which the claim holds, `claims` compares, and docs/CLAIMS.md says why this side and no other.
+Each maps `RunResults` to parts: an estimate and the interval (`side`) in which the claim holds.
+`claims` compares the two, and docs/CLAIMS.md gives the reasons for each side.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..evaluation.policy_curves import read_evaluations
 from ..evaluation.probes import read_probes
-from ..evaluation.rm_bench import domain_masks, percent, read_scores
+from ..evaluation.rm_bench import domain_masks, metric_percent, read_scores
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
 from ..evaluation.scenarios import HEADINGS, score_path
 from ..experiment.grid import BSR, BT, bsr_weight
@@ -21,10 +21,10 @@ from ..experiment.paths import location
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..frames import read_frame
 from ..statistics import Array, Estimate, relative_loss, relative_loss_unpaired, stratified_mean
-from .measurements import NOTHING, Run
+from .measurements import NO_ESTIMATE, RunResults
 
 Side = tuple[float, float]
-Parts = Iterator["Part"]
+Parts = Iterator["ClaimPart"]
 
 ABOVE_0: Side = (0.0, np.inf)
 BELOW_0: Side = (-np.inf, 0.0)
@@ -39,12 +39,12 @@ MUTUAL = MUTUAL_DISJOINT.metric
 
 
 @dataclass(frozen=True)
-class Part:
-    """One quantity of a claim, which says that it lies strictly between the ends of `side`.
+class ClaimPart:
+    """One quantity of a claim, which holds if it lies strictly between the ends of `side`.
 
-    `subject` is the backbone, or the RLOO run. `paper` is the same quantity from the paper's own
-    tables, NaN where they do not hold it. `reason` says why nothing was measured, if nothing was.
-    A part that does not count is shown beside the claim and does not enter its verdict.
+    `subject` is the backbone, or the RLOO run. `paper` is the same quantity computed from the
+    paper's tables, NaN where they lack it. `reason` explains a missing estimate. A part with
+    `counts` False is reported and does not enter the claim's verdict.
     """
 
     name: str
@@ -57,25 +57,25 @@ class Part:
     counts: bool = True
 
 
-def inflation(run: Run) -> Parts:
-    """C1: ||h_w - h_l|| of Bradley-Terry, last evaluation minus first: its mean and its spread."""
+def inflation(run: RunResults) -> Parts:
+    """C1: ||h_w - h_l|| of Bradley-Terry, last evaluation minus first: mean and std over pairs."""
     for backbone in run.settings["backbones"]:
         first, last = _first_and_last(run, backbone, "difference_norm")
         spread = (last.std(axis=1) - first.std(axis=1))[:, None]
         for name, change in (("mean", last - first), ("standard deviation", spread)):
             estimate = run.estimate(change)
-            yield Part(f"{name}, last evaluation - first", backbone, "norm", ABOVE_0, estimate)
+            yield ClaimPart(f"{name}, last evaluation - first", backbone, "norm", ABOVE_0, estimate)
 
 
-def head_norm(run: Run) -> Parts:
-    """C2: ||W_p|| after Bradley-Terry training over its value before, a ratio a seed."""
+def head_norm(run: RunResults) -> Parts:
+    """C2: ||W_p|| after Bradley-Terry training divided by its value before, one ratio a seed."""
     for backbone in run.settings["backbones"]:
         first, last = _first_and_last(run, backbone, "weight_norm")
         ratio = run.estimate(last[:, :1] / first[:, :1])
-        yield Part("after / before", backbone, "ratio", NEAR_1, ratio)
+        yield ClaimPart("after / before", backbone, "ratio", NEAR_1, ratio)
 
 
-def _first_and_last(run: Run, backbone: str, column: str) -> tuple[Array, Array]:
+def _first_and_last(run: RunResults, backbone: str, column: str) -> tuple[Array, Array]:
     """A column of the BT probes at the first and the last evaluation, (seeds, pairs) each."""
     probes = read_probes(run.folder, backbone, run.settings["seeds"])
     steps, seeds = probes["step"], len(run.settings["seeds"])
@@ -86,7 +86,7 @@ def _first_and_last(run: Run, backbone: str, column: str) -> tuple[Array, Array]
     return first, last
 
 
-def dispersion(run: Run) -> Parts:
+def dispersion(run: RunResults) -> Parts:
     """C3: ||h|| over the four scenarios, BSR minus BT: coefficient of variation, and range.
 
     The range is that of the four scenarios' means, as a share of the mean of all responses.
@@ -97,23 +97,23 @@ def dispersion(run: Run) -> Parts:
         for i, name in enumerate(("coefficient of variation", "range of the four means")):
             gap = spreads[0][:, [i]] - spreads[1][:, [i]] if spreads else np.empty((0, 0))
             name, estimate = f"{name}: bt-bsr - bt", run.estimate(gap)
-            yield Part(name, backbone, "share of the mean", BELOW_0, estimate, reason=reason)
+            yield ClaimPart(name, backbone, "share of the mean", BELOW_0, estimate, reason=reason)
 
 
-def _spreads(run: Run, backbone: str, method: str) -> Array:
+def _spreads(run: RunResults, backbone: str, method: str) -> Array:
     """Coefficient of variation and range of the scenarios' means of ||h||, a row a seed (S, 2)."""
     rows = []
     for seed in run.settings["seeds"]:
         paths = [score_path(run.folder, backbone, method, seed, split) for split in SCENARIOS]
         norms = [read_frame(p, ["hidden_norm"])["hidden_norm"].to_numpy(np.float64) for p in paths]
         pooled = np.concatenate(norms)
-        spread = float(np.ptp([own.mean() for own in norms]))
+        spread = float(np.ptp([scenario_norms.mean() for scenario_norms in norms]))
         rows.append([pooled.std() / pooled.mean(), spread / pooled.mean()])
     return np.array(rows)
 
 
-def against(method: str, others: Sequence[str], side: Side, run: Run) -> Parts:
-    """C4, C5, C6: an objective minus each other one, for every backbone and scenario (table 5)."""
+def objective_gaps(method: str, others: Sequence[str], side: Side, run: RunResults) -> Parts:
+    """C4, C5, C6: `method` minus each of `others`, for every backbone and scenario (table 5)."""
     for backbone in run.settings["backbones"]:
         for metric, heading in HEADINGS.items():
             scenario, unit = heading.split(", ")
@@ -121,13 +121,13 @@ def against(method: str, others: Sequence[str], side: Side, run: Run) -> Parts:
                 name, reason = f"{scenario}: {method} - {other}", run.lacks(method, other)
                 gap = run.estimate(run.gap(backbone, metric, method, other))
                 paper = run.paper_gap("table5", backbone, metric, method, other)
-                yield Part(name, backbone, unit, side, gap, paper, reason)
+                yield ClaimPart(name, backbone, unit, side, gap, paper, reason)
 
 
-def unseen_models(run: Run) -> Parts:
-    """C7: the share of BT's tau that is lost from prompt-disjoint to mutual-disjoint, in %.
+def unseen_models(run: RunResults) -> Parts:
+    """C7: relative loss of BT's tau from prompt-disjoint to mutual-disjoint, in %.
 
-    Beside it the loss to response-disjoint, whose prompts are others.
+    Reported with it: the loss to response-disjoint, which has other prompts.
     """
     reason = "tau on prompt-disjoint is not above 0: there is no share of it"
     for backbone in run.settings["backbones"]:
@@ -139,19 +139,19 @@ def unseen_models(run: Run) -> Parts:
         }
         positive = run.estimate(seen).low > 0
         for metric, loss in losses.items():
-            estimate = run.estimate(100 * loss) if positive else NOTHING
+            estimate = run.estimate(100 * loss) if positive else NO_ESTIMATE
             before, after = (run.paper("table5", backbone, BT, m) for m in (SEEN, metric))
             name = f"prompt-disjoint to {HEADINGS[metric].partition(',')[0]}"
             paper, counts = 100 * (1 - after / before), metric == MUTUAL
-            yield Part(name, backbone, "%", LOSS, estimate, paper, reason, counts)
+            yield ClaimPart(name, backbone, "%", LOSS, estimate, paper, reason, counts)
 
 
-def gold_under_rloo(run: Run) -> Parts:
-    """C8: gold of RLOO's run `standard` in the two halves of training (figure 5).
+def gold_under_rloo(run: RunResults) -> Parts:
+    """C8: gain in gold reward of RLOO's run `standard`, by halves of training (figure 5).
 
     The middle evaluation is the one nearest to half of the updates, the earlier of two.
     """
-    rloo, estimates = run.settings["rloo"], [NOTHING] * 3
+    rloo, estimates = run.settings["rloo"], [NO_ESTIMATE] * 3
     reason = f"the preset has no RLOO run `{RLOO_RUN}`"
     if rloo and RLOO_RUN in rloo["runs"]:
         early, late = zip(*(_halves(run, method) for method in (BT, BSR)), strict=True)
@@ -159,7 +159,7 @@ def gold_under_rloo(run: Run) -> Parts:
         estimates = [run.estimate(change) for change in changes]
         reason = "with bt, gold does not rise in the first half: nothing can stagnate"
         if not run.estimate(early[0]).low > 0:
-            estimates[2] = NOTHING
+            estimates[2] = NO_ESTIMATE
     for name, estimate in zip(
         (
             "gain of the last half: bt-bsr",
@@ -169,10 +169,10 @@ def gold_under_rloo(run: Run) -> Parts:
         estimates,
         strict=True,
     ):
-        yield Part(name, RLOO_RUN, "gold", ABOVE_0, estimate, reason=reason)
+        yield ClaimPart(name, RLOO_RUN, "gold", ABOVE_0, estimate, reason=reason)
 
 
-def _halves(run: Run, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _halves(run: RunResults, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gain in gold of a policy in the two halves of training, seeds x prompts each."""
     evaluations = read_evaluations(run.folder, f"{RLOO_RUN}-{method}")
     table = evaluations.pivot(index="seed", columns=["update", "example_id"], values="gold")
@@ -182,34 +182,37 @@ def _halves(run: Run, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return half - first, last - half
 
 
-def effective_ranks(run: Run) -> Parts:
-    """C9: how much the effective rank grows from the training set to RM-Bench, BT minus BSR."""
-    estimate, subject, reason = NOTHING, "-", "the preset measures no effective ranks"
+def effective_ranks(run: RunResults) -> Parts:
+    """C9: growth of the effective rank from the training set to RM-Bench, BT minus BSR."""
+    estimate, subject, reason = NO_ESTIMATE, "-", "the preset measures no effective ranks"
     if run.settings["ranks"]:
         subject, reason = run.settings["rm_bench"]["backbone"], "table 1 has no such number"
         gap = run.read("table1", BSR, "erank_delta", "difference")
         estimate = Estimate(-gap.value, -gap.high, -gap.low, gap.p_value, gap.n_seeds, 0)
     paper = run.paper_gap("table1", subject, "erank_delta", BT, BSR)
     name = "growth on RM-Bench: bt - bt-bsr"
-    yield Part(name, subject, "effective rank", ABOVE_0, estimate, paper, reason)
+    yield ClaimPart(name, subject, "effective rank", ABOVE_0, estimate, paper, reason)
 
 
-def hard_accuracy(run: Run) -> Parts:
+def hard_accuracy(run: RunResults) -> Parts:
     """C10: RM-Bench's hard accuracy over lambda, in points, on table 2's prompts and seeds.
 
-    The slope over the paper's four lambdas, BT being 0, a step from one to the next; and BSR less
-    BT at the larger two, beside it whether that is more than the abstract's five points.
+    The least-squares slope over the paper's four lambdas (BT is lambda 0), and BSR minus BT at the
+    two largest lambdas. Reported with it: whether that exceeds the abstract's five points.
     """
     bench, default = run.settings["rm_bench"], run.settings["bsr"]["weight"]
     names, subject = (bench["objectives"], bench["backbone"]) if bench else ([], "-")
     reason = "the preset lacks a lambda" if bench else "the preset has no RM-Bench"
-    ours = {bsr_weight(n, default) or 0.0: n for n in names if n == BT or n.startswith(BSR)}
+    method_at = {bsr_weight(n, default) or 0.0: n for n in names if n == BT or n.startswith(BSR)}
+    # One (seeds, prompts) array, or None, and one published number for each lambda.
     hard, published = [], []
     for weight in LAMBDAS:
-        name = next((n for w, n in ours.items() if np.isclose(w, weight, atol=0)), None)
+        name = next((n for w, n in method_at.items() if np.isclose(w, weight, atol=0)), None)
         hard.append(_hard(run, name) if name else None)
-        theirs = f"{BSR}@{weight:g}" if weight else BT
-        published.append(run.paper("table2", subject, theirs, "hard"))
+        paper_method = f"{BSR}@{weight:g}" if weight else BT
+        published.append(run.paper("table2", subject, paper_method, "hard"))
+    # Every part is a contrast: a linear combination of the four accuracies, paired by seed and
+    # prompt. (-3, -1, 1, 3) / 10 is the least-squares slope over four equally spaced points.
     for name, contrast, side in (
         ("slope over lambda, a step", (-0.3, -0.1, 0.1, 0.3), ABOVE_0),
         ("lambda 0.001: bt-bsr - bt", (-1, 0, 1, 0), ABOVE_0),
@@ -217,31 +220,35 @@ def hard_accuracy(run: Run) -> Parts:
         ("lambda 0.01: bt-bsr - bt", (-1, 0, 0, 1), ABOVE_0),
         ("lambda 0.01: more than 5", (-1, 0, 0, 1), COMPLEX),
     ):
-        used = [(weight, own) for weight, own in zip(contrast, hard, strict=True) if weight]
-        terms = [weight * own for weight, own in used if own is not None]
-        estimate = run.estimate(np.sum(terms, axis=0)) if len(terms) == len(used) else NOTHING
+        terms_used = [
+            (weight, accuracy) for weight, accuracy in zip(contrast, hard, strict=True) if weight
+        ]
+        terms = [weight * accuracy for weight, accuracy in terms_used if accuracy is not None]
+        estimate = (
+            run.estimate(np.sum(terms, axis=0)) if len(terms) == len(terms_used) else NO_ESTIMATE
+        )
         paper, counts = float(np.dot(contrast, published)), side == ABOVE_0
-        yield Part(name, subject, "points", side, estimate, paper, reason, counts)
+        yield ClaimPart(name, subject, "points", side, estimate, paper, reason, counts)
 
 
-def _hard(run: Run, method: str) -> Array:
-    """Hard accuracy in percent, (seeds, prompts), whose means are those of table 2."""
-    about = run.settings["rm_bench"]
+def _hard(run: RunResults, method: str) -> Array:
+    """Hard accuracy in percent, (seeds, prompts), weighted so that its mean is table 2's number."""
+    bench_settings = run.settings["rm_bench"]
     columns = ["prompt_id", "response_id", "domain", "style", "kind"]
     bench = read_frame(run.folder / location("benchmark", benchmark="rm_bench"), columns)
-    folder = run.folder, about["backbone"], method
-    paths = [score_path(*folder, seed, "rm_bench") for seed in about["seeds"]]
+    folder = run.folder, bench_settings["backbone"], method
+    paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"]]
     frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
-    values = np.stack([percent(frame, "hard") for frame in frames])
+    values = np.stack([metric_percent(frame, "hard") for frame in frames])
     return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
 
 
-def response_length(run: Run) -> Parts:
-    """C11: the change of AlpacaEval's response length from SFT under RLOO with BSR, in %.
+def response_length(run: RunResults) -> Parts:
+    """C11: relative change of AlpacaEval's response length from SFT to RLOO with BSR, in %.
 
-    Shorter at all, and by at least half of what the paper's own table 3 gives.
+    Two parts: any decrease, and at least half of the decrease in the paper's table 3.
     """
-    estimate, subject, reason = NOTHING, "-", "the preset has no AlpacaEval"
+    estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
     if run.settings["alpaca_eval"]:
         subject, reason = run.settings["alpaca_eval"]["run"], "table 3 has no such number"
         estimate = run.read("table3", "rloo-bt-bsr", "length_change_from_sft", "value")
@@ -250,35 +257,35 @@ def response_length(run: Run) -> Parts:
     paper = 100 * (after / before - 1)
     for name, end in (("shorter at all", 0.0), ("half of the paper's or more", paper / 2)):
         side = (-np.inf, end)
-        yield Part(f"change from SFT: {name}", subject, "%", side, estimate, paper, reason)
+        yield ClaimPart(f"change from SFT: {name}", subject, "%", side, estimate, paper, reason)
 
 
-def win_rate(run: Run) -> Parts:
+def win_rate(run: RunResults) -> Parts:
     """C12: AlpacaEval's length-controlled win rate, RLOO with BSR minus RLOO with BT, in points."""
     judged = run.settings["alpaca_eval"]
-    estimate, subject, reason = NOTHING, "-", "the preset has no AlpacaEval"
+    estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
     if judged:
         subject, reason = judged["run"], "table 3 has no such number"
         estimate = run.read("table3", "rloo-bt-bsr", "lc_win_rate", "difference")
         if judged["judge"] is None:
             reason = "the preset has no judge (`alpaca_eval.judge` is null)"
     paper = run.paper_gap("table3", subject, "lc_win_rate", "rloo-bt-bsr", "rloo-bt")
-    yield Part("rloo-bt-bsr - rloo-bt", subject, "points", ABOVE_0, estimate, paper, reason)
+    yield ClaimPart("rloo-bt-bsr - rloo-bt", subject, "points", ABOVE_0, estimate, paper, reason)
 
 
-def grows_with_size(run: Run) -> Parts:
-    """C13: (BSR - BT) of a backbone minus that of the next smaller one of its family."""
-    known = run.settings["backbones"]
-    families = [[name for name in family if name in known] for family in run.settings["families"]]
+def grows_with_size(run: RunResults) -> Parts:
+    """C13: BSR minus BT of a backbone, less the same of the next smaller one of its family."""
+    trained = run.settings["backbones"]
+    families = [[name for name in family if name in trained] for family in run.settings["families"]]
     neighbours = [pair for family in families for pair in pairwise(family)]
     if not neighbours:
         reason = "the preset has no two sizes of one family"
-        yield Part("larger - smaller", "-", "", ABOVE_0, NOTHING, reason=reason)
+        yield ClaimPart("larger - smaller", "-", "", ABOVE_0, NO_ESTIMATE, reason=reason)
     for small, large in neighbours:
         for metric, heading in HEADINGS.items():
             scenario, unit = heading.split(", ")
-            ours = [run.gap(name, metric, BSR, BT) for name in (large, small)]
-            theirs = [run.paper_gap("table5", b, metric, BSR, BT) for b in (large, small)]
-            name, paper = f"{scenario}: gap of {large} - of {small}", theirs[0] - theirs[1]
-            estimate, reason = run.estimate(ours[0] - ours[1]), run.lacks(BSR)
-            yield Part(name, large, unit, ABOVE_0, estimate, paper, reason)
+            gaps = [run.gap(name, metric, BSR, BT) for name in (large, small)]
+            paper_gaps = [run.paper_gap("table5", b, metric, BSR, BT) for b in (large, small)]
+            name, paper = f"{scenario}: gap of {large} - of {small}", paper_gaps[0] - paper_gaps[1]
+            estimate, reason = run.estimate(gaps[0] - gaps[1]), run.lacks(BSR)
+            yield ClaimPart(name, large, unit, ABOVE_0, estimate, paper, reason)

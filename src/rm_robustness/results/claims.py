@@ -1,8 +1,8 @@
-"""The paper's claims C1 to C13, each with a verdict on the models of one preset.
+"""Verdicts on the paper's claims C1 to C13 for the models of one preset.
 
-The rules, and why they are as they are, stand in docs/CLAIMS.md. Left out on purpose: a bare yes. A
-verdict needs an interval over seeds, says whose models it is about, and has the paper's own number
-beside it, recomputed from the paper's own tables.
+The decision rules and their reasons are in docs/CLAIMS.md. There is no verdict without an interval
+over seeds, and each is reported with the preset that it is about and with the paper's number,
+recomputed from the paper's tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +18,9 @@ from ..errors import InputError
 from ..experiment.grid import BSR, BT
 from ..statistics import holm
 from . import claim_evidence as evidence
-from .claim_evidence import ABOVE_0, BELOW_0, Part, Side
-from .measurements import Run
-from .paper_claims import own_tables
+from .claim_evidence import ABOVE_0, BELOW_0, ClaimPart, Side
+from .measurements import RunResults
+from .paper_claims import claims_in_tables
 from .tables import read_published
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
@@ -39,15 +39,15 @@ RULE_OF_ALL = (
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, the artifact that shows it, and the parts that it is judged by.
+    """A statement of the paper, the artifact that shows it, and the parts that it consists of.
 
-    `adjust`: the parts are many comparisons of one kind, judged by p-values after Holm's correction
-    over the claim.
+    `adjust`: the parts are many comparisons of one kind, decided by p-values after Holm's
+    correction over the claim.
     """
 
     statement: str
     artifact: str
-    parts: Callable[[Run], Iterator[Part]]
+    parts: Callable[[RunResults], Iterator[ClaimPart]]
     adjust: bool = False
 
 
@@ -72,19 +72,19 @@ CLAIMS = {
     "C4": Claim(
         "BSR agrees best with the gold preference in all four scenarios.",
         "table5.csv",
-        partial(evidence.against, BSR, [BT, "bt-hinge", "bt-norm", "bt-dr"], ABOVE_0),
+        partial(evidence.objective_gaps, BSR, [BT, "bt-hinge", "bt-norm", "bt-dr"], ABOVE_0),
         adjust=True,
     ),
     "C5": Claim(
         "BT-DR is below BT everywhere.",
         "table5.csv",
-        partial(evidence.against, "bt-dr", [BT], BELOW_0),
+        partial(evidence.objective_gaps, "bt-dr", [BT], BELOW_0),
         adjust=True,
     ),
     "C6": Claim(
         "BT-Norm is below BT everywhere.",
         "table5.csv",
-        partial(evidence.against, "bt-norm", [BT], BELOW_0),
+        partial(evidence.objective_gaps, "bt-norm", [BT], BELOW_0),
         adjust=True,
     ),
     "C7": Claim(
@@ -128,7 +128,7 @@ CLAIMS = {
 
 
 def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Judge every claim: a row a part, and one with part "all" for the claim itself.
+    """Decide every claim: a row a part, and one with part "all" for the claim itself.
 
     `settings`: those of table 5, with the sections rm_bench, ranks, rloo and alpaca_eval
     (None where the preset has none of it) and `families` (lists of backbones from small to large).
@@ -141,16 +141,18 @@ def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     if settings["reference"] != BT:
         raise InputError("statistics.reference", f"'{settings['reference']}'", f"'{BT}'")
     published = read_published(Path(settings["paper_values"]))
-    run, own = Run(runs, settings, published), own_tables(published)
-    rows = [row for name, claim in CLAIMS.items() for row in _judged(name, claim, run, own)]
+    run, paper_numbers = RunResults(runs, settings, published), claims_in_tables(published)
+    rows = [
+        row for name, claim in CLAIMS.items() for row in _judged(name, claim, run, paper_numbers)
+    ]
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
 
 
 def _judged(
-    name: str, claim: Claim, run: Run, own: dict[str, tuple[float, str, str]]
+    name: str, claim: Claim, run: RunResults, paper_numbers: dict[str, tuple[float, str, str]]
 ) -> list[dict[str, Any]]:
-    """Give a claim its rows, the claim's own first."""
+    """Compute the rows of one claim: its verdict, then those of its parts."""
     parts = list(claim.parts(run))
     tested = [claim.adjust and part.counts for part in parts]
     p_values = [
@@ -163,71 +165,77 @@ def _judged(
     }
     rows: list[dict[str, Any]] = []
     for part, test, p_holm in zip(parts, tested, holm(p_values), strict=True):
-        found = part.estimate
-        judged = verdict(part, p_holm if test else None)
+        estimate = part.estimate
+        verdict_of_part = verdict(part, p_holm if test else None)
         rows.append(
             shared
             | {"part": part.name, "counts": part.counts, "subject": part.subject}
-            | {"paper": part.paper, "unit": part.unit, "value": found.value}
-            | {"ci_low": found.low, "ci_high": found.high, "p_holm": p_holm}
-            | {"n_seeds": found.n_seeds or None, "verdict": judged}
-            | {"rule": rule(part.side, test), "paper_model": _stands_for(part, run.settings)}
-            | {"note": part.reason if judged == NOT_MEASURED else ""}
+            | {"paper": part.paper, "unit": part.unit, "value": estimate.value}
+            | {"ci_low": estimate.low, "ci_high": estimate.high, "p_holm": p_holm}
+            | {"n_seeds": estimate.n_seeds or None, "verdict": verdict_of_part}
+            | {
+                "rule": describe_rule(part.side, test),
+                "paper_model": _paper_model(part, run.settings),
+            }
+            | {"note": part.reason if verdict_of_part == NOT_MEASURED else ""}
         )
-    paper, unit, note = own.get(name, (np.nan, "", ""))
-    whole = {"part": ALL, "counts": False, "subject": "-", "paper": paper, "unit": unit}
-    judged = overall([row["verdict"] for row in rows if row["counts"]])
-    return [shared | whole | {"verdict": judged, "rule": RULE_OF_ALL, "note": note}, *rows]
+    paper, unit, note = paper_numbers.get(name, (np.nan, "", ""))
+    summary = {"part": ALL, "counts": False, "subject": "-", "paper": paper, "unit": unit}
+    claim_verdict = overall([row["verdict"] for row in rows if row["counts"]])
+    return [shared | summary | {"verdict": claim_verdict, "rule": RULE_OF_ALL, "note": note}, *rows]
 
 
-def verdict(part: Part, p_holm: float | None = None) -> str:
-    """Judge one part: on which side of the claim its whole 95% interval lies.
+def verdict(part: ClaimPart, p_holm: float | None = None) -> str:
+    """Decide one part: on which side of the claim its whole 95% interval lies.
 
-    With `p_holm` the value's side counts, and p < 0.05 takes the interval's place. Without a second
-    seed or an interval nothing is more than inconclusive.
+    With `p_holm`, p < 0.05 and the side of the value decide instead of the interval. With one seed,
+    or without an interval, a part is at most inconclusive.
     """
-    found, (above, below) = part.estimate, part.side
-    if np.isnan(found.value):
+    estimate, (above, below) = part.estimate, part.side
+    if np.isnan(estimate.value):
         return NOT_MEASURED
-    low, high = found.low, found.high
-    if found.n_seeds < 2 or np.isnan(low):
+    low, high = estimate.low, estimate.high
+    if estimate.n_seeds < 2 or np.isnan(low):
         return INCONCLUSIVE
     if p_holm is not None:
         if not p_holm < 0.05:
             return INCONCLUSIVE
-        low = high = found.value
+        low = high = estimate.value
     if above < low and high < below:
         return SUPPORTED
     return CONTRADICTED if high < above or low > below else INCONCLUSIVE
 
 
 def overall(verdicts: list[str]) -> str:
-    """Judge a claim by its parts' verdicts; one that is supported in part is inconclusive."""
+    """Combine the verdicts of a claim's parts (`RULE_OF_ALL`)."""
     if CONTRADICTED in verdicts:
         return CONTRADICTED
     kinds = set(verdicts)
     return kinds.pop() if kinds in ({SUPPORTED}, {NOT_MEASURED}) else INCONCLUSIVE
 
 
-def rule(side: Side, adjusted: bool) -> str:
-    """Say in words how a part with this side is judged."""
+def describe_rule(side: Side, adjusted: bool) -> str:
+    """Describe the decision rule of a part with this side."""
     above, below = side
-    here, there = f"above {above:.3g}", f"below {above:.3g}"
+    holds, fails = f"above {above:.3g}", f"below {above:.3g}"
     if above == -np.inf:
-        here, there = f"below {below:.3g}", f"above {below:.3g}"
+        holds, fails = f"below {below:.3g}", f"above {below:.3g}"
     elif below < np.inf:
-        here, there = f"between {above:.3g} and {below:.3g}", "outside"
+        holds, fails = f"between {above:.3g} and {below:.3g}", "outside"
     if adjusted:
         p = "with p < 0.05 after Holm's correction over the claim"
-        return f"supported if {here}, contradicted if {there}, each {p}; else inconclusive"
-    what = "the whole 95% interval is"
-    return f"supported if {what} {here}, contradicted if it is {there}; else inconclusive"
+        return f"supported if {holds}, contradicted if {fails}, each {p}; else inconclusive"
+    interval = "the whole 95% interval is"
+    return f"supported if {interval} {holds}, contradicted if it is {fails}; else inconclusive"
 
 
-def _stands_for(part: Part, settings: Mapping[str, Any]) -> str | None:
-    """Look up the paper's model that a part's backbone, or RLOO run, stands for."""
-    models = {name: about["paper_model"] for name, about in settings["backbones"].items()}
+def _paper_model(part: ClaimPart, settings: Mapping[str, Any]) -> str | None:
+    """Look up the paper's model that corresponds to a part's backbone or RLOO run."""
+    models = {
+        name: section_settings["paper_model"]
+        for name, section_settings in settings["backbones"].items()
+    }
     for section, key in (("rm_bench", "backbone"), ("alpaca_eval", "run")):
-        if about := settings[section]:
-            models[about[key]] = about["paper_model"]
+        if section_settings := settings[section]:
+            models[section_settings[key]] = section_settings["paper_model"]
     return models.get(part.subject)

@@ -1,43 +1,43 @@
-"""The verdicts on the paper's claims as a page."""
+"""Markdown page of the verdicts on the paper's claims."""
 
 import pandas as pd
 
 from .claims import ALL, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED, RULE_OF_ALL, SUPPORTED
-from .tables import grid
+from .tables import markdown_table
 
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED)
 
 
 def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
-    """Lay the verdicts out: whose models they are about, a table of the claims, then each claim.
+    """Format the verdicts: the models that they are about, a summary table, then each claim.
 
     `note` is the preset's sentence about what its numbers can and cannot show.
     """
     preset = frame["preset"].iloc[0]
-    about = f"These verdicts are about the models of preset `{preset}`, "
-    about += "not about the paper's models."
+    scope = f"These verdicts are about the models of preset `{preset}`, "
+    scope += "not about the paper's models."
     models = frame.dropna(subset=["paper_model"]).drop_duplicates("subject")
     if len(models):
-        named = (f"`{s}` for {m}" for s, m in models[["subject", "paper_model"]].to_numpy())
-        about += f" In place of those stand {', '.join(named)}."
-    claims = [own for _, own in frame.groupby("claim", sort=False)]
+        stand_ins = (f"`{s}` for {m}" for s, m in models[["subject", "paper_model"]].to_numpy())
+        scope += f" Corresponding models: {', '.join(stand_ins)}."
+    claims = [claim_rows for _, claim_rows in frame.groupby("claim", sort=False)]
     heading = ["claim", "statement", "paper (its own tables)", "here", _heading(preset), "artifact"]
     lines = [
         f"# The paper's claims in preset `{preset}`",
         "",
         *([note, ""] if note else []),
-        about,
+        scope,
         "",
-        *grid([heading, *(_summary(own) for own in claims)]),
+        *markdown_table([heading, *(_summary(claim_rows) for claim_rows in claims)]),
         "",
-        "- here: the value with its 95% interval; of a claim of several parts, how many are what.",
+        "- here: the value with its 95% interval; for several parts, the number of each verdict.",
         f"- A claim is {RULE_OF_ALL}.",
-        "- With one seed, or without an interval, nothing is more than inconclusive.",
-        "- paper (its own tables): `-` where the paper has a figure alone, or no such model.",
-        "- The rules, fixed before the verdicts, and their reasons: docs/CLAIMS.md.",
+        "- With one seed, or without an interval, a part is at most inconclusive.",
+        "- paper (its own tables): `-` where the paper has only a figure, or no such model.",
+        "- The rules were fixed before the verdicts; docs/CLAIMS.md gives the reasons.",
     ]
-    for own in claims:
-        lines += ["", *_details(own)]
+    for claim_rows in claims:
+        lines += ["", *_details(claim_rows)]
     notes = frame[(frame["part"] == ALL) & frame["note"].fillna("").ne("")]
     lines += ["", "## Where the paper and its own tables differ", ""]
     lines += [f"- {row['claim']}: {row['note']}" for _, row in notes.iterrows()]
@@ -48,8 +48,8 @@ def _heading(preset: str) -> str:
     return f"verdict in preset `{preset}`"
 
 
-def _here(verdict: str) -> str:
-    """Word a verdict so that it cannot be read as one on the paper."""
+def _in_preset(verdict: str) -> str:
+    """Mark a verdict as one about this preset, not about the paper."""
     return f"{verdict} here" if verdict in (SUPPORTED, CONTRADICTED) else verdict
 
 
@@ -58,7 +58,7 @@ def _number(value: float, unit: str = "") -> str:
 
 
 def _measured(row: pd.Series, unit: str = "") -> str:
-    """Write a part's value with its interval."""
+    """Format a part's value with its interval."""
     if pd.isna(row["value"]):
         return NOT_MEASURED
     if pd.isna(row["ci_low"]):
@@ -66,34 +66,39 @@ def _measured(row: pd.Series, unit: str = "") -> str:
     return f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}] {unit}".strip()
 
 
-def _summary(own: pd.DataFrame) -> list[str]:
-    """One line of the table of claims."""
-    whole, parts = own[own["part"] == ALL].iloc[0], own[own["counts"]]
+def _summary(claim_rows: pd.DataFrame) -> list[str]:
+    """One row of the summary table."""
+    summary, parts = claim_rows[claim_rows["part"] == ALL].iloc[0], claim_rows[claim_rows["counts"]]
     unit = parts["unit"].iloc[0]
     numbers = parts["paper"].map("{:.3g}".format, na_action="ignore").dropna().unique()
-    paper = _number(whole["paper"], whole["unit"])
-    if pd.isna(whole["paper"]) and len(numbers):
+    paper = _number(summary["paper"], summary["unit"])
+    if pd.isna(summary["paper"]) and len(numbers):
         paper = f"{', '.join(numbers)} {unit}"
-    here = _measured(parts.iloc[0], unit)
-    if len(parts) > 1 and whole["verdict"] != NOT_MEASURED:
+    measured = _measured(parts.iloc[0], unit)
+    if len(parts) > 1 and summary["verdict"] != NOT_MEASURED:
         kinds = parts["verdict"].value_counts()
-        each = [f"{kinds[v]} {v}" for v in VERDICTS if v in kinds]
-        here = f"of {len(parts)} parts {', '.join(each)}"
-    verdict = _here(whole["verdict"])
-    return [whole["claim"], whole["statement"], paper, here, verdict, whole["artifact"]]
+        counts = [f"{kinds[v]} {v}" for v in VERDICTS if v in kinds]
+        measured = f"of {len(parts)} parts {', '.join(counts)}"
+    verdict = _in_preset(summary["verdict"])
+    return [summary["claim"], summary["statement"], paper, measured, verdict, summary["artifact"]]
 
 
-def _details(own: pd.DataFrame) -> list[str]:
-    """A claim's section: its rules, and a line a part."""
-    whole, parts = own[own["part"] == ALL].iloc[0], own[own["part"] != ALL]
+def _details(claim_rows: pd.DataFrame) -> list[str]:
+    """Section of one claim: its decision rules, and a table of its parts."""
+    summary, parts = (
+        claim_rows[claim_rows["part"] == ALL].iloc[0],
+        claim_rows[claim_rows["part"] != ALL],
+    )
     columns = ["part", "of", "unit", "paper (its own tables)", "here", "p (Holm)", "seeds"]
-    cells = [[*columns, _heading(whole["preset"]), "why not measured"]]
+    cells = [[*columns, _heading(summary["preset"]), "why not measured"]]
     for _, row in parts.iterrows():
         name = row["part"] if row["counts"] else f"beside: {row['part']}"
         seeds = "-" if pd.isna(row["n_seeds"]) else str(int(row["n_seeds"]))
-        found = [_number(row["paper"]), _measured(row), _number(row["p_holm"]), seeds]
+        numbers = [_number(row["paper"]), _measured(row), _number(row["p_holm"]), seeds]
         reason = "" if pd.isna(row["note"]) else row["note"]
-        cells.append([name, row["subject"], row["unit"], *found, _here(row["verdict"]), reason])
+        cells.append(
+            [name, row["subject"], row["unit"], *numbers, _in_preset(row["verdict"]), reason]
+        )
     rules = [f"- {rule}" for rule in parts["rule"].unique()]
-    title = f"## {whole['claim']}: {_here(whole['verdict'])}"
-    return [title, "", whole["statement"], "", *rules, "", *grid(cells)]
+    title = f"## {summary['claim']}: {_in_preset(summary['verdict'])}"
+    return [title, "", summary["statement"], "", *rules, "", *markdown_table(cells)]

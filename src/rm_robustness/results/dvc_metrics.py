@@ -1,4 +1,4 @@
-"""The numbers of all tables as one nested JSON, for `dvc metrics`."""
+"""Values of all tables as one nested JSON, for `dvc metrics`."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ KEYS = ("backbone", "run", "method", "metric")
 
 
 def numbers(tables: list[Path]) -> Settings:
-    """Give `value` by table, backbone or run, method and metric; what was not measured is left out.
+    """Nest `value` by table, backbone or run, method and metric; missing values are omitted.
 
-    `tables` are csv files of tables 1, 2, 3 and 5. Of table 1 those of the largest n are taken,
-    which are the table.
+    `tables` are csv files of tables 1, 2, 3 and 5. Only the rows of table 1 with the largest n are
+    included, as in its Markdown.
     """
-    found: Settings = {}
+    values: Settings = {}
     for path in tables:
         frame = read_csv(path)
         if "n" in frame:
             frame = frame[frame["n"] == frame["n"].max()]
         keys = [key for key in KEYS if key in frame]
         for row in frame.dropna(subset="value").to_dict("records"):
-            place = found.setdefault(path.stem, {})
+            level = values.setdefault(path.stem, {})
             for key in keys[:-1]:
-                place = place.setdefault(row[key], {})
-            place[row[keys[-1]]] = float(row["value"])
-    return found
+                level = level.setdefault(row[key], {})
+            level[row[keys[-1]]] = float(row["value"])
+    return values

@@ -1,7 +1,8 @@
-"""Figures 1 to 4: the head's norm, the hidden states' spread, and the four scenarios.
+"""Figures 1 to 4: norm of the reward head, norms of hidden states, and the four scenarios.
 
-Each `figureN` reads, measures and draws, and returns the figure with the frame that was drawn;
-only `save` writes. Colour never stands alone: marks differ in shape, lines in dash, areas in hatch.
+Each `figureN` returns the figure and the frame that was plotted; only `plot_style.save_figure`
+writes files. Nothing is encoded by colour alone: markers differ in shape, lines in dash, areas in
+hatch.
 """
 
 from collections.abc import Mapping
@@ -23,13 +24,13 @@ from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
 from ..frames import read_csv, read_frame
 from ..statistics import Array, seed_mean
-from .plot_style import STYLE, WIDTH, label, legend, marks, panels, with_interval
+from .plot_style import STYLE, WIDTH, legend, method_label, method_styles, panels, plot_interval
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
 
 
 def figure1(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw ||W_p|| before and after Bradley-Terry training, a group a backbone (claim C2).
+    """Plot ||W_p|| before and after Bradley-Terry training, by backbone (claim C2).
 
     `settings` are those of table 5. The frame has a row a point: backbone, seed, step,
     weight_norm; the row with seed "mean" has the mean over seeds and its 95% interval (low, high).
@@ -57,19 +58,19 @@ def _draw_figure1(frame: pd.DataFrame) -> Figure:
     figure, [axes] = panels(1, 2.4)
     figure.set_size_inches(min(WIDTH, max(4.6, 2.2 + 1.1 * len(backbones))), 2.8)
     for i, backbone in enumerate(backbones):
-        own = frame[frame["backbone"] == backbone]
-        mean = own[own["seed"] == "mean"].sort_values("step")
-        points = own[own["seed"] != "mean"].pivot(
+        backbone_rows = frame[frame["backbone"] == backbone]
+        mean = backbone_rows[backbone_rows["seed"] == "mean"].sort_values("step")
+        seed_norms = backbone_rows[backbone_rows["seed"] != "mean"].pivot(
             index="step", columns="seed", values="weight_norm"
         )
         at = [i - 0.12, i + 0.12]
-        axes.plot(at, points.to_numpy(), "-o", ms=3, lw=0.5, color="0.5", mfc="white")
+        axes.plot(at, seed_norms.to_numpy(), "-o", ms=3, lw=0.5, color="0.5", mfc="white")
         for row, side, face, text in ((0, -0.26, "white", "before"), (1, 0.26, "black", "after")):
-            marks = mean.iloc[[row]]
+            points_at_step = mean.iloc[[row]]
             text = f"mean {text} training"
-            with_interval(axes, [i + side], marks, "weight_norm", "D", "black", face, text)
+            plot_interval(axes, [i + side], points_at_step, "weight_norm", "D", "black", face, text)
     axes.axhline(1.0, color="0.4", linestyle="--", linewidth=0.8)
-    low, high = axes.get_ylim()  # a window of at least ±10%, so that no trifle fills the panel
+    low, high = axes.get_ylim()  # at least ±10%, so that tiny changes do not look large
     axes.set_ylim(min(low, 0.9), max(high, 1.1))
     axes.set_xlim(-0.5, len(backbones) - 0.5)
     axes.set_xticks(range(len(backbones)), backbones)
@@ -81,7 +82,7 @@ def _draw_figure1(frame: pd.DataFrame) -> Figure:
 
 
 def figure2(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the distribution of ||h_w - h_l|| through Bradley-Terry training (claim C1).
+    """Plot the distribution of ||h_w - h_l|| during Bradley-Terry training (claim C1).
 
     The frame has a row a backbone, step and seed, and one with seed "pooled" for all seeds
     together: mean (for "pooled" with its interval low, high over seeds and pairs), std, skewness,
@@ -96,8 +97,8 @@ def figure2(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
             by_seed = norms.reshape(len(settings["seeds"]), -1)
             _, low, high = _over_seeds(by_seed, settings)
             rows.append(at | {"seed": "pooled"} | _describe(norms) | {"low": low, "high": high})
-            for seed, own in zip(settings["seeds"], by_seed, strict=True):
-                rows.append(at | {"seed": seed} | _describe(own))
+            for seed, seed_norms in zip(settings["seeds"], by_seed, strict=True):
+                rows.append(at | {"seed": seed} | _describe(seed_norms))
     columns = ["backbone", "step", "epoch", "seed", "mean", "low", "high", "std", "skewness"]
     frame = pd.DataFrame(rows, columns=[*columns, *QUANTILES, "n_pairs"])
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -116,18 +117,18 @@ def _draw_figure2(frame: pd.DataFrame) -> Figure:
     backbones = list(frame["backbone"].unique())
     figure, axes = panels(len(backbones), 2.3)
     for panel, backbone in zip(axes, backbones, strict=True):
-        own = frame[frame["backbone"] == backbone]
-        pooled = own[own["seed"] == "pooled"]
+        backbone_rows = frame[frame["backbone"] == backbone]
+        pooled = backbone_rows[backbone_rows["seed"] == "pooled"]
         epoch = pooled["epoch"].to_numpy()
         for low, high, grey in (("q05", "q95", "0.88"), ("q25", "q75", "0.72")):
             text = f"{low[1:].lstrip('0')} to {high[1:]}% of pairs"
             panel.fill_between(epoch, pooled[low], pooled[high], color=grey, lw=0, label=text)
-        for seed in own["seed"].unique():
+        for seed in backbone_rows["seed"].unique():
             if seed != "pooled":
-                mean = own[own["seed"] == seed]
+                mean = backbone_rows[backbone_rows["seed"] == seed]
                 panel.plot(mean["epoch"], mean["mean"], color="#0072B2", linewidth=0.5)
         panel.plot(epoch, pooled["q50"], "--", color="black", label="median")
-        with_interval(panel, epoch, pooled, "mean", "o", "#0072B2", "white", "mean", line="-")
+        plot_interval(panel, epoch, pooled, "mean", "o", "#0072B2", "white", "mean", line="-")
         panel.set_title(backbone)
         panel.set_xlabel("epoch")
         panel.set_ylabel(r"$\Vert h(x, y_w) - h(x, y_l) \Vert$")
@@ -137,7 +138,7 @@ def _draw_figure2(frame: pd.DataFrame) -> Figure:
 
 
 def figure3(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the distribution of ||h|| per scenario, BT against BT-BSR (claim C3).
+    """Plot the distribution of ||h|| in each scenario, BT and BT-BSR side by side (claim C3).
 
     The frame is tidy: backbone, method, split, quantity, at, value, low, high, n_seeds,
     n_responses (all seeds pooled). `quantity` is mean, std, cv = std / mean (the mean over seeds,
@@ -149,8 +150,8 @@ def figure3(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
         for method in (BT, BSR):
             for split in SCENARIOS:
                 paths = [score_path(runs, backbone, method, s, split) for s in settings["seeds"]]
-                read = [read_frame(path, ["hidden_norm"])["hidden_norm"] for path in paths]
-                norms = [own.to_numpy(np.float64) for own in read]
+                columns_read = [read_frame(path, ["hidden_norm"])["hidden_norm"] for path in paths]
+                norms = [column.to_numpy(np.float64) for column in columns_read]
                 at = {"backbone": backbone, "method": method, "split": split}
                 size = {"n_seeds": len(norms), "n_responses": sum(map(len, norms))}
                 rows += [at | row | size for row in _norm_rows(norms, settings)]
@@ -166,7 +167,7 @@ def _norm_rows(norms: list[Array], settings: Mapping[str, Any]) -> list[dict[str
     rows: list[dict[str, Any]] = [
         {"quantity": name, "value": described[name]} for name in ("mean", "std", *QUANTILES)
     ]
-    cv = np.array([own.std() / own.mean() for own in norms])
+    cv = np.array([seed_norms.std() / seed_norms.mean() for seed_norms in norms])
     value, low, high = _over_seeds(cv[:, None], settings)
     rows.append({"quantity": "cv", "value": value, "low": low, "high": high})
     counts, edges = np.histogram(pooled, bins=64, density=True)
@@ -181,11 +182,13 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
     figure, axes = panels(len(backbones), 2.6)
     sides = {BT: (-1, "0.75", "", 0.98), BSR: (1, "#F3B48B", "//////", 0.90)}
     for panel, backbone in zip(axes, backbones, strict=True):
-        own = frame[frame["backbone"] == backbone]
+        backbone_rows = frame[frame["backbone"] == backbone]
         at = panel.get_xaxis_transform()
         for method, (side, colour, hatch, height) in sides.items():
             for i, split in enumerate(SCENARIOS):
-                rows = own[(own["method"] == method) & (own["split"] == split)]
+                rows = backbone_rows[
+                    (backbone_rows["method"] == method) & (backbone_rows["split"] == split)
+                ]
                 density = rows[rows["quantity"] == "density"]
                 width = side * 0.42 * density["value"] / density["value"].max()
                 panel.fill_betweenx(
@@ -196,19 +199,25 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
                     hatch=hatch,
                     edgecolor="black",
                     linewidth=0.5,
-                    label=label(method) if i == 0 else None,
+                    label=method_label(method) if i == 0 else None,
                 )
-                one = rows.set_index("quantity")["value"]
-                panel.plot([i + side * 0.04] * 2, one[["q25", "q75"]], color="black", lw=2)
+                by_quantity = rows.set_index("quantity")["value"]
+                panel.plot([i + side * 0.04] * 2, by_quantity[["q25", "q75"]], color="black", lw=2)
                 panel.plot(
-                    i + side * 0.04, one["q50"], "o", ms=3, mfc="white", mec="black", mew=0.6
+                    i + side * 0.04,
+                    by_quantity["q50"],
+                    "o",
+                    ms=3,
+                    mfc="white",
+                    mec="black",
+                    mew=0.6,
                 )
                 cv = rows[rows["quantity"] == "cv"].iloc[0]
                 text = f"{100 * cv['value']:.1f}"
                 if not np.isnan(cv["low"]):
                     text += f" ± {50 * (cv['high'] - cv['low']):.1f}"
                 panel.text(i, height, text, transform=at, ha="center", va="top", size=6)
-            text = f"CV %, {label(method)}"
+            text = f"CV %, {method_label(method)}"
             panel.text(-0.55, height, text, transform=at, ha="right", va="top", size=6)
         panel.set_xlim(-1.75, len(SCENARIOS) - 0.5)
         low, high = panel.get_ylim()
@@ -223,16 +232,16 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
 
 
 def figure4(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw table 5 of a run: a panel a metric, a mark a method, with its interval.
+    """Plot table 5 of a run: a panel a metric, a marker a method, with 95% intervals.
 
-    Hollow diamonds are the paper's numbers, the dotted line in its band is the length
-    baseline. The frame is the part of the table that was drawn, with the intervals.
+    Hollow diamonds are the paper's numbers, the dotted line and its band the length baseline. The
+    frame has the columns of the table that were plotted.
     """
     return draw_figure4(read_csv(runs / location("result", name="table5")))
 
 
 def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Draw the frame of `table5`, as `figure4` does."""
+    """Plot a frame of `table5`; see `figure4`."""
     columns = ["preset", "backbone", "method", "metric", "value", "ci_low", "ci_high", "paper"]
     frame = table[columns].reset_index(drop=True)
     models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]
@@ -241,20 +250,26 @@ def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         figure, axes = panels(len(METRICS), 2.3)
         shifts = np.linspace(-0.32, 0.32, len(methods)) if len(methods) > 1 else np.zeros(1)
         for panel, metric in zip(axes, METRICS, strict=True):
-            own = models[models["metric"] == metric].rename(
+            metric_rows = models[models["metric"] == metric].rename(
                 columns={"ci_low": "low", "ci_high": "high"}
             )
-            for (method, (colour, mark)), shift in zip(marks(methods).items(), shifts, strict=True):
-                rows = own[own["method"] == method].set_index("backbone").reindex(backbones)
+            for (method, (colour, mark)), shift in zip(
+                method_styles(methods).items(), shifts, strict=True
+            ):
+                rows = (
+                    metric_rows[metric_rows["method"] == method]
+                    .set_index("backbone")
+                    .reindex(backbones)
+                )
                 at = np.arange(len(backbones)) + shift
                 panel.plot(at, rows["paper"], "D", ms=5.5, mfc="none", mec="0.3", mew=0.7, zorder=5)
-                with_interval(panel, at, rows, "value", mark, colour, colour, label(method))
+                plot_interval(panel, at, rows, "value", mark, colour, colour, method_label(method))
             baseline = length[length["metric"] == metric].iloc[0]
             panel.axhspan(baseline["ci_low"], baseline["ci_high"], color="0.94", zorder=0)
             panel.axhline(baseline["value"], color="0.3", linestyle=":", label="response length")
             panel.set_xticks(range(len(backbones)), backbones)
             panel.set_xlim(-0.5, len(backbones) - 0.5)
-            if sum(map(len, backbones)) > 40:  # names that would run into each other
+            if sum(map(len, backbones)) > 40:  # labels would overlap
                 panel.tick_params(axis="x", rotation=25)
             name, unit = HEADINGS[metric].split(", ")
             panel.set_title(name)

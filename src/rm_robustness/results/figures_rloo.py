@@ -1,6 +1,6 @@
-"""Figures 5 and 6: what RLOO does to the reward it trains on, and to the gold reward.
+"""Figures 5 and 6: proxy reward and gold reward during RLOO.
 
-The proxy reward is drawn as the gain over the SFT policy (`evaluation.policy_curves` says why); the
+The proxy reward is plotted as the gain over the SFT policy (see `evaluation.policy_curves`); the
 csv has the raw rewards too.
 """
 
@@ -15,69 +15,69 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..evaluation.policy_curves import track
+from ..evaluation.policy_curves import training_curves
 from ..experiment.grid import BSR, BT
-from .plot_style import STYLE, label, legend, marks, panels
+from .plot_style import STYLE, legend, method_label, method_styles, panels
 
 GAIN = "gain in proxy reward over SFT\n(standard deviations of SFT)"
 
 
 def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw proxy reward against KL (a, b) and r* through training (c, d): claim C8.
+    """Plot proxy reward over KL (a, b) and gold reward r* over epochs (c, d): claim C8.
 
-    The run is "standard", and the frame is that of `track`.
+    The run is "standard", and the frame is that of `training_curves`.
     """
-    frame = track(runs, "standard", settings)
+    frame = training_curves(runs, "standard", settings)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure, axes = panels(4, 2.3)
         for i, method in enumerate((BT, BSR)):
             above, below = axes[i], axes[i + 2]
-            _against_kl(above, frame, method)
-            _through_training(below, frame, method, "gold")
+            _plot_against_kl(above, frame, method)
+            _plot_over_training(below, frame, method, "gold")
             last = frame["epoch"].max()
             below.axvspan(last / 2, last, color="0.95", lw=0, zorder=0)
-            above.set_title(f"({'ab'[i]}) RLOO with {label(method)}")
-            below.set_title(f"({'cd'[i]}) RLOO with {label(method)}")
-        for left, right in ((axes[0], axes[1]), (axes[2], axes[3])):  # heights compare in a row
+            above.set_title(f"({'ab'[i]}) RLOO with {method_label(method)}")
+            below.set_title(f"({'cd'[i]}) RLOO with {method_label(method)}")
+        for left, right in ((axes[0], axes[1]), (axes[2], axes[3])):  # same scales in a row
             right.sharex(left)
             right.sharey(left)
             left.autoscale()
         axes[0].set_ylabel(GAIN)
         axes[2].set_ylabel("gold reward, r*")
         half = Line2D([], [], color="0.95", lw=6, label="last half of training")
-        legend(figure, axes[2], [axes[3].lines[-1], *_explained(), half])
+        legend(figure, axes[2], [axes[3].lines[-1], *_line_legend(), half])
     return figure, frame
 
 
 def figure6(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Draw the gain in proxy reward through training, with both reward models (section 3.3).
+    """Plot the gain in proxy reward over epochs, with both reward models (section 3.3).
 
-    The run is "large", and the frame is that of `track`.
+    The run is "large", and the frame is that of `training_curves`.
     """
-    frame = track(runs, "large", settings)
+    frame = training_curves(runs, "large", settings)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure, [axes] = panels(1, 2.6)
         for method in (BT, BSR):
-            _through_training(axes, frame, method, "reward_gain")
+            _plot_over_training(axes, frame, method, "reward_gain")
         axes.set_ylabel(GAIN)
-        legend(figure, axes, _explained())
+        legend(figure, axes, _line_legend())
     return figure, frame
 
 
 def _rows(frame: pd.DataFrame, method: str) -> tuple[list[pd.DataFrame], pd.DataFrame]:
-    """Take one reward model's rows: a frame a seed, and that of the mean."""
+    """Split one reward model's rows: a frame a seed, and that of the mean."""
     parts = dict(list(frame[frame["reward_model"] == method].groupby("seed", sort=False)))
     mean = parts.pop("mean")
     return list(parts.values()), mean
 
 
-def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
-    colour, marker = marks([method])[method]
+def _plot_against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
+    colour, marker = method_styles([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["kl"], seed["reward_gain"], color=colour, lw=0.5, alpha=0.6)
     axes.plot(mean["kl"], mean["reward_gain"], color=colour, lw=1.6)
-    marked = mean.iloc[_marked(mean)]
+    marked = mean.iloc[_marker_indices(mean)]
     bars = {
         name: np.abs(marked[[f"{q}_low", f"{q}_high"]].to_numpy() - marked[[q]].to_numpy()).T
         for name, q in (("xerr", "kl"), ("yerr", "reward_gain"))
@@ -98,8 +98,8 @@ def _against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
     axes.set_xlabel("KL to the SFT policy, nats a response")
 
 
-def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str) -> None:
-    colour, marker = marks([method])[method]
+def _plot_over_training(axes: Axes, frame: pd.DataFrame, method: str, column: str) -> None:
+    colour, marker = method_styles([method])[method]
     seeds, mean = _rows(frame, method)
     for seed in seeds:
         axes.plot(seed["epoch"], seed[column], color=colour, lw=0.5, alpha=0.6)
@@ -115,18 +115,18 @@ def _through_training(axes: Axes, frame: pd.DataFrame, method: str, column: str)
         mec="white",
         mew=0.5,
         lw=1.6,
-        markevery=_marked(mean),
-        label=f"RLOO with {label(method)}, mean",
+        markevery=_marker_indices(mean),
+        label=f"RLOO with {method_label(method)}, mean",
     )
     axes.set_xlabel("epoch")
 
 
-def _marked(mean: pd.DataFrame) -> list[int]:
-    """Choose the evaluations that get a mark, at most 13, so that marks stay apart."""
+def _marker_indices(mean: pd.DataFrame) -> list[int]:
+    """Indices of the evaluations that get a marker: at most 13, evenly spaced."""
     return sorted({round(at) for at in np.linspace(0, len(mean) - 1, 13)})
 
 
-def _explained() -> list[Line2D]:
+def _line_legend() -> list[Line2D]:
     return [
         Line2D([], [], color="0.5", lw=0.5, label="a seed"),
         Line2D([], [], color="0.85", lw=6, label="95% interval"),

@@ -1,4 +1,4 @@
-"""Tables and claims as pages that a person can open: one HTML file each, nothing loaded with it."""
+"""HTML pages of tables and claims: one self-contained file each, from their Markdown."""
 
 import re
 from html import escape
@@ -63,17 +63,17 @@ NUMBER = re.compile(
 
 
 def page(markdown: str, title: str) -> str:
-    """Render CommonMark with tables as one HTML page; raw HTML is shown as text, images are not.
+    """Render CommonMark with tables as one HTML page; raw HTML is escaped, images are disabled.
 
-    A column of a table whose filled cells are all numbers as `tables.cell` writes them is set to
-    the right, its arrows hanging beside and the paper's numbers below, so that digits stand under
-    digits. The page loads nothing, runs nothing and follows the reader's light or dark mode.
+    A table column whose non-empty cells are all numbers as `tables.cell` formats them is aligned to
+    the right, with arrows beside and the paper's numbers below them, so that digits line up. The
+    page loads no resources, runs no scripts and follows the reader's light or dark mode.
     """
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = renderer.parse(markdown)
     for table in _tables(tokens):
         for column in _columns(table):
-            _set_right(column)
+            _align_right(column)
     body = renderer.renderer.render(tokens, renderer.options, {})
     body = body.replace("<table>", '<div class="table" tabindex="0">\n<table>')
     body = body.replace("</table>", "</table>\n</div>")
@@ -87,7 +87,7 @@ def _tables(tokens: list[Token]) -> list[list[Token]]:
 
 
 def _columns(table: list[Token]) -> list[list[tuple[Token, Token]]]:
-    """Take a table's tokens apart: a list a column of (opening tag, content), the heading first."""
+    """Split a table's tokens by column: lists of (opening tag, content), the heading first."""
     cells = [
         (token, content)
         for token, content in pairwise(table)
@@ -97,8 +97,8 @@ def _columns(table: list[Token]) -> list[list[tuple[Token, Token]]]:
     return [cells[i::width] for i in range(width)]
 
 
-def _set_right(column: list[tuple[Token, Token]]) -> None:
-    """Set a column to the right if it holds numbers and nothing else."""
+def _align_right(column: list[tuple[Token, Token]]) -> None:
+    """Align a column to the right if all of its non-empty cells are numbers."""
     filled = [content for _, content in column[1:] if content.content not in EMPTY]
     numbers = [NUMBER.fullmatch(content.content) for content in filled]
     if not filled or not all(numbers):

@@ -1,4 +1,4 @@
-"""A finished run as numbers: what the claims read from its files, and the paper's beside it."""
+"""Measurements of a finished run that the claims use, and the paper's numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ from ..frames import read_csv, read_frame
 from ..statistics import Estimate, seed_mean
 from .tables import paper_value
 
-NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
+NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder, its settings and the paper's numbers.
+class RunResults:
+    """A run folder, its settings and the paper's published numbers.
 
-    `settings` are those of `scenarios.table5`, the sections rm_bench, ranks, rloo and alpaca_eval
-    (None where the preset has none of it), and `families`, lists of backbones from small to large.
+    `settings` are those of `table5_scenarios.table5`, the sections rm_bench, ranks, rloo and
+    alpaca_eval (None where the preset lacks one), and `families`, lists of backbones from small to
+    large.
     """
 
     folder: Path
@@ -37,7 +38,7 @@ class Run:
         return seed_mean(np.asarray(values), seed=self.settings["seed"], resamples=resamples)
 
     def lacks(self, *objectives: str) -> str:
-        """Say which of these objectives the preset does not train; "" if it trains them all."""
+        """Describe which of the given objectives the preset does not train; "" for none."""
         missing = [name for name in objectives if name not in self.settings["objectives"]]
         return f"the preset does not train {' and '.join(missing)}" if missing else ""
 
@@ -51,13 +52,13 @@ class Run:
         return pd.DataFrame(np.stack(rows), index=seeds, columns=prompts)
 
     def gap(self, backbone: str, metric: str, method: str, reference: str) -> pd.DataFrame:
-        """One objective minus another, on the same seeds and prompts; empty if one is lacking."""
+        """One objective minus another, paired by seed and prompt; empty if one is not trained."""
         if self.lacks(method, reference):
             return pd.DataFrame()
         return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
 
     def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
-        """Look up the paper's number; of tables 1 to 3 there is one model, whatever ours is."""
+        """Look up a published number; tables 1 to 3 of the paper have one model each."""
         if artifact == "table5":
             model = self.settings["backbones"][backbone]["paper_model"]
         else:
@@ -68,19 +69,21 @@ class Run:
     def paper_gap(
         self, artifact: str, backbone: str, metric: str, method: str, reference: str
     ) -> float:
-        """One number of the paper's tables minus another."""
-        ours, theirs = (self.paper(artifact, backbone, m, metric) for m in (method, reference))
-        return ours - theirs
+        """One published number minus another."""
+        value, reference_value = (
+            self.paper(artifact, backbone, m, metric) for m in (method, reference)
+        )
+        return value - reference_value
 
     def read(self, table: str, method: str, metric: str, kind: str) -> Estimate:
         """Read a cell of a table: its `value`, or its paired `difference` from the reference.
 
-        Of a method and metric in several rows it is the first: table 1 begins with its largest n.
+        The first row of a method and metric is read: in table 1 it has the largest n.
         """
         frame = read_csv(self.folder / location("result", name=table))
         rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
         if rows.empty or pd.isna(rows.iloc[0][kind]):
-            return NOTHING
+            return NO_ESTIMATE
         row, ends = rows.iloc[0], "ci" if kind == "value" else kind
         value, low, high = (float(row[name]) for name in (kind, f"{ends}_low", f"{ends}_high"))
         return Estimate(value, low, high, float(row["p_value"]), int(row["n_seeds"]), 0)

@@ -1,4 +1,4 @@
-"""The paper's claims against its own tables: recomputed, and where its text says otherwise."""
+"""The paper's claims recomputed from its own tables, with the disagreements of its text."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from ..experiment.grid import BSR, BT
 from .claim_evidence import MUTUAL, RESPONSE, SEEN
 
 
-def own_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
-    """Recompute claims from the paper's own tables: number, unit, and what does not agree with it.
+def claims_in_tables(published: pd.DataFrame) -> dict[str, tuple[float, str, str]]:
+    """Recompute claims from the paper's own tables: (number, unit, disagreement) by claim.
 
-    The number is the whole claim's, NaN where only its parts have numbers. What the paper's text
-    says is quoted; every number that is set against it is computed.
+    The number is the whole claim's, NaN where only its parts have numbers. Numbers in quotes are
+    the paper's text; all others are computed.
     """
     five = published[published["artifact"] == "table5"]
     cells: Any = five.pivot(index=["model", "metric"], columns="method", values="value")
@@ -96,7 +96,7 @@ def _percent(before: float, after: float) -> str:
 
 
 def _growth(gaps: Any) -> Any:
-    """Differences between neighbouring sizes of a family, from gaps by (model, metric)."""
+    """Differences between consecutive sizes of a family, from gaps by (model, metric)."""
     names = pd.Series({model: model.rpartition("-") for model in gaps.index.unique("model")})
     sizes = sorted(names.index, key=lambda model: float(names[model][2].rstrip("B")))
     by_size = gaps.unstack("metric").loc[sizes]

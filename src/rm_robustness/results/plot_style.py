@@ -1,6 +1,6 @@
-"""The style of the figures: one style sheet, a colour and a marker per method, atomic files.
+"""Shared style of the figures: style sheet, a colour and a marker for each method, file output.
 
-What is known of the objectives is imported where a figure is drawn, because it imports torch.
+`objectives` is imported inside functions, because it imports torch.
 """
 
 from collections.abc import Sequence
@@ -18,33 +18,33 @@ from ..files import atomic_write
 from ..frames import write_csv
 
 STYLE = "rm_robustness.results.paper"  # paper.mplstyle beside this file
-SPARE_MARKS = [("#CC79A7", "P"), ("#0072B2", "p"), ("#7F7F7F", "h"), ("#B8A900", "<")]
+SPARE_STYLES = [("#CC79A7", "P"), ("#0072B2", "p"), ("#7F7F7F", "h"), ("#B8A900", "<")]
 WIDTH = 7.0  # inches, the text width of the paper
 
 
-def label(method: str) -> str:
-    """A method's name as the paper writes it: `bt-hinge` is BT-Hinge."""
+def method_label(method: str) -> str:
+    """Display name of a method, as in the paper: `bt-hinge` is BT-Hinge."""
     from ..objectives import OBJECTIVES
 
     name, _, weight = method.partition("@")
-    written = OBJECTIVES[name].label if name in OBJECTIVES else name.upper()
-    return f"{written}, λ = {weight}" if weight else written
+    title = OBJECTIVES[name].label if name in OBJECTIVES else name.upper()
+    return f"{title}, λ = {weight}" if weight else title
 
 
-def marks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give every method a colour and a marker; those of an objective are always the same."""
+def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Assign a colour and a marker to every method; those of an objective never change."""
     from ..objectives import OBJECTIVES
 
-    known = {name: (objective.colour, objective.marker) for name, objective in OBJECTIVES.items()}
-    others = [method for method in methods if method not in known]
-    spare = {m: SPARE_MARKS[i % len(SPARE_MARKS)] for i, m in enumerate(others)}
-    return {method: known.get(method) or spare[method] for method in methods}
+    styles = {name: (objective.colour, objective.marker) for name, objective in OBJECTIVES.items()}
+    unknown = [method for method in methods if method not in styles]
+    spare_styles = {m: SPARE_STYLES[i % len(SPARE_STYLES)] for i, m in enumerate(unknown)}
+    return {method: styles.get(method) or spare_styles[method] for method in methods}
 
 
-def save(figure: Figure, frame: pd.DataFrame, stem: Path) -> None:
-    """Write `stem`.png (200 dpi), .pdf and .csv (what was drawn), each whole or absent.
+def save_figure(figure: Figure, frame: pd.DataFrame, stem: Path) -> None:
+    """Write `stem`.png (200 dpi), .pdf and .csv (the plotted frame) atomically.
 
-    No date and no version goes in, so that equal inputs give equal bytes.
+    Dates and versions are omitted from the metadata, so that equal inputs give equal bytes.
     """
     blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None}}
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -55,7 +55,7 @@ def save(figure: Figure, frame: pd.DataFrame, stem: Path) -> None:
 
 
 def panels(n: int, height: float, columns: int = 2) -> tuple[Figure, list[Axes]]:
-    """Make a figure of n panels in rows of at most `columns`, each `height` inches high."""
+    """Create a figure of n panels in rows of at most `columns`, each `height` inches high."""
     columns = min(n, columns)
     rows = -(-n // columns)
     figure = Figure(figsize=(WIDTH if columns > 1 else 0.6 * WIDTH, height * rows + 0.4))
@@ -65,7 +65,7 @@ def panels(n: int, height: float, columns: int = 2) -> tuple[Figure, list[Axes]]
     return figure, list(axes[:n])
 
 
-def with_interval(
+def plot_interval(
     axes: Axes,
     at: Any,
     rows: pd.DataFrame,
@@ -76,7 +76,7 @@ def with_interval(
     text: str,
     line: str = "",
 ) -> None:
-    """Mark `column` with the interval from `low` to `high`; no bar where there is no interval."""
+    """Plot `column` with error bars from `low` to `high`; no bar where these are NaN."""
     middle = rows[column].to_numpy(np.float64)
     bars = np.stack([middle - rows["low"], rows["high"] - middle]).astype(np.float64)
     axes.errorbar(
@@ -97,7 +97,7 @@ def with_interval(
 
 
 def legend(figure: Figure, axes: Axes, extra: list[Line2D]) -> None:
-    """Put one legend for the whole figure below it, each label once."""
+    """Add one legend below the figure, each label once."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True)) | {
         str(line.get_label()): line for line in extra

@@ -1,22 +1,22 @@
-"""What each phase of a run cost, from Snakemake's benchmark files."""
+"""Run times and memory by phase, from Snakemake's benchmark files."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import InputError
-from .tables import grid
+from .tables import markdown_table
 
 COLUMNS = ["s", "max_rss", "cpu_time"]
 
 
 def run_times(benchmarks: Path) -> str:
-    """Write what every phase cost, from Snakemake's benchmark files, as Markdown.
+    """Format run times and memory by phase as Markdown.
 
-    A phase is a folder of `benchmarks` (or a file there, for a phase of one job). Its wall time is
-    the sum over its jobs, which run side by side; CPU time has all of a job's processes; memory is
-    the largest resident set of one job. A job too short to be sampled has no memory in its file.
-    Raises `InputError` where there is no benchmark, or one without the columns `COLUMNS`.
+    A phase is a folder of `benchmarks`, or a file there for a phase of one job. Its wall time is
+    the sum over its jobs, which may run in parallel; CPU time covers all processes of a job; memory
+    is the largest resident set of one job, empty where all were too short to be sampled. Raises
+    `InputError` for a folder without benchmarks, or a file without the columns `COLUMNS`.
     """
     paths = sorted(benchmarks.rglob("*.tsv"))
     if not paths:
@@ -32,11 +32,11 @@ def run_times(benchmarks: Path) -> str:
     lines = [
         "# Run times",
         "",
-        "What each phase took, the longest first. Jobs run side by side, so the wall time, a sum "
-        "over jobs, is more than a person waits. A job counts with its last run; rules without a "
+        "Time and memory by phase, the longest first. Wall time is summed over jobs, which run in "
+        "parallel, so it exceeds the elapsed time. A job counts with its last run; rules without a "
         "benchmark (downloads, tables, figures) are not listed.",
         "",
-        *grid(cells),
+        *markdown_table(cells),
     ]
     return "\n".join(lines) + "\n"
 
@@ -63,6 +63,6 @@ def _costs(jobs: pd.DataFrame) -> list[str]:
 
 
 def _clock(seconds: float) -> str:
-    """Write seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,9 +1,7 @@
 """Table 1: effective rank of the hidden states, on the training set and on RM-Bench (D43).
 
-A reward model that generalises would fill as many directions on the benchmark as on what it was
-trained on. The effective rank grows with the number of rows, so both sets are compared at one
-number N, the largest that both have, and the smaller numbers say how much of the difference hangs
-on N.
+The effective rank grows with the number of rows, so both sets are compared at one number N, the
+largest that both have; rows for smaller N show how much the difference depends on N.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +18,11 @@ from ..experiment.paths import location
 from ..frames import read_frame
 from ..statistics import paired_difference, seed_mean
 from .tables import (
-    arrows,
+    add_holm,
+    arrow_legend,
     cell,
-    correct,
-    document,
     effective_weight,
+    markdown_page,
     paper_value,
     published_name,
     read_published,
@@ -39,43 +37,43 @@ COLUMNS = [
 
 
 def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Measure effective ranks on both sets and their difference, at every n (paper, table 1; D43).
+    """Compute effective ranks on both sets and their difference, at every n (paper, table 1; D43).
 
     `settings`: preset, ranks {objectives}, rm_bench {backbone, seeds, paper_model, published_as},
     reference, bsr {weight, reduction}, micro_batch, resamples, seed, paper_values. The rows of the
-    largest n are the table, those of smaller ones show what depends on n. `value` is the mean over
-    seeds, its 95% interval over seeds alone (NaN with one seed); erank_delta is eval less train
-    of one model; `difference` is against `reference`, seed by seed; `p_holm` corrects over
-    the comparisons at the largest n, and only there stands the paper's number. Raises `InputError`
-    for a missing file, files of other n, and a reference that is not among the objectives.
+    largest n are the paper's table. `value` is the mean over seeds, its 95% interval over seeds
+    alone (NaN with one seed); erank_delta is RM-Bench minus train of the same model; `difference`
+    is against `reference`, paired by seed; `p_holm` corrects over the comparisons at the largest n,
+    the only rows with the paper's number. Raises `InputError` for a missing file, files with other
+    n, and a reference that is not among the objectives.
     """
-    about, methods = settings["rm_bench"], settings["ranks"]["objectives"]
+    bench, methods = settings["rm_bench"], settings["ranks"]["objectives"]
     reference = settings["reference"]
     if reference not in methods:
         raise InputError("ranks.objectives", f"{methods}", f"also the reference {reference}")
     published = read_published(Path(settings["paper_values"]))
-    ranks = _read_ranks(runs, about["backbone"], methods, about["seeds"])
+    ranks = _read_ranks(runs, bench["backbone"], methods, bench["seeds"])
     counts = sorted(ranks["n"].unique(), reverse=True)
     rows: list[dict[str, Any]] = []
     for n in counts:
         for method in methods:
             weight = bsr_weight(method, settings["bsr"]["weight"])
-            theirs = published_name(method, about["published_as"])
-            own = {"backbone": about["backbone"], "method": method, "n": n}
-            own |= {"paper_model": about["paper_model"], "n_seeds": len(about["seeds"])}
-            own["weight_times_batch"] = effective_weight(weight, settings)
+            paper_method = published_name(method, bench["published_as"])
+            model_columns = {"backbone": bench["backbone"], "method": method, "n": n}
+            model_columns |= {"paper_model": bench["paper_model"], "n_seeds": len(bench["seeds"])}
+            model_columns["weight_times_batch"] = effective_weight(weight, settings)
             for row in _metric_rows(ranks[ranks["n"] == n], method, settings):
-                place = ("table1", about["paper_model"], theirs, weight, row["metric"])
-                row["paper"] = paper_value(published, *place) if n == counts[0] else np.nan
-                rows.append(row | own)
-    correct([row for row in rows if row["n"] == counts[0]])
+                cell_key = ("table1", bench["paper_model"], paper_method, weight, row["metric"])
+                row["paper"] = paper_value(published, *cell_key) if n == counts[0] else np.nan
+                rows.append(row | model_columns)
+    add_holm([row for row in rows if row["n"] == counts[0]])
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(preset=settings["preset"])
 
 
 def _read_ranks(
     runs: Path, backbone: str, methods: Sequence[str], seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Read every file into one row a method, seed and n, with a column a metric."""
+    """Read all files as a frame with a row a method, seed and n, and a column a metric."""
     parts: list[pd.DataFrame] = []
     for method in methods:
         for seed in seeds:
@@ -98,7 +96,7 @@ def _read_ranks(
 def _metric_rows(
     ranks: pd.DataFrame, method: str, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield each metric's estimate over the seeds, and its difference from the reference's."""
+    """Yield each metric's estimate over seeds, and its paired difference from the reference."""
     sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     by_method = {name: rows for name, rows in ranks.groupby("method")}
     for metric in METRICS:
@@ -111,7 +109,7 @@ def _metric_rows(
 
 
 def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") -> str:
-    """Lay the rows of the largest n out as the paper does: a row a method, both sets across.
+    """Format the rows of the largest n as in the paper: a row a method, a column a set.
 
     `note` is a sentence of the preset about what its numbers can and cannot show.
     """
@@ -122,17 +120,17 @@ def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         by_metric = {row["metric"]: row for _, row in rows.iterrows()}
         cells.append([str(method), *(cell(by_metric[metric], digits=2) for metric in METRICS)])
     seeds = int(frame["n_seeds"].max())
-    about = (
+    caption = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, {seeds} "
         f"seeds a method, {n:,} responses of each set. Each cell is the mean over seeds, "
         "± half of its 95% bootstrap interval."
     )
     legend = [
-        arrows(reference, "of the same seeds"),
+        arrow_legend(reference, "of the same seeds"),
         "- The effective rank grows with the number of responses: the csv has it at "
         f"{', '.join(f'{int(m):,}' for m in sorted(frame['n'].unique()))}.",
     ]
     if largest["paper"].notna().any():
         legend.append("- paper: the published number of the model in `paper_model`.")
     title = "Table 1: effective rank of the hidden states"
-    return document(title, about, note, cells, legend)
+    return markdown_page(title, caption, note, cells, legend)

@@ -1,4 +1,4 @@
-"""Table 2: RM-Bench, every method's eight accuracies with intervals, and the ablation of lambda."""
+"""Table 2: RM-Bench accuracies of every method with intervals, and the ablation of lambda."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from ..evaluation.rm_bench import (
     FILES,
     METRICS,
     domain_masks,
-    margins,
+    margin_matrices,
+    metric_percent,
     per_prompt,
-    percent,
     read_scores,
 )
 from ..evaluation.scenarios import score_path
@@ -27,20 +27,20 @@ from ..frames import read_frame
 from ..statistics import Array, paired_difference, seed_mean, stratified_mean
 from .table5_scenarios import COLUMNS
 from .tables import (
-    arrows,
+    add_holm,
+    arrow_legend,
     cell,
-    correct,
-    document,
     effective_weight,
+    markdown_page,
     paper_value,
     published_name,
     read_published,
-    strengths,
+    strength_legend,
 )
 
 
 def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Measure every method's eight accuracies in percent, then the length baseline (table 2).
+    """Compute every method's eight accuracies in percent, then the length baseline (table 2).
 
     `settings`: preset, rm_bench {backbone, objectives, seeds, paper_model, published_as},
     reference, bsr {weight, reduction}, micro_batch, resamples, seed, paper_values. The result has
@@ -48,13 +48,13 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     95% interval over prompts and seeds; `difference` is against `reference` in points, on the same
     prompts and seeds; `p_holm` corrects over every comparison of the table, overlapping ones
     included, which Holm's method allows; `n_ties` counts the metric's comparisons of equal
-    rewards, summed over seeds; `paper` is the published number at the same lambda, which the method
-    of `published_as` takes from the one it names (D42). A metric of a missing domain is NaN, with
+    rewards, summed over seeds; `paper` is the published number at the same lambda, of the method
+    that `published_as` maps to (D42). A metric of a missing domain is NaN, with
     n_prompts 0. Raises `InputError` for a missing file, a reference that is not among the
     objectives, and scores of other responses than the benchmark's.
     """
-    about = settings["rm_bench"]
-    methods, reference = about["objectives"], settings["reference"]
+    bench_settings = settings["rm_bench"]
+    methods, reference = bench_settings["objectives"], settings["reference"]
     if reference not in methods:
         raise InputError("rm_bench.objectives", f"{methods}", f"also the reference {reference}")
     columns = ["prompt_id", "response_id", "response", "domain", "style", "kind"]
@@ -62,23 +62,35 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     published = read_published(Path(settings["paper_values"]))
     measured = {
         method: [
-            read_scores(score_path(runs, about["backbone"], method, seed, "rm_bench"), bench)
-            for seed in about["seeds"]
+            read_scores(
+                score_path(runs, bench_settings["backbone"], method, seed, "rm_bench"), bench
+            )
+            for seed in bench_settings["seeds"]
         ]
         for method in methods
     }
     rows: list[dict[str, Any]] = []
     for method in methods:
         weight = bsr_weight(method, settings["bsr"]["weight"])
-        own = {"backbone": about["backbone"], "method": method, "n_seeds": len(about["seeds"])}
-        own["paper_model"] = about["paper_model"]
-        own["weight_times_batch"] = effective_weight(weight, settings)
-        theirs = published_name(method, about["published_as"])
-        against = None if method == reference else measured[reference]
-        for row in _metric_rows(bench, measured[method], against, settings):
-            place = ("table2", about["paper_model"], theirs, weight, row["metric"])
-            rows.append(row | own | {"paper": paper_value(published, *place)})
-    correct(rows)
+        model_columns = {
+            "backbone": bench_settings["backbone"],
+            "method": method,
+            "n_seeds": len(bench_settings["seeds"]),
+        }
+        model_columns["paper_model"] = bench_settings["paper_model"]
+        model_columns["weight_times_batch"] = effective_weight(weight, settings)
+        paper_method = published_name(method, bench_settings["published_as"])
+        reference_rewards = None if method == reference else measured[reference]
+        for row in _metric_rows(bench, measured[method], reference_rewards, settings):
+            cell_key = (
+                "table2",
+                bench_settings["paper_model"],
+                paper_method,
+                weight,
+                row["metric"],
+            )
+            rows.append(row | model_columns | {"paper": paper_value(published, *cell_key)})
+    add_holm(rows)
     length = np.array([len(text) for text in bench["response"]], np.float64)
     for row in _metric_rows(bench, [length], None, settings):
         rows.append(row | {"backbone": "-", "method": "length"})
@@ -92,25 +104,31 @@ def _metric_rows(
     reference: Sequence[Array] | None,
     settings: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Yield each metric's estimate over S reward vectors, and its difference from the reference."""
+    """Yield each metric's estimate over S seeds' rewards, and its difference from the reference."""
     sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
-    ours = [per_prompt(bench, own) for own in rewards]
-    theirs = [per_prompt(bench, own) for own in reference or []]
-    tied = sum((margins(bench, own)[1] == 0).astype(int) for own in rewards)
+    shares = [per_prompt(bench, seed_rewards) for seed_rewards in rewards]
+    reference_shares = [per_prompt(bench, seed_rewards) for seed_rewards in reference or []]
+    tied = sum(
+        (margin_matrices(bench, seed_rewards)[1] == 0).astype(int) for seed_rewards in rewards
+    )
     for metric in METRICS:
-        masks = domain_masks(metric, ours[0]["domain"])
-        values = stratified_mean(np.stack([percent(frame, metric) for frame in ours]), masks)
+        masks = domain_masks(metric, shares[0]["domain"])
+        values = stratified_mean(
+            np.stack([metric_percent(frame, metric) for frame in shares]), masks
+        )
         row = estimate_columns(seed_mean(values, **sampling), values)
         cells = CELLS.get(metric, np.ones((3, 3), bool))
         row |= {"metric": metric, "n_ties": sum(int(tied[mask][:, cells].sum()) for mask in masks)}
-        if theirs:
-            against = stratified_mean(np.stack([percent(frame, metric) for frame in theirs]), masks)
-            row |= difference_columns(paired_difference(values, against, **sampling))
+        if reference_shares:
+            reference_values = stratified_mean(
+                np.stack([metric_percent(frame, metric) for frame in reference_shares]), masks
+            )
+            row |= difference_columns(paired_difference(values, reference_values, **sampling))
         yield row
 
 
 def table2_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") -> str:
-    """Lay the tidy table out as the paper does: a row a method, the eight accuracies across.
+    """Format the tidy table as in the paper: a row a method, a column an accuracy.
 
     `note` is a sentence of the preset about what its numbers can and cannot show.
     """
@@ -119,13 +137,13 @@ def table2_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         by_metric = {row["metric"]: row for _, row in rows.iterrows()}
         cells.append([str(method), *(cell(by_metric[metric], digits=1) for metric in METRICS)])
     models = frame[frame["method"] != "length"]
-    about = (
+    caption = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{models['backbone'].iloc[0]}`, "
         f"{int(models['n_seeds'].max())} seeds a method. Each cell is the accuracy in percent, "
         "± half of its 95% bootstrap interval over prompts and seeds."
     )
     legend = _legend(frame, models, reference)
-    return document("Table 2: RM-Bench", about, note, cells, legend)
+    return markdown_page("Table 2: RM-Bench", caption, note, cells, legend)
 
 
 def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[str]:
@@ -133,7 +151,7 @@ def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[s
     missing = [name for name in FILES if not prompts[name]]
     ties = frame[frame["metric"].isin(FILES)].groupby(frame["method"] == "length")["n_ties"].sum()
     lines = [
-        arrows(reference, "on the same prompts and seeds"),
+        arrow_legend(reference, "on the same prompts and seeds"),
         "- hard: the rejected response has the richer style; normal: both have one style; "
         "easy: the chosen one has the richer. These and overall are means over the four domains.",
         f"- Prompts: {', '.join(f'{int(prompts[name]):,} {name}' for name in FILES)}.",
@@ -147,4 +165,4 @@ def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[s
         )
     if models["paper"].notna().any():
         lines.append("- paper: the published number of the model in `paper_model`, without spread.")
-    return [*lines, *strengths(models)]
+    return [*lines, *strength_legend(models)]

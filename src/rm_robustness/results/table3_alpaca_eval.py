@@ -1,8 +1,8 @@
 """Table 3: AlpacaEval 2.0, lengths and win rates of the SFT model and of RLOO's policies.
 
-A win rate is a mean over instructions of what the `alpaca_eval` package says of each: the judge's
-preference, or the prediction of the package's GLM with the difference in length set to nothing. So
-seeds and instructions are resampled as in every other table.
+A win rate is a mean over instructions: of the judge's preferences, or of the predictions of the
+`alpaca_eval` package's GLM with the difference in length set to zero. Seeds and instructions are
+therefore resampled as in every other table.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,18 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.alpaca_eval.length_controlled import length_controlled_wins, lengths
-from ..evaluation.alpaca_eval.win_rates import METHODS, annotations_of, files_of, read_answers, wins
+from ..evaluation.alpaca_eval.win_rates import (
+    METHODS,
+    annotations_for,
+    answer_files,
+    read_answers,
+    wins,
+)
 from ..evaluation.estimates import difference_columns, estimate_columns
 from ..experiment.paths import location
 from ..frames import read_frame
 from ..statistics import Array, paired_difference, relative_change, seed_mean
-from .tables import arrows, cell, correct, document, paper_value, read_published
+from .tables import add_holm, arrow_legend, cell, markdown_page, paper_value, read_published
 
 REFERENCE = "rloo-bt"
 HEADINGS = {
@@ -37,39 +43,48 @@ COLUMNS = [
 
 
 def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Measure lengths and win rates of SFT and of RLOO with each reward model (table 3, D44).
+    """Compute lengths and win rates of SFT and of RLOO with each reward model (table 3, D44).
 
     `settings`: preset, alpaca_eval {run, seeds, judge, paper_model}, bsr {weight}, resamples, seed,
     paper_values. A row a method and metric: `avg_length_chars` in characters,
     `length_change_from_sft`, `lc_win_rate` and `win_rate` in percent, with 95% intervals over seeds
-    and instructions; `difference` is against rloo-bt on the same ones, where SFT's one run stands
-    against every seed; `p_holm` corrects over every comparison of the table. Win rates are NaN
+    and instructions; `difference` is against rloo-bt, paired by both, the one run of SFT with
+    every seed; `p_holm` corrects over every comparison of the table. Win rates are NaN
     without a judge. `n_empty` and `n_unfinished` count answers over all seeds. Raises `InputError`
     for a missing file, for answers to other instructions and for annotations of other answers.
     """
-    about = settings["alpaca_eval"]
-    files = files_of(runs, about)
+    judged_run = settings["alpaca_eval"]
+    files = answer_files(runs, judged_run)
     answers = read_answers(files)
     values: dict[tuple[str, str], Array] = {}
     for method, frames in answers.items():
         values[method, "avg_length_chars"] = np.stack([lengths(f["response"]) for f in frames])
         if method != "sft":
-            own, base = (values[name, "avg_length_chars"] for name in (method, "sft"))
-            values[method, "length_change_from_sft"] = relative_change(own, base[0])
+            policy_lengths, sft_lengths = (
+                values[name, "avg_length_chars"] for name in (method, "sft")
+            )
+            values[method, "length_change_from_sft"] = relative_change(
+                policy_lengths, sft_lengths[0]
+            )
     annotator = None
-    if about["judge"]:
+    if judged_run["judge"]:
         columns = ["policy", "seed", "row", "example_id", "output_1", "output_2", "preference"]
         path, gamed = runs / location("annotations"), runs / location("gamed_baselines")
         annotations = read_frame(path, [*columns, "annotator"])
         annotator = annotations["annotator"].iloc[0]
         for method, frames in answers.items():
-            judged = [
-                annotations_of(annotations, file, frame, path)
+            annotations_by_seed = [
+                annotations_for(annotations, file, frame, path)
                 for file, frame in zip(files[method], frames, strict=True)
             ]
-            values[method, "win_rate"] = np.stack([wins(each["preference"]) for each in judged])
+            values[method, "win_rate"] = np.stack(
+                [wins(seed_annotations["preference"]) for seed_annotations in annotations_by_seed]
+            )
             values[method, "lc_win_rate"] = np.stack(
-                [length_controlled_wins(each, gamed) for each in judged]
+                [
+                    length_controlled_wins(seed_annotations, gamed)
+                    for seed_annotations in annotations_by_seed
+                ]
             )
     rows = _metric_rows(values, settings)
     for row in rows:
@@ -78,13 +93,13 @@ def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         row["n_unfinished"] = sum(int((~frame["finished"]).sum()) for frame in frames)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     frame = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"), preset=settings["preset"])
-    return frame.assign(run=about["run"], annotator=annotator)
+    return frame.assign(run=judged_run["run"], annotator=annotator)
 
 
 def _metric_rows(
     values: Mapping[tuple[str, str], Array], settings: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Make a row per method and metric; one that was not measured has only the paper's number."""
+    """Compute a row a method and metric; one that was not measured has only the paper's number."""
     sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     model = settings["alpaca_eval"]["paper_model"]
     published = read_published(Path(settings["paper_values"]))
@@ -96,25 +111,27 @@ def _metric_rows(
                 continue
             row = {"method": method, "metric": metric, "paper_model": model}
             row["paper"] = paper_value(published, "table3", model, method, weight, metric)
-            own = values.get((method, metric))
-            if own is not None:
-                row |= estimate_columns(seed_mean(own, **sampling), own) | {"n_seeds": len(own)}
+            measured = values.get((method, metric))
+            if measured is not None:
+                row |= estimate_columns(seed_mean(measured, **sampling), measured) | {
+                    "n_seeds": len(measured)
+                }
                 if method != REFERENCE:
-                    against = values[REFERENCE, metric]
-                    repeated = np.broadcast_to(own, against.shape)
-                    row |= difference_columns(paired_difference(repeated, against, **sampling))
+                    reference = values[REFERENCE, metric]
+                    repeated = np.broadcast_to(measured, reference.shape)
+                    row |= difference_columns(paired_difference(repeated, reference, **sampling))
             rows.append(row)
-    # The paper prints lengths; the change is theirs by division.
+    # The paper publishes lengths; the relative change follows by division.
     printed = {row["method"]: row["paper"] for row in rows if row["metric"] == "avg_length_chars"}
     for row in rows:
         if row["metric"] == "length_change_from_sft":
             row["paper"] = 100 * (printed[row["method"]] / printed["sft"] - 1)
-    correct(rows)
+    add_holm(rows)
     return rows
 
 
 def table3_markdown(frame: pd.DataFrame, note: str = "") -> str:
-    """Lay the tidy table out as the paper does: a row a method, length and win rates across.
+    """Format the tidy table as in the paper: a row a method, columns for length and win rates.
 
     `note` is a sentence of the preset about what its numbers can and cannot show.
     """
@@ -126,32 +143,32 @@ def table3_markdown(frame: pd.DataFrame, note: str = "") -> str:
             + [cell(by_metric[m], DIGITS[m]) if m in by_metric else "" for m in HEADINGS]
         )
     measured = frame[frame["metric"] == "avg_length_chars"].set_index("method")
-    about = (
+    caption = (
         f"Preset `{frame['preset'].iloc[0]}`, run `{frame['run'].iloc[0]}`, "
         f"{int(measured['n_prompts'].max()):,} instructions, "
         f"{int(measured['n_seeds'].max())} seeds a policy and one SFT model. Each cell is a mean, "
         "± half of its 95% bootstrap interval over instructions and seeds."
     )
-    return document("Table 3: AlpacaEval 2.0", about, note, cells, _legend(frame, measured))
+    return markdown_page("Table 3: AlpacaEval 2.0", caption, note, cells, _legend(frame, measured))
 
 
 def _legend(frame: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
-    lines = [arrows(REFERENCE, "on the same instructions and seeds")]
+    lines = [arrow_legend(REFERENCE, "on the same instructions and seeds")]
     annotator = frame["annotator"].iloc[0]
     if pd.isna(annotator):
-        found = "- No judge was asked (`alpaca_eval.judge` is null): win rates are not measured."
-        lines.append(found)
+        line = "- Without a judge (`alpaca_eval.judge` is null) win rates are not measured."
+        lines.append(line)
     else:
         lines.append(
             f"- Judge: `{annotator}`. A win rate is the mean probability that an answer beats the "
             "baseline's; LC: at equal length, by the GLM of the package alpaca_eval."
         )
-    for column, what in (
-        ("n_empty", "empty, which are judged as they are"),
-        ("n_unfinished", "cut at the limit of tokens"),
+    for column, kind in (
+        ("n_empty", "empty, which are judged like the others"),
+        ("n_unfinished", "truncated at the token limit"),
     ):
         counts = ", ".join(f"`{method}` {count:,}" for method, count in measured[column].items())
-        lines.append(f"- Answers that are {what}, over all seeds: {counts}.")
+        lines.append(f"- Answers that are {kind}, over all seeds: {counts}.")
     if frame["paper"].notna().any():
         lines.append("- paper: the published number of the policy `paper_model`, without spread.")
     return lines

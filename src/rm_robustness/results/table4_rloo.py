@@ -1,4 +1,4 @@
-"""Table 4: the configuration of RLOO in force, beside the paper's."""
+"""Table 4: configuration of RLOO, compared with the paper's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from .tables import document
+from .tables import markdown_page
 
-# What the paper prints, and for lengths and temperature its release (docs/DEVIATIONS.md D10-D14).
+# The paper's values; lengths and temperature are from its released code (D10-D14).
 PAPER: dict[str, tuple[str, float | str]] = {
     "epochs": ("epochs", 5),
     "beta": ("weight of the KL, beta", 0.05),
@@ -34,15 +34,15 @@ def table4(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for run, section in settings["rloo"]["runs"].items():
         printed = {"learning_rate": ("learning rate", PAPER_LEARNING_RATES[run]), **PAPER}
-        found = {**section, **shared}
-        for name in sorted(found, key=lambda name: name not in printed):
+        parameters = {**section, **shared}
+        for name in sorted(parameters, key=lambda name: name not in printed):
             parameter, paper = printed.get(name, (name.replace("_", " "), None))
             rows.append(
                 {
                     "preset": settings["preset"],
                     "run": run,
                     "parameter": parameter,
-                    "value": _text(found[name]),
+                    "value": _text(parameters[name]),
                     "paper": None if paper is None else _text(paper),
                     "key": f"rloo.runs.{run}.{name}" if name in section else f"rloo.{name}",
                 }
@@ -51,7 +51,7 @@ def table4(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def table4_markdown(frame: pd.DataFrame, note: str = "") -> str:
-    """Lay the tidy table out: a row a parameter, a column a run, the paper's value in brackets.
+    """Format the tidy table: a row a parameter, a column a run, the paper's value in brackets.
 
     `note` is a sentence of the preset about what its numbers can and cannot show.
     """
@@ -60,11 +60,11 @@ def table4_markdown(frame: pd.DataFrame, note: str = "") -> str:
     for parameter, rows in frame.groupby("parameter", sort=False):
         by_run = {row["run"]: row for _, row in rows.iterrows()}
         cells.append([str(parameter), *(_cell(by_run[run]) for run in runs)])
-    about = (
+    caption = (
         f"Preset `{frame['preset'].iloc[0]}`; run `standard` is the paper's section 3.2, `large` "
         "its section 3.3. The paper's value is in brackets where it gives one."
     )
-    return document("Table 4: configuration of RLOO", about, note, cells, [])
+    return markdown_page("Table 4: configuration of RLOO", caption, note, cells, [])
 
 
 def _cell(row: pd.Series) -> str:
@@ -72,9 +72,9 @@ def _cell(row: pd.Series) -> str:
 
 
 def _text(value: Any) -> str:
-    """Write a value of the config in one line."""
+    """Format a config value in one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(each)}" for key, each in value.items())
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     if isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""Table 5: five objectives, every backbone, four scenarios, with intervals and paired differences.
+"""Table 5: all objectives and backbones in four scenarios, with intervals and paired differences.
 
-Left out on purpose: a ranking of the methods. The paper's table has one number a cell and no
-spread; here a cell says how far it can be trusted, and an arrow says where a difference from
-Bradley-Terry survives Holm's correction over the whole table.
+The paper's table has one number a cell and no spread. Here each cell has a 95% interval, and an
+arrow where its difference from Bradley-Terry is significant after Holm's correction over the whole
+table. Methods are not ranked, on purpose.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,14 +28,14 @@ from ..experiment.paths import location
 from ..frames import read_frame
 from ..statistics import Array, paired_difference, seed_mean
 from .tables import (
-    arrows,
+    add_holm,
+    arrow_legend,
     cell,
-    correct,
-    document,
     effective_weight,
+    markdown_page,
     paper_value,
     read_published,
-    strengths,
+    strength_legend,
 )
 
 COLUMNS = [
@@ -47,7 +47,7 @@ COLUMNS = [
 
 
 def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Measure every backbone x objective x metric, then the length baseline (table 5, figure 4).
+    """Compute every backbone x objective x metric, then the length baseline (table 5, figure 4).
 
     `settings`: preset, backbones {name: {paper_model}}, objectives, seeds, reference, bsr {weight,
     reduction}, micro_batch, resamples, seed, paper_values. The result has a row a cell and the
@@ -64,17 +64,17 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         )
     published = read_published(Path(settings["paper_values"]))
     rows: list[dict[str, Any]] = []
-    for backbone, about in settings["backbones"].items():
+    for backbone, backbone_settings in settings["backbones"].items():
         for row in _backbone_rows(runs, backbone, settings):
             weight = bsr_weight(row["method"], settings["bsr"]["weight"])
-            model = about["paper_model"]
+            model = backbone_settings["paper_model"]
             row["paper_model"] = model
             row["paper"] = paper_value(
                 published, "table5", model, row["method"], weight, row["metric"]
             )
             row["weight_times_batch"] = effective_weight(weight, settings)
             rows.append(row)
-    correct(rows)
+    add_holm(rows)
     rows += _length_rows(runs, settings)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
@@ -95,24 +95,24 @@ def _backbone_rows(
             per_prompt(metric, r, g, p) for r, g, p in zip(rewards, gold, paths, strict=True)
         ]
         for i, method in enumerate(methods):
-            own = slice(i * len(seeds), (i + 1) * len(seeds))
-            values[method, metric] = np.stack(per_file[own])
-            ties[method, metric] = tied_rewards(rewards[own])
+            of_method = slice(i * len(seeds), (i + 1) * len(seeds))
+            values[method, metric] = np.stack(per_file[of_method])
+            ties[method, metric] = tied_rewards(rewards[of_method])
     for method in methods:
         for metric in METRICS:
-            own_values = values[method, metric]
-            row = estimate_columns(seed_mean(own_values, **sampling), own_values)
+            method_values = values[method, metric]
+            row = estimate_columns(seed_mean(method_values, **sampling), method_values)
             row |= {"backbone": backbone, "method": method, "metric": metric}
             row |= {"n_seeds": len(seeds), "n_ties": ties[method, metric]}
             if method != settings["reference"]:
                 reference = values[settings["reference"], metric]
-                gap = paired_difference(own_values, reference, **sampling)
+                gap = paired_difference(method_values, reference, **sampling)
                 row |= difference_columns(gap)
             yield row
 
 
 def _length_rows(runs: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Score every response by its number of characters: what a model that only counts would get."""
+    """Length baseline: the reward of a response is its number of characters."""
     rows = []
     for metric, split in METRICS.items():
         path = runs / location("split", split=split)
@@ -135,7 +135,7 @@ def _length_rows(runs: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]
 
 
 def table5_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") -> str:
-    """Lay the tidy table out as the paper does: backbone x method, the four metrics across.
+    """Format the tidy table as in the paper: a row a backbone and method, a column a metric.
 
     `note` is a sentence of the preset about what its numbers can and cannot show.
     """
@@ -145,18 +145,18 @@ def table5_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         for (backbone, method), rows in part.groupby(["backbone", "method"], sort=False):
             by_metric = {row["metric"]: row for _, row in rows.iterrows()}
             cells.append([str(backbone), str(method), *(cell(by_metric[m]) for m in METRICS)])
-    about = (
+    caption = (
         f"Preset `{frame['preset'].iloc[0]}`, {int(models['n_seeds'].max())} seeds a reward model. "
         "Each cell is the mean over prompts and seeds ± half of its 95% bootstrap interval."
     )
     title = "Table 5: reward models in four scenarios"
-    return document(title, about, note, cells, _legend(frame, reference))
+    return markdown_page(title, caption, note, cells, _legend(frame, reference))
 
 
 def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
     models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]
     lines = [
-        arrows(reference, "on the same prompts and seeds"),
+        arrow_legend(reference, "on the same prompts and seeds"),
         "- `length`: the reward is the number of characters; its interval is over prompts alone.",
         f"- Without a value, summed over seeds: {models['n_undefined'].sum():,} prompts "
         f"(`length`: {length['n_undefined'].sum():,}). Pairs of responses with equal reward: "
@@ -164,4 +164,4 @@ def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
     ]
     if models["paper"].notna().any():
         lines.append("- paper: the published number of the model in `paper_model`, without spread.")
-    return [*lines, *strengths(models)]
+    return [*lines, *strength_legend(models)]

@@ -1,4 +1,4 @@
-"""What the tables share: columns of an estimate, the paper's numbers, and their layout as text."""
+"""Helpers of the tables: Holm's correction, the paper's numbers, and Markdown."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,22 +15,22 @@ from ..statistics import holm
 PUBLISHED = ["artifact", "model", "method", "lambda", "metric", "value"]
 
 
-def correct(rows: list[dict[str, Any]]) -> None:
-    """Give each row that has a p-value `p_holm`, corrected by Holm's method over all of them."""
+def add_holm(rows: list[dict[str, Any]]) -> None:
+    """Add `p_holm` to each row with a p-value: Holm's correction over all of them, in place."""
     compared = [row for row in rows if np.isfinite(row.get("p_value", np.nan))]
     for row, p in zip(compared, holm([row["p_value"] for row in compared]), strict=True):
         row["p_holm"] = p
 
 
 def effective_weight(weight: float | None, settings: Mapping[str, Any]) -> float:
-    """Lambda x micro-batch, the strength that acts under reduction `release` (D2); else NaN."""
+    """Effective strength of BSR under reduction `release`: lambda x micro-batch (D2); else NaN."""
     if weight is None or settings["bsr"]["reduction"] != "release":
         return np.nan
     return float(weight * settings["micro_batch"])
 
 
 def read_published(path: Path) -> pd.DataFrame:
-    """Read the paper's numbers: a csv with the columns `PUBLISHED`."""
+    """Read the paper's numbers, a csv with the columns `PUBLISHED` (raises InputError)."""
     frame = read_csv(path)
     if missing := [column for column in PUBLISHED if column not in frame]:
         raise InputError(path, f"columns {list(frame)}", f"also the columns {missing}")
@@ -45,7 +45,7 @@ def paper_value(
     weight: float | None,
     metric: str,
 ) -> float:
-    """Look one cell up among the published numbers, at the same lambda; NaN if it is not there."""
+    """Look up one cell of the published numbers, at the same lambda; NaN if absent."""
     rows = published[
         (published["artifact"] == artifact)
         & (published["model"] == (model or ""))
@@ -57,31 +57,37 @@ def paper_value(
     return float(rows["value"].iloc[0]) if len(rows) else np.nan
 
 
-def document(title: str, about: str, note: str, cells: list[list[str]], legend: list[str]) -> str:
-    """Write a table as a Markdown page: title, what it is about, the preset's note, legend."""
-    lines = [f"# {title}", "", about, *(["", note] if note else []), "", *grid(cells)]
+def markdown_page(
+    title: str, caption: str, note: str, cells: list[list[str]], legend: list[str]
+) -> str:
+    """Format a Markdown page: title, caption, the preset's note, table, legend."""
+    lines = [f"# {title}", "", caption, *(["", note] if note else []), "", *markdown_table(cells)]
     return "\n".join([*lines, *(["", *legend] if legend else [])]) + "\n"
 
 
-def arrows(reference: str, over: str) -> str:
-    """Explain the arrows of `cell` in a line of a legend."""
+def arrow_legend(reference: str, over: str) -> str:
+    """Legend line that explains the arrows of `cell`."""
     return (
         f"- ↑ ↓: above or below `{reference}` {over}, "
         "p < 0.05 after Holm's correction over every comparison of the table."
     )
 
 
-def strengths(models: pd.DataFrame) -> list[str]:
-    """List the effective strength of each BSR method in a line of a legend, if there is any."""
+def strength_legend(models: pd.DataFrame) -> list[str]:
+    """Legend line with the effective strength of each BSR method; none without BSR methods."""
     effective = models.dropna(subset=["weight_times_batch"]).drop_duplicates("method")
-    each = [f"`{m}` {v:g}" for m, v in effective[["method", "weight_times_batch"]].to_numpy()]
-    if not each:
+    strengths_by_method = [
+        f"`{m}` {v:g}" for m, v in effective[["method", "weight_times_batch"]].to_numpy()
+    ]
+    if not strengths_by_method:
         return []
-    return [f"- Effective strength of BSR (lambda x micro-batch): {', '.join(each)}."]
+    return [
+        f"- Effective strength of BSR (lambda x micro-batch): {', '.join(strengths_by_method)}."
+    ]
 
 
-def grid(cells: list[list[str]]) -> list[str]:
-    """Lay rows of texts out as a Markdown table, the first row its heading; a line each."""
+def markdown_table(cells: list[list[str]]) -> list[str]:
+    """Format rows of strings as the lines of a Markdown table; the first row is the heading."""
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     rule = ["-" * width for width in widths]
     return [
@@ -93,7 +99,7 @@ def grid(cells: list[list[str]]) -> list[str]:
 
 
 def cell(row: pd.Series, digits: int = 4) -> str:
-    """Write one cell: value, half the interval's width, arrow, the paper's number."""
+    """Format one cell: value, half the interval's width, arrow, the paper's number."""
     if pd.isna(row["value"]):
         return "not measured"
     text = f"{row['value']:.{digits}f}"
@@ -105,10 +111,11 @@ def cell(row: pd.Series, digits: int = 4) -> str:
 
 
 def published_name(method: str, published_as: Mapping[str, str]) -> str:
-    """Name the paper's method whose numbers belong to a method of ours; "" if they are another's.
+    """Name under which the paper publishes a method's numbers; "" if it does not.
 
-    `published_as` maps ours to theirs where the two differ, as {"skywork": "bt"}: the numbers that
-    the paper prints as bt are then skywork's, and not those of bt itself (D42).
+    `published_as` maps the methods of this preset to the paper's names where they differ: with
+    {"skywork": "bt"}, the numbers that the paper prints as bt belong to skywork, and bt itself has
+    none (D42).
     """
     if method in published_as:
         return published_as[method]

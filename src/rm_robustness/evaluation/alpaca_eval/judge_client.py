@@ -59,7 +59,9 @@ class CachedClient:
         tokens = sum(len(prompts[number]) for number in missing) // 4
         line = f"judge: {len(missing):,} requests, {len(prompts) - len(missing):,} cached"
         line += f"; about {tokens:,} prompt tokens (characters / 4)"
-        prices = [self.settings[f"price_per_1000_{way}_tokens"] for way in ("input", "output")]
+        prices = [
+            self.settings[f"price_per_1000_{direction}_tokens"] for direction in ("input", "output")
+        ]
         if None in prices:
             return line
         return f"{line}, price about {(tokens * prices[0] + len(missing) * prices[1]) / 1000:.2f}"

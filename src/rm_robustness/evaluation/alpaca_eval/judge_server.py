@@ -1,8 +1,7 @@
-"""A judge for AlpacaEval on this machine: a server of OpenAI's protocol that judges by the gold.
+"""Local judge for AlpacaEval: an OpenAI-compatible server whose preferences follow the gold reward.
 
-It stands in for GPT-4 where the world has a gold of its own: the whole client side, the package's
-prompt included, is then the one that a paid judge would see. It answers nothing but AlpacaEval's
-prompt, one token long.
+It replaces GPT-4 for synthetic data, so that the complete client side, including the package's
+prompt, is exercised as with a paid judge. It answers only AlpacaEval's prompt, with one token.
 """
 
 import json
@@ -21,7 +20,7 @@ from ...data.synthetic.alpaca_eval import SCALE
 from ...errors import InputError
 from ...experiment.config import Settings
 
-# Of the package's prompt `alpaca_eval_clf.txt`. The texts may hold quotes and newlines themselves.
+# The package's prompt `alpaca_eval_clf.txt`. The texts may contain quotes and newlines.
 PROMPT = re.compile(
     r'"instruction": """(?P<instruction>.*?)""",\n\}\n\n## Model Outputs\n'
     r'.*?"model_identifier": "m",\s+"output": """(?P<m>.*?)"""\s+\},'
@@ -31,21 +30,21 @@ PROMPT = re.compile(
 
 
 def read_prompt(text: str) -> tuple[str, str, str]:
-    """Read the instruction and the outputs "m" and "M" out of the annotator's prompt.
+    """Parse the instruction and the outputs "m" and "M" from the annotator's prompt.
 
     Raises `InputError` for any other text.
     """
-    found = PROMPT.search(text)
-    if found is None:
+    match = PROMPT.search(text)
+    if match is None:
         raise InputError("prompt", repr(text[:60]), "the prompt of weighted_alpaca_eval_gpt4_turbo")
-    return found["instruction"], found["m"], found["M"]
+    return match["instruction"], match["m"], match["M"]
 
 
 def log_probabilities(text: str, gold: Settings) -> dict[str, float]:
     """Judge one prompt: log P of the answers "m" and "M".
 
-    P(m) = sigmoid(SCALE (r*_m - r*_M)), with r* of `gold.add_gold` under the settings `gold`. Of
-    the kinds of gold `programmatic` is meant; `model` would load its model for every pair.
+    P(m) = sigmoid(SCALE (r*_m - r*_M)), with r* of `gold.add_gold` under the settings `gold`. Meant
+    for gold of kind `programmatic`: kind `model` would load the model again for every pair.
     """
     instruction, m, other = read_prompt(text)
     pair = pd.DataFrame({"prompt": instruction, "response": [m, other]})
@@ -54,13 +53,13 @@ def log_probabilities(text: str, gold: Settings) -> dict[str, float]:
 
 
 def log_sigmoid(difference: float) -> float:
-    """Log probability that the judge prefers a response with so much more gold than the other."""
+    """log sigmoid(SCALE x `difference`), a difference of gold rewards; does not overflow."""
     x = SCALE * difference
     return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
 
 
 def completion(model: str, logs: dict[str, float]) -> dict[str, Any]:
-    """Write a chat completion of one token, the likelier one, with the log-probabilities of all."""
+    """Chat completion of one token, the most likely one, with all log-probabilities."""
     ranked = sorted(logs.items(), key=lambda item: -item[1])
     top = [{"token": t, "logprob": p, "bytes": list(t.encode())} for t, p in ranked]
     choice = {
@@ -70,12 +69,12 @@ def completion(model: str, logs: dict[str, float]) -> dict[str, Any]:
         "logprobs": {"content": [{**top[0], "top_logprobs": top}]},
     }
     usage = {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1}
-    about = {"id": "gold", "object": "chat.completion", "created": 0, "model": model}
-    return {**about, "choices": [choice], "usage": usage}
+    envelope = {"id": "gold", "object": "chat.completion", "created": 0, "model": model}
+    return {**envelope, "choices": [choice], "usage": usage}
 
 
 class Judge(ThreadingHTTPServer):
-    """The server: POST /v1/chat/completions judges, GET /requests says how many asked."""
+    """HTTP server: POST /v1/chat/completions judges a pair, GET /requests counts requests."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -94,36 +93,36 @@ class Judge(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection, kept open for many requests."""
+    """Handler of one keep-alive connection."""
 
     server: Judge
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: the other end's delayed ack costs 40 ms
+    wbufsize = -1  # head and body in one packet: the client's delayed ack would cost 40 ms
 
     def do_GET(self) -> None:
-        """Count."""
+        """Return the numbers of requests and of answers."""
         if self.path != "/requests":
             self.reply(404, {"error": {"message": f"no {self.path}"}})
             return
         self.reply(200, {"requests": self.server.requests, "answered": self.server.answered})
 
     def do_POST(self) -> None:
-        """Judge one pair; what is no prompt of AlpacaEval is refused with status 400."""
+        """Judge one pair; any other prompt than AlpacaEval's gets status 400."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with self.server.lock:
             self.server.requests += 1
         try:
-            asked = json.loads(body)
-            logs = log_probabilities(asked["messages"][-1]["content"], self.server.gold)
+            request = json.loads(body)
+            logs = log_probabilities(request["messages"][-1]["content"], self.server.gold)
         except (InputError, ValueError, LookupError, TypeError) as error:
             self.reply(400, {"error": {"message": str(error)}})
             return
-        self.reply(200, completion(str(asked.get("model")), logs))
+        self.reply(200, completion(str(request.get("model")), logs))
         with self.server.lock:
             self.server.answered += 1
 
     def reply(self, status: int, value: dict[str, Any]) -> None:
-        """Send JSON."""
+        """Send a JSON response."""
         data = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -132,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: there is a line of progress already."""
+        """Log nothing: the client shows progress."""
 
 
 @contextmanager

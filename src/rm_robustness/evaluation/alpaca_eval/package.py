@@ -1,4 +1,4 @@
-"""The `alpaca_eval` package: imported when it is needed, and kept quiet."""
+"""Lazy and silent import of the `alpaca_eval` package."""
 
 import importlib
 import importlib.util
@@ -11,9 +11,9 @@ from types import ModuleType, SimpleNamespace
 
 
 def package() -> ModuleType:
-    """Import the package, which takes seconds, logs at INFO from then on, and draws bars.
+    """Import the package, without its INFO logging and progress bars; the import takes seconds.
 
-    It asks `pkg_resources`, which setuptools 82 dropped, for its own version: a stand-in has that.
+    It reads its version from `pkg_resources`, which setuptools 82 removed: a stub provides it.
     """
     if "alpaca_eval" not in sys.modules:
         level, missing = logging.root.level, importlib.util.find_spec("pkg_resources") is None
@@ -21,17 +21,17 @@ def package() -> ModuleType:
             stand_in = ModuleType("pkg_resources")
             stand_in.get_distribution = metadata.distribution  # type: ignore[attr-defined]
             sys.modules["pkg_resources"] = stand_in
-        found = importlib.import_module("alpaca_eval")
+        imported = importlib.import_module("alpaca_eval")
         logging.root.setLevel(level)
         if missing:
             del sys.modules["pkg_resources"]
-        found.utils.tqdm = SimpleNamespace(tqdm=lambda rows, **_: rows)
+        imported.utils.tqdm = SimpleNamespace(tqdm=lambda rows, **_: rows)
     return sys.modules["alpaca_eval"]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the package's log, which has a line per step, for the block."""
+    """Context manager that disables logging: the package logs a line a step."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

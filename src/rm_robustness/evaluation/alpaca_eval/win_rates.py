@@ -1,4 +1,4 @@
-"""AlpacaEval win rates: the answers of each method, the judge's annotations of them."""
+"""AlpacaEval win rates by instruction, and the files that they are computed from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,25 +16,29 @@ METHODS = ("sft", "rloo-bt", "rloo-bt-bsr")
 
 
 def wins(preferences: pd.Series) -> Array:
-    """Give each instruction (N,) its part of the win rate in percent: P(policy is better).
+    """Compute each instruction's contribution (N,) to the win rate in percent: P(policy is better).
 
-    Preferences are in [1, 2]. The mean is the package's `win_rate`, the standard deviation over
-    the root of N its `standard_error`.
+    Preferences are in [1, 2]. The mean is the package's `win_rate`, std / sqrt(N) its
+    `standard_error`.
     """
     return 100 * (np.asarray(preferences, np.float64) - 1)
 
 
-def files_of(runs: Path, about: Mapping[str, Any]) -> dict[str, list[Path]]:
-    """List the answers of each method, a file a seed; SFT has one."""
-    named = {method: f"{about['run']}-{method.removeprefix('rloo-')}" for method in METHODS[1:]}
+def answer_files(runs: Path, judged_run: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """Files with the answers of each method, one for each seed; SFT has one."""
+    policy_names = {
+        method: f"{judged_run['run']}-{method.removeprefix('rloo-')}" for method in METHODS[1:]
+    }
     return {"sft": [runs / location("answers", policy="sft", seed=0)]} | {
-        method: [runs / location("answers", policy=policy, seed=seed) for seed in about["seeds"]]
-        for method, policy in named.items()
+        method: [
+            runs / location("answers", policy=policy, seed=seed) for seed in judged_run["seeds"]
+        ]
+        for method, policy in policy_names.items()
     }
 
 
 def read_answers(files: Mapping[str, list[Path]]) -> dict[str, list[pd.DataFrame]]:
-    """Read every method's answers, a frame a seed; all must be to the instructions of the first."""
+    """Read every method's answers, a frame a seed, to the same instructions (raises InputError)."""
     answers = {
         method: [read_frame(path, ["example_id", "response", "finished"]) for path in paths]
         for method, paths in files.items()
@@ -47,28 +51,26 @@ def read_answers(files: Mapping[str, list[Path]]) -> dict[str, list[pd.DataFrame
                     path,
                     "answers to other instructions, or in another order",
                     f"those of {files['sft'][0]}",
-                    "let the policy answer again",
+                    "generate the policy's answers again",
                 )
     return answers
 
 
-def annotations_of(
+def annotations_for(
     annotations: pd.DataFrame, file: Path, answers: pd.DataFrame, path: Path
 ) -> pd.DataFrame:
-    """Pick the annotations of the answers in `file`, in the order of the instructions.
+    """Select the annotations of the answers in `file`, in the order of the instructions.
 
-    Raises `InputError`, naming the annotations' file `path`, when they are of other answers.
+    Raises `InputError` for `path`, the file of annotations, if they are of other answers.
     """
     policy, seed = file.parent.name, int(file.stem.removeprefix("seed-"))
-    own = annotations[(annotations["policy"] == policy) & (annotations["seed"] == seed)]
-    own = own.sort_values("row")
+    selected = annotations[(annotations["policy"] == policy) & (annotations["seed"] == seed)]
+    selected = selected.sort_values("row")
     same = (
-        own["example_id"].tolist() == answers["example_id"].tolist()
-        and own["output_2"].tolist() == answers["response"].tolist()
+        selected["example_id"].tolist() == answers["example_id"].tolist()
+        and selected["output_2"].tolist() == answers["response"].tolist()
     )
     if not same:
-        found = f"{len(own)} annotations of {policy}, seed {seed}, not of these answers"
-        raise InputError(
-            path, found, f"one for each answer in {file}", "let the judge compare again"
-        )
-    return own
+        found = f"{len(selected)} annotations of {policy}, seed {seed}, not of these answers"
+        raise InputError(path, found, f"one for each answer in {file}", "run the judge again")
+    return selected
