@@ -1,5 +1,5 @@
 # Raw data: responses, the language model's conversations, pretrained models. All downloads are
-# here, in rules that run where Snakemake runs (a cluster's login node); no other verb goes online.
+# here, in rules that run where Snakemake runs (a cluster's login node); no other command goes online.
 
 
 localrules:
