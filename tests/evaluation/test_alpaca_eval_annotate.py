@@ -322,7 +322,7 @@ def test_a_damaged_journal_is_named_and_a_half_line_is_asked_again(runs, server)
     judged(runs, ELSEWHERE, POLICIES[:1])
     assert started.requests == N + 1
     journal.write_bytes(b"{}\n" + whole)
-    with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*asked again"):
+    with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*sent again"):
         judged(runs, ELSEWHERE, POLICIES[:1])
 
 

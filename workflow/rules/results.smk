@@ -1,8 +1,8 @@
-# Tables, figures and claims, from what was scored, generated and judged; no model is touched here.
-# What each shows and rests on is in RESULTS (src/rm_robustness/experiment/catalog.py). The last
-# rules copy the active preset's results to results/.
+# Tables, figures and claims, from scores, generated answers and judgements; no model is loaded.
+# RESULTS (src/rm_robustness/experiment/catalog.py) has their inputs and settings. The last rules
+# copy the active preset's results to results/.
 
-# An edit of this code makes the results again, which takes seconds.
+# An edit of this code recomputes the results, which takes seconds.
 CODE = code(*catalog.CODE)
 TEXTS = [name for name in RESULTS if not catalog.is_figure(name)]
 DRAWN = [name for name in RESULTS if catalog.is_figure(name)]
@@ -11,7 +11,7 @@ FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "c
 
 
 def inputs_of(name):
-    """What a result is made from; nothing where the preset does not make it."""
+    """The inputs of a result; none where the preset does not have it."""
     return catalog.RESULTS[name].inputs(config) if name in RESULTS else []
 
 
@@ -21,7 +21,7 @@ def shown(name):
 
 
 def in_report(name):
-    """Where the report shows a result: its caption, section and title."""
+    """The report() entry of a result: its caption, section and title."""
     result = catalog.RESULTS[name]
     return {
         "caption": f"../report/{name}.rst",
@@ -90,7 +90,7 @@ for drawn in DRAWN:
             " --output {params.stem} 2>&1 | tee {log}"
 
 
-# The tables' numbers once more, for `dvc metrics`.
+# The values of all tables as JSON, for `dvc metrics`.
 rule metrics:
     input:
         expand(at("result"), name=catalog.tables_with_metrics(config)),
@@ -107,7 +107,7 @@ rule metrics:
         "rm-robustness metrics --tables {input} --output {output.json} 2>&1 | tee {log}"
 
 
-# For the report alone: what it says differs between runs.
+# For the report alone: run times differ between runs.
 rule run_times:
     input:
         expand(at("result"), name=RESULTS),
@@ -129,7 +129,7 @@ rule run_times:
         " 2>&1 | tee {log}"
 
 
-# A table's or figure's files go together, so that no csv stands beside another preset's picture.
+# The files of a result are copied together, so that all of them are of one preset.
 rule publish_table:
     input:
         multiext(f"{RUN}/results/{{table}}", ".csv", ".md", ".record.json"),
