@@ -51,8 +51,8 @@ rule figures:
         expand("results/{artifact}", artifact=FIGURES),
 
 
-# The phases, one after another; `splits` is a rule of its own. A model's record stands for it: of
-# some seeds a release has no weights.
+# Targets of the phases; `splits` is a rule itself. A model is requested by its record, because a
+# release lacks the weights of some seeds.
 
 
 rule sources:

@@ -1,8 +1,8 @@
 """The share of a run's CPU time that is not training or scoring: `python benchmarks/overhead.py`.
 
-Reads the logs of a finished `snakemake all`. Every verb ends by saying its CPU time, and every
-training, scoring and judging says the CPU time that it took itself; the rest is overhead: starting
-Python, importing, reading, tokenising, saving. Snakemake's own time is not in it (some 30 s).
+Reads the logs of a finished `snakemake all`. Every command ends by printing its CPU time, and every
+training, scoring and judging prints the CPU time of its computation; the rest is overhead: starting
+Python, importing, reading, tokenising, saving. Snakemake itself is not included (about 30 s).
 
 Prediction, written before measuring: 12 processes of 9 s and 10 of 6 s beside 600 s of training
 and scoring give a share of about 0.22. With RLOO, RM-Bench and AlpacaEval there are 16 processes

@@ -1,4 +1,4 @@
-"""Where RLOO's time goes: `python benchmarks/rloo.py [POLICY REWARD_MODEL PROMPTS]`.
+"""Profile of RLOO: `python benchmarks/rloo.py [POLICY REWARD_MODEL PROMPTS]`.
 
 First, tokens a second of generation in a batch against one prompt at a time, the baseline, with
 the same noise for every prompt. Second, a short real training: the shares of generation, of scoring
@@ -44,14 +44,14 @@ class Clock:
         self.since = 0.0
 
     def turn(self) -> None:
-        """Count the time since the last turn for whoever is running."""
+        """Add the time since the last turn to the innermost wrapped method."""
         now = time.perf_counter()
         if self.inside:
             self.seconds[self.inside[-1]] += now - self.since
         self.since = now
 
     def watch(self, owner: type, name: str, label: str) -> None:
-        """Wrap a method; what an evaluation calls counts as the evaluation's."""
+        """Wrap a method; time in methods that an evaluation calls counts for the evaluation."""
         method: Callable[..., Any] = getattr(owner, name)
 
         @functools.wraps(method)
@@ -67,12 +67,12 @@ class Clock:
 
 
 def generation(policy: Path, prompts: Path, settings: dict[str, Any]) -> pd.DataFrame:
-    """Time the same answers in one batch and one by one."""
+    """Time the generation of the same answers in one batch and one at a time."""
     tokenizer = AutoTokenizer.from_pretrained(policy)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
-    kept, _ = rloo.eligible(tokenizer, read_frame(prompts), settings["prompt_length"])
-    kept = kept.head(settings["prompts_per_update"])
-    seeds = [prompt_seed(0, prompt) for prompt in kept["prompt"]]
+    eligible_prompts, _ = rloo.eligible(tokenizer, read_frame(prompts), settings["prompt_length"])
+    eligible_prompts = eligible_prompts.head(settings["prompts_per_update"])
+    seeds = [prompt_seed(0, prompt) for prompt in eligible_prompts["prompt"]]
     options = {
         "ends": [tokenizer.eos_token_id],
         "pad": tokenizer.pad_token_id,
@@ -80,12 +80,12 @@ def generation(policy: Path, prompts: Path, settings: dict[str, Any]) -> pd.Data
         "temperature": settings["temperature"],
     }
     rows = []
-    for size in (1, len(kept)):
-        sample(model, list(kept["ids"][:size]), seeds[:size], **options)  # warm-up
+    for size in (1, len(eligible_prompts)):
+        sample(model, list(eligible_prompts["ids"][:size]), seeds[:size], **options)  # warm-up
         started, answers = time.perf_counter(), []
-        for start in range(0, len(kept), size):
+        for start in range(0, len(eligible_prompts), size):
             part = slice(start, start + size)
-            answers += sample(model, list(kept["ids"][part]), seeds[part], **options)
+            answers += sample(model, list(eligible_prompts["ids"][part]), seeds[part], **options)
         seconds = time.perf_counter() - started
         ends = [
             [*answer, tokenizer.eos_token_id].index(tokenizer.eos_token_id) for answer in answers
@@ -108,7 +108,7 @@ def training(
     clock.watch(ProxyReward, "__call__", "scoring")
     clock.watch(PolicyEval, "evaluate", "evaluation of the policy")
     with tempfile.TemporaryDirectory() as work:
-        rloo.train(
+        rloo.train_policy(
             policy, reward_model, prompts, settings | {"epochs": 1}, 0, Path(work) / "work", "bench"
         )
     frame = pd.DataFrame(clock.seconds.items(), columns=["part", "seconds"])
@@ -128,8 +128,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = policy_settings(yaml.safe_load(options.config.read_text()), "large-bt")
-    made = generation(options.policy, options.prompts, settings)
-    print(made.round(2).to_string(index=False))
+    generation_frame = generation(options.policy, options.prompts, settings)
+    print(generation_frame.round(2).to_string(index=False))
     parts = training(options.policy, options.reward_model, options.prompts, settings)
     print(parts.round(3).to_string(index=False))
 

@@ -33,7 +33,7 @@ TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}<|end|>
 
 
 def preferences(count: int, seed: int) -> Dataset:
-    """Pairs as TRL wants them: the chosen answer repeats three words, the rejected one does not."""
+    """Pairs in TRL's format: the chosen answer repeats three words, the rejected one does not."""
     draw = random.Random(seed)
 
     def said(role: str, words: list[str]) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def preferences(count: int, seed: int) -> Dataset:
 
 
 def load(name: str | None) -> tuple[Any, Any]:
-    """Give a language model a new reward head; without a name, make a tiny one from its config."""
+    """Load a language model with a new reward head; without a name, initialise a tiny one."""
     torch.manual_seed(0)
     if name is None:
         texts = [" ".join(["repeat", *WORDS])]

@@ -59,11 +59,11 @@ def split_settings() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def splits(world: pd.DataFrame, split_settings: dict[str, Any], tmp_path_factory: Any) -> Path:
     """A folder with the five splits of the little world."""
-    from rm_robustness.data.splits import build
+    from rm_robustness.data.splits import build_splits
     from rm_robustness.frames import write_frame
 
     folder = tmp_path_factory.mktemp("splits")
-    for name, frame in build(world, split_settings)[0].items():
+    for name, frame in build_splits(world, split_settings)[0].items():
         write_frame(frame, folder / f"{name}.parquet")
     return Path(folder)
 

@@ -1,7 +1,7 @@
-"""Reward models that stay right away from home: objectives, splits, exact scoring, statistics.
+"""Reward-model training objectives, out-of-distribution splits, exact scoring and statistics.
 
-What an engineer needs is importable from here, and imported when it is asked for (torch and TRL
-take seconds): `ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`,
+The public API is importable from here, lazily, because torch and TRL take seconds to import:
+`ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`,
 `bt_hinge`, `bt_norm`, `bt_dr`, `bt_bsr`, and `bsr`, which can be added to any of them; `load` and
 `score`, a reward model and its exact rewards. `rm_robustness.evaluation.evaluate` measures one.
 """
@@ -35,7 +35,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first access (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES.get(name, 'objectives')}", __name__), name)

@@ -1,4 +1,4 @@
-"""`python -m rm_robustness VERB`: the command line without its console script."""
+"""`python -m rm_robustness COMMAND`: the command line without its console script."""
 
 from .cli.main import main
 

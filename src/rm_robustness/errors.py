@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """A mistake in a config, a data file or a checkpoint that the person at the keyboard can mend.
+    """An error in a config, a data file or a checkpoint that the user can fix.
 
     The message is one line: where it is (file, key or row), what was found, what was expected
     and what to do. `rm-robustness` prints it without a traceback and exits with status 2.
@@ -19,4 +19,4 @@ class InputError(ValueError):
 
 
 class StoppedError(Exception):
-    """This process was told to stop (SIGTERM); the same command goes on where it can."""
+    """The process received SIGTERM; the same command resumes where possible."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, then rename."""
+"""Atomic files: written to a temporary path, then renamed, so that they are whole or absent."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def sha256(path: Path) -> str:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Hash every file in a folder, by its path in there; a folder that is not there has none."""
+    """Hash every file in a folder, by its path in it; empty if the folder does not exist."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 

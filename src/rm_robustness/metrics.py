@@ -1,4 +1,4 @@
-"""How well rewards agree with the gold, and how many directions a set of hidden states fills."""
+"""Metrics of reward models: pairwise accuracy, Kendall's tau and effective rank."""
 
 from typing import cast
 

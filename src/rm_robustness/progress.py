@@ -43,7 +43,7 @@ class Progress:
 
 
 def aligned(cells: list[list[str]], left: int) -> list[str]:
-    """Lay rows of texts out in columns, the first `left` of them to the left; a line each."""
+    """Align rows of strings in columns, the first `left` of them left-aligned; returns lines."""
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     return [
         "  ".join(

@@ -19,7 +19,7 @@ from scipy import stats
 from .errors import InputError
 
 Array = NDArray[np.float64]
-CHUNK = 1_000_000  # resampled prompts held at once: 8 MB of draws, 8 MB of counts
+CHUNK = 1_000_000  # resampled prompts in memory: 8 MB of draws, 8 MB of counts
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,9 @@ def stratified_mean(values: Array, masks: Sequence[NDArray[np.bool_]]) -> Array:
     means = [values[:, mask].mean(axis=1, keepdims=True) for mask in masks]
     mean = np.mean(means, axis=0)
     out = np.full(values.shape, np.nan)
-    for mask, own in zip(masks, means, strict=True):
+    for mask, domain_mean in zip(masks, means, strict=True):
         weight = total / (len(masks) * mask.sum())
-        out[:, mask] = mean + weight * (values[:, mask] - own)
+        out[:, mask] = mean + weight * (values[:, mask] - domain_mean)
     return np.asarray(out[:, np.any(masks, axis=0)])
 
 

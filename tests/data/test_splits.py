@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from support.small_splits import frame, settings
 
-from rm_robustness.data.splits import SPLITS, build, check_leakage, counts, normalise, pairs
+from rm_robustness.data.splits import SPLITS, build_splits, check_leakage, counts, normalise, pairs
 from rm_robustness.errors import InputError
 
 
 def test_counts_are_those_of_the_paper_s_construction():
-    splits, facts = build(frame(), settings())
+    splits, facts = build_splits(frame(), settings())
     assert counts(splits) == {
         "train": {"prompts": 4, "responses": 8},
         "in_domain": {"prompts": 4, "responses": 8},
@@ -26,7 +26,7 @@ def test_counts_are_those_of_the_paper_s_construction():
 
 
 def test_no_scenario_leaks_into_training(world, split_settings):
-    splits, _ = build(world, split_settings)
+    splits, _ = build_splits(world, split_settings)
     train = splits["train"]
     for name in ("prompt_disjoint", "mutual_disjoint"):
         assert not set(splits[name]["prompt_id"]) & set(train["prompt_id"])
@@ -42,8 +42,8 @@ def test_no_scenario_leaks_into_training(world, split_settings):
 
 
 def test_splits_do_not_depend_on_row_order(world, split_settings):
-    splits, facts = build(world, split_settings)
-    shuffled, shuffled_facts = build(world.sample(frac=1, random_state=1), split_settings)
+    splits, facts = build_splits(world, split_settings)
+    shuffled, shuffled_facts = build_splits(world.sample(frac=1, random_state=1), split_settings)
     assert facts == shuffled_facts
     for name in SPLITS:
         pd.testing.assert_frame_equal(splits[name], shuffled[name])
@@ -53,8 +53,8 @@ def test_splits_do_not_depend_on_the_hash_seed():
     program = (
         "import hashlib, sys; sys.path.insert(0, 'tests')\n"
         "from support.small_splits import frame, settings\n"
-        "from rm_robustness.data.splits import build\n"
-        "splits, _ = build(frame(30), settings(train_prompts=20))\n"
+        "from rm_robustness.data.splits import build_splits\n"
+        "splits, _ = build_splits(frame(30), settings(train_prompts=20))\n"
         "text = ''.join(split.to_csv() for split in splits.values())\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
@@ -72,8 +72,8 @@ def test_splits_do_not_depend_on_the_hash_seed():
 
 
 def test_another_seed_gives_other_splits():
-    one, _ = build(frame(30), settings(train_prompts=20))
-    other, _ = build(frame(30), settings(train_prompts=20, seed=1))
+    one, _ = build_splits(frame(30), settings(train_prompts=20))
+    other, _ = build_splits(frame(30), settings(train_prompts=20, seed=1))
     assert set(one["train"]["prompt_id"]) != set(other["train"]["prompt_id"])
 
 
@@ -86,10 +86,10 @@ def repeated():
 
 
 def test_a_repeated_prompt_is_kept_once_or_dropped():
-    kept, facts = build(repeated(), settings())
+    kept, facts = build_splits(repeated(), settings())
     assert facts["dropped"] == {"examples: repeated prompt": 1}
     assert counts(kept)["prompt_disjoint"]["prompts"] == 2
-    left, facts = build(repeated(), settings(repeated_prompts="drop_all"))
+    left, facts = build_splits(repeated(), settings(repeated_prompts="drop_all"))
     assert facts["dropped"] == {"examples: repeated prompt": 2}
     assert counts(left)["prompt_disjoint"]["prompts"] == 1
 
@@ -100,9 +100,11 @@ def test_identical_responses_drop_the_prompt_or_the_repeat():
         "Answer of  a to 0"
     )
     models = ["a", "b", "c", "d", "e"]
-    _, facts = build(rows, settings(train_models=models))
+    _, facts = build_splits(rows, settings(train_models=models))
     assert facts["dropped"] == {"prompts: identical responses": 1}
-    splits, facts = build(rows, settings(train_models=models, identical_responses="drop_repeats"))
+    splits, facts = build_splits(
+        rows, settings(train_models=models, identical_responses="drop_repeats")
+    )
     assert facts["dropped"] == {"responses: identical to another of the prompt": 1}
     assert sum(counts(splits)[name]["prompts"] for name in ("train", "prompt_disjoint")) == 6
 
@@ -112,7 +114,7 @@ def test_an_unseen_model_that_says_what_a_train_model_said_is_left_out():
     rows.loc[(rows.example_id == "0") & (rows.response_model == "v"), "response"] = (
         "answer of a to 0"
     )
-    splits, facts = build(rows, settings())
+    splits, facts = build_splits(rows, settings())
     assert facts["dropped"]["responses: identical to another of the prompt"] == 1
     both = pd.concat([splits["response_disjoint"], splits["mutual_disjoint"]])
     assert "question 0" not in set(both["prompt"])
@@ -121,14 +123,16 @@ def test_an_unseen_model_that_says_what_a_train_model_said_is_left_out():
 def test_long_responses_are_left_out_and_counted():
     rows = frame(train=("a", "b", "c", "d", "e"))
     rows.loc[(rows.response_model == "e"), "response"] += " and more" * 50
-    _, facts = build(rows, settings(train_models=["a", "b", "c", "d", "e"], max_characters=100))
+    _, facts = build_splits(
+        rows, settings(train_models=["a", "b", "c", "d", "e"], max_characters=100)
+    )
     assert facts["dropped"] == {"responses: longer than max_characters": 6}
 
 
 def test_a_prompt_whose_responses_are_all_too_long_is_counted():
     rows = frame(7)
     rows.loc[rows.example_id == "0", "prompt"] = "a longer question " * 10
-    splits, facts = build(rows, settings(max_characters=100))
+    splits, facts = build_splits(rows, settings(max_characters=100))
     assert facts["dropped"] == {
         "responses: longer than max_characters": 8,
         "prompts: too few train-model responses left": 1,
@@ -138,7 +142,7 @@ def test_a_prompt_whose_responses_are_all_too_long_is_counted():
 
 
 def test_pairs_with_equal_gold_are_dropped_and_counted():
-    splits, facts = build(frame().assign(gold=1.0), settings())
+    splits, facts = build_splits(frame().assign(gold=1.0), settings())
     assert facts["dropped"] == {
         "train: pairs with equal gold": 4,
         "in_domain: pairs with equal gold": 4,
@@ -147,14 +151,14 @@ def test_pairs_with_equal_gold_are_dropped_and_counted():
 
 
 def test_the_chosen_response_has_more_gold():
-    splits, _ = build(frame(), settings())
+    splits, _ = build_splits(frame(), settings())
     paired = pairs(splits["train"])
     assert (paired["chosen_gold"] > paired["rejected_gold"]).all()
     assert list(paired["prompt_id"]) == list(splits["train"]["prompt_id"].unique())
 
 
 def test_evaluation_prompts_caps_every_scenario():
-    splits, _ = build(frame(20), settings(train_prompts=10, evaluation_prompts=3))
+    splits, _ = build_splits(frame(20), settings(train_prompts=10, evaluation_prompts=3))
     sizes = {name: count["prompts"] for name, count in counts(splits).items()}
     assert sizes == {"train": 10, **dict.fromkeys(SPLITS[1:], 3)}
 
@@ -176,7 +180,7 @@ def test_evaluation_prompts_caps_every_scenario():
 )
 def test_bad_rows_are_named(change, words):
     with pytest.raises(InputError) as error:
-        build(change(frame()), settings())
+        build_splits(change(frame()), settings())
     line = str(error.value)
     assert "\n" not in line
     assert all(word in line for word in words), line
@@ -186,13 +190,13 @@ def test_empty_responses_may_be_dropped_where_config_says_so():
     rows = frame(train=("a", "b", "c", "d", "e"))
     rows.loc[3, "response"] = ""
     models = ["a", "b", "c", "d", "e"]
-    _, facts = build(rows, settings(train_models=models, empty_responses="drop"))
+    _, facts = build_splits(rows, settings(train_models=models, empty_responses="drop"))
     assert facts["dropped"] == {"responses: empty": 1}
 
 
 @pytest.mark.parametrize("name", ["in_domain", "prompt_disjoint", "response_disjoint"])
 def test_leakage_is_refused(name):
-    splits, _ = build(frame(), settings())
+    splits, _ = build_splits(frame(), settings())
     leak = splits["train"].iloc[[0]].assign(response_id="new")
     broken = splits | {name: pd.concat([splits[name], leak], ignore_index=True)}
     with pytest.raises(InputError, match=name):

@@ -324,7 +324,7 @@ def test_a_damaged_log_is_named_and_the_request_of_a_partial_line_is_repeated(ru
     judged(runs, EXTERNAL, POLICIES[:1])
     assert started.requests == N + 1
     journal.write_bytes(b"{}\n" + whole)
-    with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*asked again"):
+    with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*sent again"):
         judged(runs, EXTERNAL, POLICIES[:1])
 
 

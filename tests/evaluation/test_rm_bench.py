@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.paths import REAL
 
-from rm_robustness.data.rm_bench import read, responses
+from rm_robustness.data.rm_bench import read_benchmark, responses
 from rm_robustness.data.synthetic import rm_bench as subtle
 from rm_robustness.data.synthetic.tasks import NOUNS, NUMBERS, gold, parse
 from rm_robustness.errors import InputError
@@ -56,7 +56,7 @@ def put(folder: Path, name: str, rows: object) -> Path:
 def test_a_prompt_becomes_six_rows_and_an_absent_file_an_absent_domain(tmp_path, home):
     put(tmp_path / home, "math_filtered.json", [row(7, subset="x")])
     put(tmp_path / home, "chat_filtered.json", [row("a"), row("b")])
-    frame = read(tmp_path)
+    frame = read_benchmark(tmp_path)
     assert frame["domain"].tolist() == ["chat"] * 12 + ["math"] * 6
     assert frame["prompt_id"].unique().tolist() == ["chat-a", "chat-b", "math-7"]
     last = frame.iloc[-1]
@@ -71,13 +71,13 @@ def test_a_prompt_becomes_six_rows_and_an_absent_file_an_absent_domain(tmp_path,
 
 def test_the_one_file_of_all_domains_is_split_by_the_rows_domain(tmp_path):
     rows = [row(1, domain="safety-refuse"), row(1, domain="chat"), row(2, domain="safety-refuse")]
-    frame = read(put(tmp_path, "total_dataset.json", rows))
+    frame = read_benchmark(put(tmp_path, "total_dataset.json", rows))
     assert frame["prompt_id"].unique().tolist() == ["chat-1", "safety-refuse-1", "safety-refuse-2"]
     put(tmp_path, "total_dataset.json", [*rows, row(3, domain="poetry")])
     with pytest.raises(InputError, match=r"total_dataset\.json row 3: found domain 'poetry'"):
-        read(tmp_path)
+        read_benchmark(tmp_path)
     put(tmp_path, "code_filtered.json", [row(5)])  # a domain's own file is read instead
-    assert set(read(tmp_path)["domain"]) == {"code"}
+    assert set(read_benchmark(tmp_path)["domain"]) == {"code"}
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_a_wrong_file_is_refused_by_file_and_row(tmp_path, rows, message):
     put(tmp_path, "chat_filtered.json", [row(0)])
     put(tmp_path, "code_filtered.json", rows)
     with pytest.raises(InputError, match=message) as caught:
-        read(tmp_path)
+        read_benchmark(tmp_path)
     assert "code_filtered.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_folder_without_any_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no file of RM-Bench.*total_dataset\.json"):
-        read(tmp_path)
+        read_benchmark(tmp_path)
 
 
 @pytest.mark.skipif(not BENCH.is_dir(), reason="the real RM-Bench files are not beside this folder")
@@ -222,7 +222,7 @@ def test_own_set_depends_on_its_seed_alone(own, tmp_path):
     files = [[path.read_bytes() for path in sorted((tmp_path / n).iterdir())] for n in "abc"]
     assert files[0] == files[1] and len(files[0]) == 5
     assert all(a != c for a, c in zip(files[0], files[2], strict=True))
-    pd.testing.assert_frame_equal(read(tmp_path / "a"), own)
+    pd.testing.assert_frame_equal(read_benchmark(tmp_path / "a"), own)
 
 
 # --- accuracies ---
@@ -328,7 +328,7 @@ def test_accuracies_are_those_counted_by_loops():
 @pytest.mark.skipif(not BENCH.is_dir(), reason="the real RM-Bench files are not beside this folder")
 @pytest.mark.parametrize("made", ["length", "random"])
 def test_accuracies_on_the_real_files_are_those_counted_by_loops(made):
-    frame = read(BENCH)
+    frame = read_benchmark(BENCH)
     rewards = frame["response"].str.len().to_numpy(float)
     if made == "random":
         rewards = np.random.default_rng(0).normal(size=len(frame))

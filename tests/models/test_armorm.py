@@ -63,7 +63,7 @@ def by_hand(weights, states, gate):
 
 
 def test_scores_equal_the_formula_computed_by_hand(folder):
-    model = armorm.load(str(folder), "float32")
+    model = armorm.load_armorm(str(folder), "float32")
     chats, gates = [[5, 1, 2, 6, 3, 4, 9, 10, 1], [6, 6, 1, 2, 6, 3, 4, 1]], [1, 2]
     with torch.inference_mode():
         states = [model.model(torch.tensor([c])).last_hidden_state[0].double() for c in chats]
@@ -75,7 +75,7 @@ def test_scores_equal_the_formula_computed_by_hand(folder):
 
 
 def test_saved_parameters_have_the_published_names_and_come_back_equal(folder, tmp_path):
-    model = armorm.load(str(folder), "float32")
+    model = armorm.load_armorm(str(folder), "float32")
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     heads = {name for name in saved if not name.startswith("model.")}
@@ -99,14 +99,14 @@ def test_a_missing_parameter_is_refused_by_name(folder, tmp_path, name):
     del weights[name]
     rewrite(folder, tmp_path, weights)
     with pytest.raises(InputError, match=f"missing keys: {name}"):
-        armorm.load(str(tmp_path), "float32")
+        armorm.load_armorm(str(tmp_path), "float32")
 
 
 def test_an_unexpected_parameter_is_refused_by_name(folder, tmp_path):
     weights = load_file(folder / "model.safetensors") | {"score.weight": torch.ones(1, 16)}
     rewrite(folder, tmp_path, weights)
     with pytest.raises(InputError, match=r"unexpected keys: score\.weight"):
-        armorm.load(str(tmp_path), "float32")
+        armorm.load_armorm(str(tmp_path), "float32")
 
 
 def test_a_parameter_of_another_shape_is_refused_by_name(folder, tmp_path):
@@ -115,7 +115,7 @@ def test_a_parameter_of_another_shape_is_refused_by_name(folder, tmp_path):
     }
     rewrite(folder, tmp_path, weights)
     with pytest.raises(InputError, match=r"mismatched keys: .*regression_layer\.weight"):
-        armorm.load(str(tmp_path), "float32")
+        armorm.load_armorm(str(tmp_path), "float32")
 
 
 def rewrite(folder, target, weights):
@@ -125,16 +125,16 @@ def rewrite(folder, target, weights):
 
 def test_a_cut_file_and_an_empty_folder_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="no readable model"):
-        armorm.load(str(tmp_path), "float32")
+        armorm.load_armorm(str(tmp_path), "float32")
     rewrite(folder, tmp_path, load_file(folder / "model.safetensors"))
     (tmp_path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="no readable model"):
-        armorm.load(str(tmp_path), "float32")
+        armorm.load_armorm(str(tmp_path), "float32")
 
 
 def test_a_name_of_the_hub_is_not_downloaded():
     with pytest.raises(InputError, match=r"no such folder; .*`rm-robustness pretrained`"):
-        armorm.load("RLHFlow/ArmoRM-Llama3-8B-v0.1", "bfloat16")
+        armorm.load_armorm("RLHFlow/ArmoRM-Llama3-8B-v0.1", "bfloat16")
 
 
 def test_the_gate_is_where_the_last_opening_begins():
@@ -145,7 +145,7 @@ def test_the_gate_is_where_the_last_opening_begins():
 
 
 def test_a_score_does_not_depend_on_what_is_scored_with_it(folder):
-    model = armorm.load(str(folder), "float32")
+    model = armorm.load_armorm(str(folder), "float32")
     chats = [[5, 1, 6, 9, 10], [8, 1, 6, 9, 11], [5, 1, 6], [12, 1, 6, 2, 3, 4]]
     gates = [1, 1, 1, 1]
     together = armorm.score_tokens(model, chats, gates, batch_tokens=64)
@@ -164,7 +164,7 @@ def test_texts_are_read_at_the_end_of_the_prompt_and_at_the_last_token(folder):
     answer = ["<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"]
     answer += [*["because", "of", "light"], "<|eot_id|>"]
     chat = [ids[token] for token in user + answer]
-    model = armorm.load(str(folder), "float32")
+    model = armorm.load_armorm(str(folder), "float32")
     # The gate reads the end of the user's turn, the last token of `user`.
     expected = armorm.score_tokens(model, [chat], [len(user) - 1], 0)
     np.testing.assert_allclose(gold, expected, rtol=1e-6)
@@ -173,7 +173,7 @@ def test_texts_are_read_at_the_end_of_the_prompt_and_at_the_last_token(folder):
 def test_a_chat_longer_than_the_context_is_refused_with_its_row(folder):
     settings = {"model": str(folder), "dtype": "float32", "batch_tokens": 64}
     with pytest.raises(InputError, match=r"row 1: found a chat of 4\d tokens; expected at most 32"):
-        armorm.scores(["why", "why"], ["light", "light " * 32], settings)
+        armorm.armorm_scores(["why", "why"], ["light", "light " * 32], settings)
 
 
 def test_a_template_without_the_opening_is_refused(folder, tmp_path):
@@ -184,4 +184,4 @@ def test_a_template_without_the_opening_is_refused(folder, tmp_path):
     )
     settings = {"model": str(tmp_path), "dtype": "float32", "batch_tokens": 64}
     with pytest.raises(InputError, match="row 0, chat template"):
-        armorm.scores(["why"], ["light"], settings)
+        armorm.armorm_scores(["why"], ["light"], settings)

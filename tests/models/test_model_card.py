@@ -159,11 +159,11 @@ def test_a_card_is_made_from_a_record_as_training_writes_it(llama, splits, tmp_p
     from support.small_models import training_settings
 
     from rm_robustness.files import read_json
-    from rm_robustness.training.reward_trainer import train
+    from rm_robustness.training.reward_trainer import train_reward_model
 
     settings = training_settings(epochs=0.2, objective="bt-bsr")
     data = (splits / "train.parquet", splits / "in_domain.parquet")
-    folder = train(llama, *data, settings, 0, tmp_path / "work", "test")
+    folder = train_reward_model(llama, *data, settings, 0, tmp_path / "work", "test")
     written = read_json(folder / "record.json")
     text = card("reward_model", written)
     assert written["inputs"]["train"]["sha256"] in text and str(tmp_path) not in text

@@ -25,20 +25,20 @@ def main(kind: str, work: str, *inputs: str) -> None:
     *paths, settings = *map(Path, inputs[:-1]), json.loads(inputs[-1])
     match kind:
         case "reward_model":
-            from rm_robustness.training.reward_trainer import train
+            from rm_robustness.training.reward_trainer import train_reward_model
 
             backbone, splits = paths
             split, held_out = splits / "train.parquet", splits / "in_domain.parquet"
-            train(backbone, split, held_out, settings, 0, Path(work), "test")
+            train_reward_model(backbone, split, held_out, settings, 0, Path(work), "test")
         case "policy":
-            from rm_robustness.training.rloo_trainer import train as rloo
+            from rm_robustness.training.rloo_trainer import train_policy as rloo
 
             rloo(*paths, settings, 0, Path(work), "test")
         case "backbone":
-            from rm_robustness.training.sft_trainer import build
+            from rm_robustness.training.sft_trainer import build_backbone
 
             (chats,) = paths
-            build(settings["backbone"], settings["sft"], chats, None, Path(work), "test")
+            build_backbone(settings["backbone"], settings["sft"], chats, None, Path(work), "test")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,6 @@ def read_tokenizer(folder: Path) -> Any:
 def once(
     policy: Path, reward_model: Path, prompts: Path, work: Path, seed: int = 0, **changes: Any
 ) -> Path:
-    return rloo.train(
+    return rloo.train_policy(
         policy, reward_model, prompts, rloo_settings(**changes), seed, work, "standard-bt"
     )

@@ -46,7 +46,9 @@ def preempt(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def train(llama: Path, splits: Path, work: Path) -> Path:
     held_out, settings = splits / "in_domain.parquet", training_settings(save_steps=5)
-    return trainer.train(llama, splits / "train.parquet", held_out, settings, 0, work, "test")
+    return trainer.train_reward_model(
+        llama, splits / "train.parquet", held_out, settings, 0, work, "test"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +81,10 @@ def test_a_policy_is_saved_between_two_rollouts(preempt, world, splits, tmp_path
     preempt(4)
     work = tmp_path / "work"
     with pytest.raises(StoppedError, match="saved at step 6 of"):  # updates have three steps
-        rloo.train(policy, reward_model, prompts, settings, 0, work, "test")
+        rloo.train_policy(policy, reward_model, prompts, settings, 0, work, "test")
     monkeypatch.undo()
-    again = rloo.train(policy, reward_model, prompts, settings, 0, work, "test")
-    straight = rloo.train(policy, reward_model, prompts, settings, 0, tmp_path / "s", "test")
+    again = rloo.train_policy(policy, reward_model, prompts, settings, 0, work, "test")
+    straight = rloo.train_policy(policy, reward_model, prompts, settings, 0, tmp_path / "s", "test")
     assert read_json(again / "record.json")["resumed_from"] == "checkpoint-6"
     for name in ("model.safetensors", "samples.parquet"):
         assert sha256(again / name) == sha256(straight / name), name

@@ -18,22 +18,24 @@ from rm_robustness.frames import read_frame
 from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training.resume import publish
-from rm_robustness.training.reward_trainer import Pairs, train
+from rm_robustness.training.reward_trainer import Pairs, train_reward_model
 
 RUN = """
 import json, sys
 from pathlib import Path
-from rm_robustness.training.reward_trainer import train
+from rm_robustness.training.reward_trainer import train_reward_model
 backbone, splits, work, settings = sys.argv[1:]
-train(Path(backbone), Path(splits) / "train.parquet", Path(splits) / "in_domain.parquet",
-      json.loads(settings), 0, Path(work), "test")
+train_reward_model(Path(backbone), Path(splits) / "train.parquet",
+      Path(splits) / "in_domain.parquet", json.loads(settings), 0, Path(work), "test")
 """
 
 
 def once(llama, splits, work, seed=0, **changes):
     held_out = splits / "in_domain.parquet"
     settings = training_settings(**changes)
-    return train(llama, splits / "train.parquet", held_out, settings, seed, work, "test")
+    return train_reward_model(
+        llama, splits / "train.parquet", held_out, settings, seed, work, "test"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -38,10 +38,11 @@ RUN = """
 import json, sys
 from pathlib import Path
 import torch
-from rm_robustness.training.rloo_trainer import train
+from rm_robustness.training.rloo_trainer import train_policy
 torch.set_num_threads(1)
 policy, reward_model, prompts, work, settings = sys.argv[1:]
-train(Path(policy), Path(reward_model), Path(prompts), json.loads(settings), 0, Path(work), "test")
+train_policy(Path(policy), Path(reward_model), Path(prompts), json.loads(settings), 0, Path(work),
+      "test")
 """
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness.files import read_json
 from rm_robustness.frames import write_frame
-from rm_robustness.training.sft_trainer import build, conversations
+from rm_robustness.training.sft_trainer import build_backbone, conversations
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def section(**changes):
 
 
 def test_sft_lowers_the_loss_and_leaves_a_causal_model(chats, tmp_path):
-    folder = build(section(), SFT, chats, None, tmp_path / "work", "llama")
+    folder = build_backbone(section(), SFT, chats, None, tmp_path / "work", "llama")
     record = read_json(folder / "record.json")
     assert record["steps"] > 10
     assert record["train_loss"] < 6.7  # ln(900) = 6.8 is what guessing gives
@@ -45,7 +45,7 @@ def test_the_first_layers_of_a_pretrained_model_are_kept(llama, tmp_path):
     (tmp_path / "model").symlink_to(llama)
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
-    folder = build(section(keep_layers=1), None, None, manifest, tmp_path / "work", "cut")
+    folder = build_backbone(section(keep_layers=1), None, None, manifest, tmp_path / "work", "cut")
     cut = AutoModelForCausalLM.from_pretrained(folder)
     whole = AutoModelForCausalLM.from_pretrained(llama)
     assert cut.config.num_hidden_layers == 1 == len(cut.model.layers)
@@ -60,9 +60,9 @@ def test_a_system_turn_goes_before_chats_that_have_none():
 
 
 def test_settings_of_another_experiment_do_not_reuse_its_work(chats, tmp_path):
-    one = build(section(), SFT | {"epochs": 0.3}, chats, None, tmp_path / "work", "a")
+    one = build_backbone(section(), SFT | {"epochs": 0.3}, chats, None, tmp_path / "work", "a")
     steps = read_json(one / "record.json")["steps"]
-    two = build(section(), SFT | {"epochs": 0.6}, chats, None, tmp_path / "work", "a")
+    two = build_backbone(section(), SFT | {"epochs": 0.6}, chats, None, tmp_path / "work", "a")
     assert read_json(two / "record.json")["steps"] > steps
     identity = json.loads((tmp_path / "work/identity.json").read_text())
     assert identity["sft"]["epochs"] == 0.6

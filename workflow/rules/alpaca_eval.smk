@@ -1,5 +1,5 @@
-# AlpacaEval 2.0: the SFT model and the policies answer its instructions; the judge compares every
-# answer with the baseline's, all in one job, so that each pair is sent only once.
+# AlpacaEval 2.0: the SFT model and the policies answer its instructions; a single job has the judge
+# compare every answer with the baseline's, so that no request is sent twice.
 
 if JUDGED:
 
@@ -41,7 +41,7 @@ if JUDGED and JUDGED["judge"]:
             f"logs/{config['preset']}/judge.log",
         benchmark:
             f"{RUN}/benchmarks/judge.tsv"
-        # A judge elsewhere is called over the internet.
+        # An external judge needs the internet.
         localrule: not JUDGED["judge"]["serve"]
         conda:
             "../../environment.yml"

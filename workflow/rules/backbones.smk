@@ -1,4 +1,4 @@
-# Backbones: made from config or pretrained, then SFT where the preset asks for it.
+# Backbones: initialised from config or pretrained, then SFT if configured.
 
 
 rule backbone:

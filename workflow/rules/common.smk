@@ -1,5 +1,5 @@
-# What the rules share: the checked configuration, where files lie, and the settings of each job.
-# Each rule gets exactly its part, as `--settings`, so that an edit reruns what it touches.
+# Shared by the rules: the checked configuration, paths, and the settings of each job. A rule passes
+# exactly these as `--settings`, so that an edit reruns only the jobs that depend on it.
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from rm_robustness.provenance import snakemake_metadata
 
 
 def refuse(error):
-    """End with one clear line and exit status 2, before anything is written."""
+    """Print the error and exit with status 2, before anything is written."""
     print(f"rm-robustness: error: {error}", file=sys.stderr)
     sys.exit(2)
 
@@ -44,7 +44,7 @@ def checked(config):
 
 
 def at(kind, **wildcards):
-    """The path of a file in this run; wildcards that are not given stay."""
+    """The path of a file in this run; wildcards without a value stay."""
     return f"{RUN}/{location(kind, **wildcards)}"
 
 
@@ -66,7 +66,7 @@ def settings(kind, **names):
 
 
 def known(check, name):
-    """Refuse a target whose backbone or objective the preset does not define."""
+    """Exit for a target whose backbone or objective the preset does not define."""
     try:
         check(config, name, "target")
     except InputError as error:
@@ -82,7 +82,7 @@ def pairs_of(wildcards):
 
 
 def backbone_inputs(wildcards):
-    """The chats when the backbone is tuned, the pretrained model when it has one."""
+    """Inputs of a backbone: the chats if it gets SFT, the pretrained model if it has one."""
     known(grid.check_backbone, wildcards.backbone)
     section, inputs = config["backbones"][wildcards.backbone], {}
     if section["sft"]:
@@ -100,7 +100,7 @@ def answering_model(wildcards):
 
 
 def proxy_reward_model(wildcards):
-    """The reward model that a policy is trained against; refuses a seed that RLOO has not."""
+    """The reward model that a policy is trained against; exits for a seed not in rloo.seeds."""
     models, seed = POLICIES[wildcards.policy]["reward_models"], int(wildcards.seed)
     if seed not in models:
         found = f"seed {seed} of {wildcards.policy}"
@@ -109,13 +109,13 @@ def proxy_reward_model(wildcards):
 
 
 def trained_here(kind, names="[^/]+"):
-    """What a wildcard after a kind's folder may be for it to be trained here and not fetched."""
+    """Constraint of a wildcard after a kind's folder that excludes downloaded models."""
     fetched = [name.removeprefix(kind) for name in grid.released(config, kind)]
     return "".join(f"(?!{re.escape(name)}/)" for name in fetched) + f"(?:{names})"
 
 
 def code(*parts):
-    """The hash of some folders and files of the package, as they are now."""
+    """The hash of some folders and files of the package."""
     folder, digest = Path("src/rm_robustness"), hashlib.sha256()
     for path in sorted(
         path
@@ -161,7 +161,7 @@ REWARD_MODELS = grid.reward_models(config)
 BACKBONES = grid.backbones(config)
 SEED_BATCHES = grid.reward_model_batches(config)
 RESULTS = catalog.results(config)
-# What is fetched: the models of each rule that adopts some, and whether the splits are.
+# Downloaded artifacts: the models of each rule that adopts some, and whether the splits are.
 RELEASED = {}
 for name in grid.released(config):
     if not name.startswith("splits/"):

@@ -1,5 +1,5 @@
-# Policies: RLOO from a backbone against a reward model, evaluated periodically; then
-# gold for what they said.
+# Policies: RLOO from a backbone against a reward model, with periodic evaluation; then the gold
+# rewards of the samples.
 
 if RLOO:
 

@@ -1,5 +1,5 @@
-# What is fetched instead of made (section `artifacts`), in the form of ours: models, in one rule for
-# those that come with the same files of their training, and splits.
+# Downloaded artifacts (section `artifacts`), converted to this repository's layout: models, with
+# one rule for each set of training logs that comes along, and splits.
 
 for name, released in RELEASED.items():
 

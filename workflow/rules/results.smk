@@ -1,8 +1,8 @@
-# Tables, figures and claims, from what was scored, generated and judged; no model is touched here.
-# What each shows and rests on is in RESULTS (src/rm_robustness/experiment/catalog.py). The last
-# rules copy the active preset's results to results/.
+# Tables, figures and claims, from scores, generated answers and judgements; no model is loaded.
+# RESULTS (src/rm_robustness/experiment/catalog.py) has their inputs and settings. The last rules
+# copy the active preset's results to results/.
 
-# An edit of this code makes the results again, which takes seconds.
+# An edit of this code recomputes the results, which takes seconds.
 CODE = code(*catalog.CODE)
 TEXTS = [name for name in RESULTS if not catalog.is_figure(name)]
 DRAWN = [name for name in RESULTS if catalog.is_figure(name)]
@@ -70,7 +70,7 @@ for drawn in DRAWN:
             " --output {params.stem} 2>&1 | tee {log}"
 
 
-# The tables' numbers once more, for `dvc metrics`.
+# The values of all tables as JSON, for `dvc metrics`.
 rule metrics:
     input:
         expand(at("result"), name=catalog.tables_with_metrics(config)),
@@ -87,7 +87,7 @@ rule metrics:
         "rm-robustness metrics --tables {input} --output {output.json} 2>&1 | tee {log}"
 
 
-# For the report alone: what it says differs between runs.
+# For the report alone: run times differ between runs.
 rule run_times:
     input:
         expand(at("result"), name=RESULTS),
@@ -109,7 +109,7 @@ rule run_times:
         " 2>&1 | tee {log}"
 
 
-# A table's or figure's files go together, so that no csv stands beside another preset's picture.
+# The files of a result are copied together, so that all of them are of one preset.
 rule publish_table:
     input:
         multiext(f"{RUN}/results/{{table}}", ".csv", ".md", ".record.json"),

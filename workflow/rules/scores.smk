@@ -1,5 +1,5 @@
-# Scores of every reward model: the four scenarios, and RM-Bench with the effective ranks. No table
-# or figure about reward models touches a model after this.
+# Scores of every reward model: the four scenarios, and RM-Bench with the effective ranks. Tables
+# and figures about reward models are computed from these alone.
 
 
 rule score:

@@ -1,5 +1,5 @@
-# Raw data: responses, the language model's conversations, pretrained models. All downloads are
-# here, in rules that run where Snakemake runs (a cluster's login node); no other command goes online.
+# Raw data: responses, chats, pretrained models. All downloads are here, in localrules (on a
+# cluster: its login node); no other command uses the internet.
 
 
 localrules:

@@ -4,7 +4,7 @@ GENERATED = grid.generated_models(config)
 
 
 if GENERATED:
-    # Nothing is downloaded for a server that runs already, and asking it is a local rule.
+    # An external server needs no download, and its requests are sent by a localrule.
     EXTERNAL = grid.uses_external_server(config)
 
     rule generate:

@@ -19,11 +19,11 @@ Argument = tuple[str, dict[str, Any]]  # what argparse's `add_argument` takes
 
 
 class Command(NamedTuple):
-    """What `rm-robustness NAME` does with its arguments.
+    """A command `rm-robustness NAME`: its function and its arguments.
 
-    `online`: it needs the internet, so that its rule runs where Snakemake runs. No other command
-    may reach for it: on a compute node it would hang or fail.
-    `for_people`: it is meant to be typed; the others are called by rules.
+    `online`: it needs the internet, so its rule is a localrule. No other command may use the
+    internet: on a compute node it would hang or fail.
+    `for_people`: it is meant for interactive use; the others are called by rules.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Command(NamedTuple):
 def command(
     *arguments: Argument, name: str = "", online: bool = False, for_people: bool = False
 ) -> Callable[[Body], Command]:
-    """Make a command of a body, named like it unless `name` is given."""
+    """Decorator that makes a function a command, named like it unless `name` is given."""
 
     def make(body: Body) -> Command:
         text = body.__doc__ or ""
@@ -67,12 +67,12 @@ def paths(name: str, text: str) -> Argument:
 
 
 def settings(section: str) -> Argument:
-    """The part of the configuration on which the job depends."""
+    """The option `--settings`: the part of the configuration on which the job depends."""
     text = f"{section} (keys: config/README.md)"
     return option("--settings", text, required=True, type=read_settings, metavar="JSON|FILE")
 
 
 def configfile(text: str, *default: str) -> Argument:
-    """Configuration files, as Snakemake takes them."""
+    """The option `--configfile`: configuration files, as Snakemake takes them."""
     files = [Path(name) for name in default]
     return option("--configfile", text, type=Path, nargs="+", default=files)

@@ -154,13 +154,13 @@ def _manifests(model: str | None) -> list[Path]:
 )
 def splits(options: argparse.Namespace) -> None:
     """Split labelled responses into train and the four scenarios."""
-    from ..data.splits import SPLITS, build
+    from ..data.splits import SPLITS, build_splits
     from ..files import sha256
     from ..frames import read_frame
 
     columns = ["example_id", "prompt", "response", "response_model", "gold"]
     with write_record(options.settings, _split_files(options.output, SPLITS)):
-        frames, facts = build(read_frame(options.gold, columns), options.settings)
+        frames, facts = build_splits(read_frame(options.gold, columns), options.settings)
         origin = {"settings": options.settings, "source_sha256": sha256(options.gold)}
         _write_splits(frames, {**origin, **facts}, options.output)
 
@@ -175,7 +175,7 @@ def adopt_splits(options: argparse.Namespace) -> None:
 
     names = [manifest.parent.name for manifest in options.pretrained]
     with write_record({}, _split_files(options.output, names)):
-        frames, facts = released_splits.splits(options.pretrained)
+        frames, facts = released_splits.read_released_splits(options.pretrained)
         _write_splits(frames, facts, options.output)
 
 

@@ -1,4 +1,4 @@
-"""Commands that measure models: scores, effective ranks, AlpacaEval, and a model of one's own."""
+"""Commands of evaluation: scores, effective ranks, AlpacaEval, and `evaluate` for any model."""
 
 import argparse
 from pathlib import Path
@@ -17,15 +17,15 @@ BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=in
     option("--revision", "commit of a hub model"),
     option("--dtype", choices=["float32", "bfloat16"], default="float32"),
     BATCH_TOKENS,
-    option("--skip-long", "leave out prompts that do not fit", action="store_true"),
+    option("--skip-long", "skip prompts that exceed the context", action="store_true"),
     option("--json", "print JSON instead of a table", action="store_true"),
     online=True,
     for_people=True,
 )
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate a reward model of yours on all scenarios and RM-Bench.
+    """Evaluate any reward model on all scenarios and RM-Bench.
 
-    Its metrics are printed beside those of the preset's reward models.
+    Its metrics are printed with those of the preset's reward models.
     """
     from ..evaluation.evaluate import as_json, as_text, evaluate
 
@@ -54,8 +54,8 @@ def score(options: argparse.Namespace) -> None:
     from ..models.reward_model import load
 
     if len(options.output) != len(options.data):
-        found = f"{len(options.output)} files"
-        raise InputError("--output", found, f"one for each of {len(options.data)} of --data")
+        output_count = f"{len(options.output)} files"
+        raise InputError("--output", output_count, f"one for each of {len(options.data)} of --data")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
     section = {"batch_tokens": options.batch_tokens}
     with write_record(section, options.output, [options.model / WEIGHTS]):

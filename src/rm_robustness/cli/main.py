@@ -1,4 +1,4 @@
-"""`rm-robustness COMMAND`: what every rule calls, and a person can call without Snakemake."""
+"""`rm-robustness COMMAND`: the command line, called by every rule and usable without Snakemake."""
 
 import argparse
 import errno
@@ -16,7 +16,7 @@ from . import data, evaluation, planning, provenance, results, training
 from .command import Command
 
 STOPPED = 75  # sysexits.h: try again
-UNREAD = 128 + signal.SIGPIPE  # as of any program whose output nobody reads any more
+UNREAD = 128 + signal.SIGPIPE  # standard output is a closed pipe
 
 PHASES = (data, training, evaluation, results, planning, provenance)
 COMMANDS: dict[str, Command] = {c.name: c for phase in PHASES for c in phase.COMMANDS}
@@ -65,7 +65,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _set_environment(command: Command) -> None:
-    """Set what libraries read as they are imported, and what is started besides (vLLM)."""
+    """Set environment variables that libraries read on import and child processes inherit."""
     # One thread a job unless the environment says otherwise: sums then have one order (bits).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -79,9 +79,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_process_group() -> None:
-    """Leave the process group of a training; all its processes have come to the same end.
+    """Leave the process group of a training, after all of its processes have finished.
 
-    A thread of torch's that still tidies up while Python ends would abort it (SIGABRT).
+    A torch thread that still runs while Python exits would abort the process (SIGABRT).
     """
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -99,7 +99,7 @@ def _is_unread() -> bool:
 
 
 def _unwritable(error: Exception) -> str | None:
-    """Say what could not be written, when a disk is full or read-only, in whichever words."""
+    """Message for an error of a full or read-only disk, whichever library raised it; else None."""
     codes = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
     if isinstance(error, OSError) and error.errno in codes:
         where = error.filename2 or error.filename or "the output"

@@ -1,4 +1,4 @@
-"""The command that says what a preset will cost, before anything is submitted."""
+"""Command of planning: the estimated cost of a preset."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from .command import command, configfile, option
     configfile("as Snakemake's: later files override earlier ones", "config/demo.yaml"),
     option("--gpu", "type and memory", default="h100-80gb"),
     option("--tflops", "dense bfloat16; default: the type's own", type=float),
-    option("--mfu", "the share of it that training reaches", type=float, default=0.4),
+    option("--mfu", "model FLOPs utilization of training", type=float, default=0.4),
     option("--gpus-per-node", type=int, default=8),
     option("--json", "print JSON instead of a table", action="store_true"),
     for_people=True,

@@ -1,4 +1,4 @@
-"""Commands about where files come from: trace, verify, release, and two ways to describe a run."""
+"""Commands of provenance: trace, verify, release, crate and history."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands that write what people read: tables, figures, claims, metrics and run times."""
+"""Commands of results: tables, figures, claims, metrics and run times."""
 
 import argparse
 from importlib import import_module
@@ -53,7 +53,7 @@ def _write_table(options: argparse.Namespace, measure: Any, render: Any) -> None
 
 
 def _write_figure(options: argparse.Namespace, draw: Any) -> None:
-    """Write a figure's png, pdf and csv (what was drawn), and last its record."""
+    """Write a figure's png, pdf and csv (the plotted frame), and last its record."""
     from ..results.plot_style import save_figure
 
     stem = options.output

@@ -21,14 +21,14 @@ WORK = path("--work", "folder for checkpoints, kept while the job is unfinished"
 def backbone(options: argparse.Namespace) -> None:
     """Initialise a backbone, and fine-tune it (SFT) if configured."""
     from ..training.resume import hold_leases, publish_all
-    from ..training.sft_trainer import build
+    from ..training.sft_trainer import build_backbone
 
     launch.launch_processes("fsdp2")
     section: Settings = dict(options.settings)
     sft = section.pop("sft")
     label = options.output.name
     with hold_leases([options.work]):
-        final = build(section, sft, options.chats, options.pretrained, options.work, label)
+        final = build_backbone(section, sft, options.chats, options.pretrained, options.work, label)
         publish_all({final: options.output})
 
 
@@ -54,7 +54,7 @@ def train(options: argparse.Namespace) -> None:
     finals = {}
     with hold_leases(list(works.values())):
         for seed, work in works.items():
-            final = reward_trainer.train(
+            final = reward_trainer.train_reward_model(
                 options.backbone,
                 options.train,
                 options.held_out,
@@ -100,7 +100,7 @@ def rloo(options: argparse.Namespace) -> None:
 
     launch.launch_processes("ddp")
     with hold_leases([options.work]):
-        final = rloo_trainer.train(
+        final = rloo_trainer.train_policy(
             options.policy,
             options.reward_model,
             options.prompts,

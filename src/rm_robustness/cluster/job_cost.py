@@ -278,6 +278,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
             processes=gpus,
         )
         scored = inference_memory(judge, min(rloo["batch_tokens"], 2 * longest), width)
+        # Reference and reward model stay on the GPU all the time. Activations of scoring, sampling,
+        # evaluation and training are never there at once: the largest of them counts.
         parts["reference"] = 4 * parameters(shape)
         parts["reward_model"] = scored["weights"]
         drawn = generation_memory(shape, rloo["batch_size"], longest, 4)
@@ -286,7 +288,7 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
         compared = min(rloo["batch_tokens"], 2 * longest) * shape.vocabulary * (4 + 4 + 2)
         rest = [scored["activations"], drawn, compared]
         parts["activations"] = max(parts["activations"], *rest)
-        if rloo["generation"] == "vllm":
+        if rloo["generation"] == "vllm":  # it reserves a share of the GPU when it starts
             parts["vllm"] = rloo["vllm_memory"] * gpu_memory * 1e9
         return parts
 

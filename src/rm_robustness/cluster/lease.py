@@ -131,7 +131,7 @@ def machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Start time of a process in ticks since boot, which tells a reused pid; None if it is gone."""
+    """Start time of a process in ticks since boot, to detect a reused pid; None if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

@@ -51,10 +51,12 @@ def responses(folder: Path, models: list[str]) -> pd.DataFrame:
 def _read_model(results: Path, model: str) -> list[tuple[str, str, str, str, float]]:
     """Read and check one model's annotations."""
     if not (results / model).is_dir():
-        known = sorted(path.name for path in results.iterdir() if path.is_dir())
-        near = difflib.get_close_matches(model, known, n=1, cutoff=0.0)
+        model_names = sorted(path.name for path in results.iterdir() if path.is_dir())
+        near = difflib.get_close_matches(model, model_names, n=1, cutoff=0.0)
         fix = f"did you mean {near[0]}?" if near else "fetch the checkout again"
-        raise InputError(results / model, "no such model", f"one of {len(known)} folders", fix)
+        raise InputError(
+            results / model, "no such model", f"one of {len(model_names)} folders", fix
+        )
     path = results / model / ANNOTATIONS
     annotations = read_json(path)
     if not isinstance(annotations, list) or not annotations:

@@ -60,7 +60,7 @@ def _download_repository(settings: Settings, folder: Path) -> tuple[str, dict[st
             repo, repo_type=kind, revision=settings["revision"], files_metadata=True
         )
     if settings["revision"] not in (None, info.sha):
-        raise InputError(where, f"commit {info.sha}", "the one that was asked for")
+        raise InputError(where, f"commit {info.sha}", "the requested one")
     sizes, expected = _wanted(settings, info.siblings, where)
     draft = folder / f".{info.sha}.part"  # kept when interrupted, to resume from
     for name, size in sizes.items():
@@ -83,34 +83,34 @@ def _wanted(
     settings: Settings, files: list[Any], where: str
 ) -> tuple[dict[str, int], dict[str, str]]:
     """The sizes of the files to download, and the checksums known beforehand."""
-    needs, given = settings.get("needs", []), settings.get("sha256", {})
+    needs, configured_sums = settings.get("needs", []), settings.get("sha256", {})
     patterns = (*PATTERNS[settings["kind"]], *needs)
-    wanted = {
+    sizes = {
         file.rfilename: file
         for file in files
         if any(fnmatch(file.rfilename, pattern) for pattern in patterns)
         # The publisher's record describes the publisher's files, not those written here.
         and Path(file.rfilename).name != "record.json"
     }
-    if settings["kind"] == "hub" and not any(name.endswith(".safetensors") for name in wanted):
+    if settings["kind"] == "hub" and not any(name.endswith(".safetensors") for name in sizes):
         raise InputError(where, "no safetensors", "weights in that form")
-    for name in (*needs, *given):
-        if name not in wanted:
-            raise InputError(where, f"no file {name} to fetch", "one", f"it has {sorted(wanted)}")
-    for name in wanted:
+    for name in (*needs, *configured_sums):
+        if name not in sizes:
+            raise InputError(where, f"no file {name} to fetch", "one", f"it has {sorted(sizes)}")
+    for name in sizes:
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise InputError(where, f"a file named {name}", "names inside the repository")
-    sums = {name: file.lfs.sha256 for name, file in wanted.items() if file.lfs}
-    for name, expected in given.items():
+    sums = {name: file.lfs.sha256 for name, file in sizes.items() if file.lfs}
+    for name, expected in configured_sums.items():
         if sums.get(name, expected) != expected:
             _refuse_checksum(f"{where}: {name}", sums[name], expected)
-    return {name: file.size for name, file in wanted.items()}, sums | given
+    return {name: file.size for name, file in sizes.items()}, sums | configured_sums
 
 
-def _refuse_checksum(where: str, found: str, expected: str) -> None:
+def _refuse_checksum(where: str, actual: str, expected: str) -> None:
     """Refuse a file with another checksum."""
     fix = "another version, or a damaged download: correct the sum in the configuration, or run it "
-    raise InputError(where, f"sha256 {found}", f"sha256 {expected}", f"{fix}again")
+    raise InputError(where, f"sha256 {actual}", f"sha256 {expected}", f"{fix}again")
 
 
 def _download_file(url: str, path: Path, size: int) -> None:
@@ -138,7 +138,7 @@ def _download_file(url: str, path: Path, size: int) -> None:
 
 
 class _ProgressLine:
-    """Stands in for huggingface_hub's progress bar: a line every few seconds."""
+    """Replacement of huggingface_hub's progress bar that prints a line every few seconds."""
 
     def __init__(self, desc: str, total: int, initial: int = 0, **_: object) -> None:
         self.line = Progress(desc, total, "bytes", initial)

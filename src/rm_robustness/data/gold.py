@@ -1,4 +1,4 @@
-"""The gold reward r*: a real number per prompt and response, taken as the truth."""
+"""Gold reward r*: a real number per prompt and response, the ground truth of all evaluations."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
 
     `settings["kind"]` is its origin: `programmatic` (the rule of the synthetic world),
     `column` (a preference in [1, 2] through `preference_logit`; keys `column`, `transform: logit`,
-    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm.scores`, which has the model's
+    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm_scores`, which has the model's
     folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
     that is not a preference.
     """
@@ -31,7 +31,7 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
         # Imports torch and transformers, which the other kinds do not need.
         from ..models import armorm
 
-        gold = armorm.scores(frame["prompt"].tolist(), frame["response"].tolist(), settings)
+        gold = armorm.armorm_scores(frame["prompt"].tolist(), frame["response"].tolist(), settings)
     else:
         raise InputError("gold.kind", repr(kind), f"one of {', '.join(KINDS)}")
     return frame.assign(gold=gold)

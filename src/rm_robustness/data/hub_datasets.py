@@ -119,8 +119,8 @@ def _open_split(
     # Importing it takes seconds, and most commands never read from the hub.
     import datasets
 
-    where, found = f"{repo} at {revision}", f"no readable split {split!r}"
-    with explained(where, found, (datasets.exceptions.DatasetsError,)):
+    where, reason = f"{repo} at {revision}", f"no readable split {split!r}"
+    with explained(where, reason, (datasets.exceptions.DatasetsError,)):
         rows = datasets.load_dataset(repo, revision=revision, split=split)
     missing = [column for column in columns if column not in rows.column_names]
     if missing:

@@ -1,4 +1,4 @@
-"""One explanation of what goes wrong between this machine and the Hugging Face hub."""
+"""InputErrors for failed requests to the Hugging Face hub."""
 
 import re
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from . import hub_datasets as hub
 from .splits import COLUMNS, counts, normalise
 
 
-def splits(manifests: list[Path]) -> tuple[dict[str, pd.DataFrame], Settings]:
+def read_released_splits(manifests: list[Path]) -> tuple[dict[str, pd.DataFrame], Settings]:
     """Read the downloaded splits, each in the folder `model` beside SPLIT/manifest.json.
 
     Also returns facts for the manifest of the splits: repositories and commits, counts, and how
@@ -68,11 +68,11 @@ def _fours(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     rows: list[tuple[str, str, str, str, str, float]] = []
     for number, (prompt, *responses, scores) in enumerate(frame.itertuples(index=False)):
         if not all(isinstance(text, str) for text in (prompt, *responses)):
-            found = "a prompt or response that is no text"
-            raise InputError(f"{where} row {number}", found, "texts")
+            problem = "a prompt or response that is no text"
+            raise InputError(f"{where} row {number}", problem, "texts")
         if np.shape(scores) != (4,) or not all(map(math.isfinite, scores)):
-            found = f"all_scores {scores!r:.60}"
-            raise InputError(f"{where} row {number}", found, "four finite numbers")
+            problem = f"all_scores {scores!r:.60}"
+            raise InputError(f"{where} row {number}", problem, "four finite numbers")
         if all(text.strip() for text in responses):
             rows += [
                 (str(number), f"{number}-{n}", prompt, text, f"response_{n}", float(score))

@@ -25,19 +25,19 @@ TOTAL = "total_dataset.json"
 
 
 def responses(settings: Settings, folder: Path) -> pd.DataFrame:
-    """Read the benchmark of a source, as `read` does; `folder` is where its files may be put.
+    """Read the benchmark of a source with `read_benchmark`; downloads go into `folder`.
 
     `settings` is a source of kind `local` (a path, or a checkout of THU-KEG/RM-Bench; keys of
     `git_checkout.checkout`), `hub` (a data set repository: `repo`, `revision`, a commit) or
     `synthetic` (`synthetic.rm_bench.write` with `seed` and `subtle_prompts` prompts a domain).
     """
     if settings["kind"] == "local":
-        return read(checkout(settings, folder / "checkout"))
+        return read_benchmark(checkout(settings, folder / "checkout"))
     if settings["kind"] == "synthetic":
         with TemporaryDirectory() as files:
             synthetic.write(settings["seed"], settings["subtle_prompts"], Path(files))
-            return read(Path(files))
-    return read(_download(settings["repo"], settings["revision"]))
+            return read_benchmark(Path(files))
+    return read_benchmark(_download(settings["repo"], settings["revision"]))
 
 
 def _download(repo: str, revision: str) -> Path:
@@ -54,7 +54,7 @@ def _download(repo: str, revision: str) -> Path:
         )
 
 
-def read(folder: Path) -> pd.DataFrame:
+def read_benchmark(folder: Path) -> pd.DataFrame:
     """Read upstream's JSON files, in `folder` or its sub-folder `data`, into a scorable frame.
 
     The files are `{domain}_filtered.json`, or, when none of them is there, `total_dataset.json`,
@@ -125,11 +125,11 @@ def _identity(row: dict[str, Any], where: str) -> str:
 
 def _texts(row: dict[str, Any], kind: str, where: str) -> list[str]:
     """Return the three texts of a kind."""
-    texts, wanted = row.get(kind), f"{len(STYLES)} texts ({', '.join(STYLES)})"
+    texts, expected = row.get(kind), f"{len(STYLES)} texts ({', '.join(STYLES)})"
     if not isinstance(texts, list):
-        raise InputError(where, f"{kind} {texts!r:.40}", wanted)
+        raise InputError(where, f"{kind} {texts!r:.40}", expected)
     if len(texts) != len(STYLES):
-        raise InputError(where, f"{len(texts)} texts in {kind}", wanted)
+        raise InputError(where, f"{len(texts)} texts in {kind}", expected)
     return [_text(text, f"{kind} {i}", where) for i, text in enumerate(texts)]
 
 

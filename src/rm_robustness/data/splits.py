@@ -30,7 +30,9 @@ def key(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def build(frame: pd.DataFrame, settings: Settings) -> tuple[dict[str, pd.DataFrame], Settings]:
+def build_splits(
+    frame: pd.DataFrame, settings: Settings
+) -> tuple[dict[str, pd.DataFrame], Settings]:
     """Cut labelled responses into the five splits.
 
     `frame` has a row per response: example_id, prompt, response, response_model, gold. `settings`
@@ -97,7 +99,7 @@ def _unseen_models(
 
 
 def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
-    """How many prompts and responses each split holds."""
+    """Number of prompts and responses of each split."""
     return {
         name: {"prompts": int(split["prompt_id"].nunique()), "responses": len(split)}
         for name, split in splits.items()

@@ -214,7 +214,7 @@ def _leaves(settings: Settings, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _nested(config: Settings) -> Settings:
-    """Put keys that dvc.lock writes with dots (`statistics.seed`) into their sections."""
+    """Nest keys that dvc.lock writes with dots (`statistics.seed`) in their sections."""
     nested = {key: value for key, value in config.items() if "." not in key}
     for key, value in config.items():
         section, _, name = key.partition(".")

@@ -21,8 +21,8 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
 
     `settings` has its `kind` (reward_models, backbones or policies), its `chat` format and the
     files of its training that are copied along (`needs`). `pretrained` is the manifest of the
-    download. A reward model's head is checked as everywhere. Returns the finished folder inside
-    `work`. Raises InputError when the download is not what its manifest says.
+    download. A reward model's head is checked as in `reward_model.load`. Returns the finished
+    folder inside `work`. Raises InputError when the download does not match its manifest.
     """
     started, manifest = time.time(), read_json(pretrained)
     inputs = {"pretrained": {"path": str(pretrained), "sha256": sha256(pretrained)}}

@@ -1,4 +1,4 @@
-"""Answers on disk as they arrive, in append-only files of JSON lines that survive a kill.
+"""Append-only JSON-lines files of answers, written as they arrive, that survive a kill.
 
 `AnswerLog` has one generation's responses by prompt number; `AnswerCache` has a judge's answers by
 the hash of the request, for any number of runs. A last line that a kill cut in half is dropped.
@@ -62,7 +62,7 @@ class AnswerCache:
         """Read the answers so far. Raises `InputError` for a broken line that is not the last."""
         self.path, self.lock = path, threading.Lock()
         self.choices: dict[str, dict[str, Any]] = {}
-        fix = "remove the line: its pair is asked again"
+        fix = "remove the line: its request is sent again"
         for where, entry in read_entries(path, fix):
             key, choice = values_of(entry, ("key", "choice"), where, fix)
             self.choices[key] = choice

@@ -1,6 +1,6 @@
-"""ArmoRM, the paper's gold preference model r*, in a class of this project's own.
+"""ArmoRM, the paper's gold preference model r*, reimplemented.
 
-The published model (RLHFlow/ArmoRM-Llama3-8B-v0.1) brings its own code, which is never run here:
+The published model (RLHFlow/ArmoRM-Llama3-8B-v0.1) needs remote code, which is never run here:
 a Llama body reads a chat once; 19 rewards come from the state of the last token, and a small
 network turns the state at the end of the prompt into 19 weights for them.
 """
@@ -74,7 +74,7 @@ class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
         return scores
 
 
-def load(source: str, dtype: str) -> ArmoRM:
+def load_armorm(source: str, dtype: str) -> ArmoRM:
     """Load ArmoRM from a folder on this machine (the rule `pretrained` downloads it).
 
     Only safetensors are read. `dtype` (`float32` or `bfloat16`) is that of the body. Raises
@@ -132,7 +132,7 @@ def score_tokens(
     return scores
 
 
-def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:
+def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:
     """Return ArmoRM's score of every (prompt, response), float64 of shape (n,).
 
     `settings`: `model` (its folder), `dtype`, `batch_tokens`. The chat is rendered by the model's
@@ -140,7 +140,7 @@ def scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -
     the row for a chat longer than the model's context.
     """
     folder = settings["model"]
-    model = load(folder, settings["dtype"])
+    model = load_armorm(folder, settings["dtype"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
     chats: list[list[int]] = []

@@ -98,7 +98,7 @@ def train_tokenizer(texts: list[str], settings: Settings) -> PreTrainedTokenizer
 
 
 def from_config(settings: Settings, texts: list[str], seed: int) -> tuple[Any, Any]:
-    """Make a small model (Llama or Qwen2) and train its tokenizer; the seed draws its weights."""
+    """Initialise a small model (Llama or Qwen2) by `seed` and train its tokenizer."""
     tokenizer = train_tokenizer(texts, settings)
     config = AutoConfig.for_model(
         settings["architecture"],

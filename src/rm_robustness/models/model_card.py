@@ -84,6 +84,7 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     options = _defaults(objective) | settings["options"]
     note = ""
     if "weight" in options and options.get("reduction") in REDUCTIONS:  # batch-sum regularisation
+        # The factor of m**2 that acts: `release` and `global` multiply lambda by a number of pairs.
         pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
         options["strength"] = options["weight"] * pairs[options["reduction"]]
         note = (
@@ -102,7 +103,8 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
 
 
 def _formula(objective: str, options: Settings) -> str:
-    """The loss of a pair with its options filled in; as it stands where one is not an option."""
+    """The loss of a pair with its options filled in; unformatted if a placeholder is no option."""
+    # A card is written when a training has finished: no formula may make that fail.
     formula = OBJECTIVES[objective].formula
     try:
         return formula.format(**options)
@@ -142,7 +144,7 @@ def _policy(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
 
 
 def _made_from(record: Mapping[str, Any]) -> str:
-    """List seed and inputs; an absolute path says where one machine keeps it, so its name does."""
+    """List seed and inputs; of an absolute path, which differs between machines, only the name."""
     lines = [f"- seed {record['seed']}"]
     for name, file in record["inputs"].items():
         path = Path(file["path"])

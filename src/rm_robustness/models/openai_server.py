@@ -85,7 +85,7 @@ def _request(
 
 
 def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:
-    """Make a client that retries `retries` times; `local` for a server on this machine."""
+    """Create a client that retries `retries` times; `local` for a server on this machine."""
     return openai.OpenAI(
         base_url=base_url,
         api_key=key or "EMPTY",

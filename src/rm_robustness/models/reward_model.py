@@ -19,7 +19,7 @@ PADDING = 1024  # rows that an embedding may have beyond its tokenizer, as Qwen2
 
 
 def initialise(backbone: Path, seed: int) -> Any:
-    """Put a new reward head on a backbone, in float32 master weights (D25).
+    """Initialise a reward model: a backbone with a new reward head, in float32 (D25).
 
     W_p (1, H) has no bias and is drawn from N(0, 1/(H+1)) (paper, section 2; the release divides
     by H, a difference below 0.03 %, D20), by a generator of its own so that earlier draws cannot

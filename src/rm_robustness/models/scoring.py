@@ -1,4 +1,4 @@
-"""The one scorer: evaluation, probes and reinforcement learning all get their rewards here.
+"""Exact scoring: evaluation, probes and RLOO all compute rewards with `score_ids`.
 
 A score is what a batch of one gives. Sequences of equal length share a batch, so nothing is ever
 padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
@@ -73,7 +73,7 @@ def whole_weight(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _body(model: Any) -> Callable[..., Any]:
-    """Give the model without its head. FSDP2 gathers weights for methods of the model it knows."""
+    """The model without its head. FSDP2 gathers weights only in methods registered with it."""
     if not is_sharded(model):
         return model.base_model  # type: ignore[no-any-return]
     model.read = types.MethodType(lambda self, **inputs: self.base_model(**inputs), model)

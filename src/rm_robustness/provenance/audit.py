@@ -11,7 +11,7 @@ from .record_checks import RecordChecks
 
 
 def audit(evidence: Evidence, files: Iterable[str], records: Iterable[str]) -> Findings:
-    """Check some files and then some records, whose inputs may be among the files."""
+    """Check the given files, then the given records, whose inputs may be among the files."""
     findings = Findings()
     if evidence.git_refusal:
         findings.unverified("git", f"commits and sources are not checked: {evidence.git_refusal}")

@@ -24,17 +24,17 @@ FORMATS = {
 
 
 def add(crate: ROCrate, key: str, kind: str, **facts: Any) -> Entity:
-    """A thing that is no file of the crate, added once."""
-    known = crate.get(key)
-    if known:
-        return known
+    """Add an entity that is not a file of the crate, once."""
+    existing = crate.get(key)
+    if existing:
+        return existing
     entity = crate.add(ContextEntity(crate, key, properties={"@type": kind}))
     state(entity, **facts)
     return entity
 
 
 def state(entity: Entity, **facts: Any) -> None:
-    """Say something of an entity; a list of one is written as the one, an empty one not at all."""
+    """Set properties of an entity; a list of one becomes that value, an empty list is omitted."""
     for term, value in facts.items():
         if value != []:
             entity[term] = value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -50,7 +50,7 @@ def add_action(
     inputs: list[Entity],
     outputs: list[Entity],
 ) -> Entity:
-    """A CreateAction: a tool that read some files and wrote others; start and end in `times`."""
+    """Add a CreateAction: a tool that read and wrote files; `times` are its start and end."""
     return add(
         crate,
         key,
@@ -66,7 +66,7 @@ def add_action(
 
 
 def add_package(crate: ROCrate, name: str, version: str) -> Entity:
-    """A package, or Python itself, of a version."""
+    """Add a version of a package, or of Python."""
     python = name == "python"
     home = "https://www.python.org/ftp/python/" if python else f"https://pypi.org/project/{name}/"
     return add(
@@ -80,12 +80,12 @@ def add_package(crate: ROCrate, name: str, version: str) -> Entity:
 
 
 def add_files(crate: ROCrate, digests: dict[Path, str]) -> list[Entity]:
-    """Files of the repository, by path and sha256."""
+    """Add files of the repository, by path and sha256."""
     return [add_file(crate, path, digest) for path, digest in digests.items()]
 
 
 def add_file(crate: ROCrate, path: Path, digest: str = "") -> Entity:
-    """A file of the repository; one that is outside of it or absent is named, with its hash."""
+    """Add a file of the repository; one that is outside or absent is listed by name and hash."""
     name = str(path)
     outside = path.is_absolute() or ".." in path.parts
     if outside or not path.is_file():
@@ -97,9 +97,9 @@ def add_file(crate: ROCrate, path: Path, digest: str = "") -> Entity:
             description="Recorded, and not in this crate: not released, or outside the repository.",
             sha256=digest or sha256(path),
         )
-    known = crate.get(quote(name))
-    if known:
-        return known
+    existing = crate.get(quote(name))
+    if existing:
+        return existing
     return crate.add_file(path, path, properties={"name": name, **file_facts(path, digest)})
 
 

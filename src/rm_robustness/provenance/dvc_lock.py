@@ -1,4 +1,4 @@
-"""What dvc.lock records, with the lists of files of the directories in it."""
+"""Parsed dvc.lock, with the file lists of the directories in it."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from ..experiment.config import Settings, read_mapping
 
 
 class Stage(NamedTuple):
-    """A stage of dvc.lock: its outs, the settings and the sources that it was recorded with."""
+    """A stage of dvc.lock: its outs, and the settings and sources that it was recorded with."""
 
     name: str
     command: str  # the first, where there are several
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 @dataclass
 class Lock:
-    """What dvc.lock says; `files` has the md5 of each file, `unlisted` outs without their list."""
+    """Content of dvc.lock: `files` has the md5 of each file, `unlisted` the outs without a list."""
 
     stages: list[Stage]
     files: dict[str, str]
@@ -39,11 +39,11 @@ class Lock:
         return None
 
     def object(self, md5: str) -> Path:
-        """Where DVC's cache keeps a file's bytes."""
+        """Path of a file's bytes in DVC's cache."""
         return self.cache / md5[:2] / md5[2:]
 
     def holds(self, path: str) -> bool:
-        """Tell whether the cache has a file's bytes, and right ones."""
+        """Whether the cache has a file's bytes, undamaged."""
         cached = self.object(self.files[path])
         return cached.is_file() and _md5_of(cached) == self.files[path]
 
@@ -73,7 +73,7 @@ def read_lock() -> Lock:
 
 
 def _cache() -> Path:
-    """DVC's cache as it is configured. (dvc.repo.Repo knows it too, but writes into .dvc.)"""
+    """Path of DVC's configured cache. (dvc.repo.Repo would give it too, but writes into .dvc.)"""
     from dvc.config import Config
 
     configured = Config(str(Path(".dvc").absolute()))["cache"].get("dir")
@@ -81,7 +81,7 @@ def _cache() -> Path:
 
 
 def _list_files(lock: Lock, out: str, md5: str) -> None:
-    """Put an out's files into the lock, or note that the list of a directory is not here."""
+    """Add an out's files to the lock, or note that the list of a directory is missing."""
     cached = lock.object(md5)
     if not md5.endswith(".dir"):
         lock.files[out] = md5
@@ -116,7 +116,7 @@ def folder_md5(folder: str, files: dict[str, bytes]) -> str:
 
 @functools.cache
 def _ignored(root: Path) -> Callable[[str], bool]:
-    """Tell of an absolute path in a repository whether DVC ignores it."""
+    """Predicate of absolute paths in a repository: whether DVC ignores one."""
     from dvc.fs import localfs
     from dvc.ignore import DvcIgnoreFilter
 

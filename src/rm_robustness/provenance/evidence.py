@@ -1,4 +1,4 @@
-"""What files and records are checked against, and the commands that repair them."""
+"""Evidence that files and records are checked against, and the commands that repair them."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ from .lineage import Lineage, preset_of, rule_of
 
 
 class Sums:
-    """Hashes of files as they are now: each is read once, and only `budget` bytes in all.
+    """Current hashes of files: each file is read once, and only `budget` bytes in total.
 
     `report` is called with the bytes that are read so far.
     """
@@ -56,7 +56,7 @@ def hashing(name: str, files: Iterable[str]) -> Iterator[Sums]:
 
 
 def total_size(files: Iterable[str]) -> int:
-    """Bytes of those files that are here."""
+    """Bytes of the files that exist."""
     return sum(Path(file).stat().st_size for file in files if Path(file).is_file())
 
 
@@ -71,22 +71,22 @@ class Evidence:
 
     @cached_property
     def git_refusal(self) -> str | None:
-        """Why git has no answer here; None where it has."""
+        """Why git cannot answer queries here; None where it can."""
         return git.refusal()
 
     @cached_property
     def file_of(self) -> dict[str, str]:
-        """A file of each sha256 that a record has."""
+        """A file for each recorded sha256."""
         outputs = map(self.lineage.outputs, self.lineage.records)
         return {sha256: file for digests in outputs for file, sha256 in digests.items()}
 
     @cached_property
     def expected(self) -> set[str]:
-        """All files that DVC or Snakemake knows."""
+        """All files that are known to DVC or Snakemake."""
         return self.lineage.metadata.outputs() | set(self.lock.files)
 
     def repair(self, path: str) -> str:
-        """The command that brings a file back: from DVC's cache, its remote, or by making it."""
+        """The command that restores a file: from DVC's cache or remote, or by making it again."""
         if path not in self.lock.files:
             return self.remake(path)
         if self.lock.holds(path):
@@ -107,5 +107,5 @@ class Evidence:
         return f"{command} && {self.repro(stage)}"
 
     def repro(self, stage: Stage) -> str:
-        """The commands that record a stage again, and then what rests on it."""
+        """The commands that record a stage again, and then the stages that depend on it."""
         return f"dvc repro --force --single-item {stage.name} && dvc repro"

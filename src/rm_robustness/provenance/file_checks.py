@@ -1,4 +1,4 @@
-"""Checks of one file: its bytes are those of its record, of dvc.lock, and of what it copies."""
+"""Checks of one file: its bytes match its record, dvc.lock, and the file that it is a copy of."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from .snakemake_metadata import packed_path
 
 @dataclass
 class FileChecks:
-    """Checks files one by one; what it finds is added to `findings`."""
+    """Checks of files, one at a time, that append to `findings`."""
 
     evidence: Evidence
     findings: Findings
@@ -27,7 +27,7 @@ class FileChecks:
             self._against_lock(path)
 
     def _absent(self, path: str) -> None:
-        """A file that a record lists is not here."""
+        """Report a recorded file that is missing."""
         lock = self.evidence.lock
         if lock.stage(path) and path not in lock.files:
             text = "not here, and DVC keeps none; its record says what it was"
@@ -58,7 +58,7 @@ class FileChecks:
         return True
 
     def _against_lock(self, path: str) -> None:
-        """Compare a file with dvc.lock, and say what it is not in."""
+        """Compare a file with dvc.lock, and report if it is not listed there."""
         lineage, lock = self.evidence.lineage, self.evidence.lock
         record, original = lineage.record_of.get(path), lineage.original(path)
         _, md5 = self.evidence.sums.of(path) or ("", "")
@@ -79,7 +79,7 @@ class FileChecks:
             self.findings.unverified(path, "not in dvc.lock: only its record identifies it")
 
     def _without_record(self, path: str) -> None:
-        """No record lists a file: one was deleted or cut, or there never was one."""
+        """Report a file that no record lists: its record is missing or damaged."""
         folder, name = os.path.split(path)
         broken = self.evidence.lineage.broken
         for record in (f"{folder}/{name.split('.')[0]}.record.json", f"{folder}/record.json"):

@@ -1,4 +1,4 @@
-"""What an audit finds, and its text: one line for all files with the same finding."""
+"""Findings of an audit, and their text: one line for all files with the same finding."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,10 +7,10 @@ TITLES = {"mismatch": "MISMATCH", "note": "Notes", "unverified": "Unverified"}
 
 
 class Finding(NamedTuple):
-    """One thing found about a file.
+    """One finding about a file.
 
-    `kind`: a `mismatch` of bytes or records, a `note` on what is not as it is today or usually, or
-    `unverified`, what cannot be checked here.
+    `kind`: `mismatch` (bytes or records disagree), `note` (differs from the current config, code or
+    environment, which is no error), or `unverified` (cannot be checked here).
     """
 
     kind: str
@@ -22,16 +22,16 @@ class Finding(NamedTuple):
 
 
 class Findings(list[Finding]):
-    """All that was found, in the order of the checks."""
+    """Findings in the order of the checks."""
 
     def mismatch(
         self, path: str, text: str, repair: str, expected: str = "", found: str = ""
     ) -> None:
-        """Add what is not as it is recorded, and the command that repairs it."""
+        """Add a mismatch with the records, and the command that repairs it."""
         self.append(Finding("mismatch", path, text, expected, found, repair))
 
     def note(self, path: str, text: str) -> None:
-        """Add what is no fault and good to know."""
+        """Add a difference that is no error."""
         self.append(Finding("note", path, text))
 
     def unverified(self, path: str, text: str) -> None:
@@ -44,7 +44,7 @@ class Findings(list[Finding]):
 
 
 def summary(findings: Iterable[Finding], *kinds: str) -> list[str]:
-    """What was found of some kinds; of many files the first three are named."""
+    """Lines of the findings of some kinds; of many files the first three are named."""
     lines = []
     for kind in kinds:
         paths_of: dict[str, list[str]] = {}

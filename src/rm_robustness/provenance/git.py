@@ -30,9 +30,9 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def refusal() -> str | None:
-    """Why git has no answer here: NO_REPOSITORY, or its own message, which names the cure.
+    """Why git cannot answer queries: NO_REPOSITORY, or git's message, which names the fix.
 
-    None where it answers.
+    None where it can.
     """
     answer = _git("rev-parse", "--git-dir")
     if answer.returncode == 0:
@@ -60,7 +60,7 @@ def revision() -> dict[str, Any]:
 
 @functools.cache
 def known(commit: str) -> bool:
-    """Tell whether this clone has a commit."""
+    """Whether this clone has a commit."""
     return _git("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 
 
@@ -73,7 +73,7 @@ def file_at(commit: str, path: str) -> bytes | None:
 
 @functools.cache
 def files_at(commit: str, folder: str) -> dict[str, bytes]:
-    """The files of a folder in a commit, by their path in the folder; none where it has no such."""
+    """The files of a folder in a commit, by their path in the folder; empty without that folder."""
     # The bytes that are committed, whatever line ends a checkout of this machine has.
     answer = _git("-c", "core.autocrlf=false", "archive", "--format=tar", commit, "--", folder)
     if answer.returncode:
@@ -96,7 +96,7 @@ def code() -> str:
 
 @functools.cache
 def code_at(commit: str) -> str | None:
-    """What `code()` is in a clean tree of a commit; None where the commit has no package."""
+    """Value of `code()` in a clean tree of a commit; None where the commit has no package."""
     files = files_at(commit, PACKAGE)
     sources = {PurePath(name): files[name] for name in files if name.endswith(".py")}
     return _hash(sources) if sources else None

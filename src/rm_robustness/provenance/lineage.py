@@ -1,6 +1,6 @@
-"""The lineage of files: the record that says how each was made, and from which others.
+"""Lineage of files: the record of the job that made each, and the inputs of that job.
 
-Everything is named by its path relative to the root of the repository, the working directory.
+All paths are relative to the root of the repository, which is the working directory.
 """
 
 import os
@@ -25,7 +25,7 @@ SKIPPED = ("work", "benchmarks")  # of runs/PRESET: neither is a result
 
 @dataclass
 class Lineage:
-    """What is on disk under runs/ and results/, and what its records say.
+    """Files under runs/ and results/, and their records.
 
     `records` has the content of each record by its path, `broken` why a record cannot be read,
     `record_of` the record of each file that one lists, `metadata` what Snakemake knows.
@@ -44,7 +44,7 @@ class Lineage:
         return {f"{folder}/{name}": digest for name, digest in files.items()}
 
     def inputs(self, record: str) -> dict[str, str]:
-        """What a record's files were made from, and the sha256 that it had."""
+        """The inputs of a record's job and their sha256."""
         inputs = self.records[record]["inputs"].values()
         return {entry["path"]: entry["sha256"] for entry in inputs}
 
@@ -54,7 +54,7 @@ class Lineage:
         return self.outputs(record)[path] if record else None
 
     def started(self, path: str) -> str:
-        """When the job of a file or record started, in ISO 8601; "" where no record says it."""
+        """Start of the job of a file or record, in ISO 8601; "" if it is not recorded."""
         return str(self.records.get(self.record_of.get(path, path), {}).get("started", ""))
 
     def original(self, path: str) -> str | None:
@@ -76,7 +76,7 @@ class Lineage:
         return None
 
     def ancestors(self, path: str, keep: Callable[[str, str], bool]) -> Iterator[str]:
-        """Yield the records that a file or a record rests on, its own first, each once.
+        """Yield the records that a file or a record depends on, starting with its own, each once.
 
         `keep(record, input)` says whether an input of a record is followed.
         """
@@ -133,8 +133,8 @@ def _same_bytes(one: str, other: str) -> bool:
 def rule_of(lineage: Lineage, record: str) -> str:
     """The rule of a job, or the verb of its command where Snakemake's metadata are not here."""
     paths = [record, *lineage.outputs(record)]
-    known = (lineage.metadata.of(path).get("rule") for path in paths)
-    return str(next(filter(None, known), verb_of(lineage.records[record])))
+    rules = (lineage.metadata.of(path).get("rule") for path in paths)
+    return str(next(filter(None, rules), verb_of(lineage.records[record])))
 
 
 def verb_of(record: Settings) -> str:

@@ -46,7 +46,7 @@ def record(
     started: float,
     **facts: Any,
 ) -> Settings:
-    """The record of some files, to be written beside them, last of all.
+    """Compute the record of some files, which is written beside them, last of all.
 
     Holds the command, the settings, the seed, the git revision and whether the tree was dirty, a
     hash of this package's code, package versions, sha256 of every input when it was read and of
@@ -73,7 +73,7 @@ def record(
 def write_record(
     settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
 ) -> Iterator[None]:
-    """Write the record of a block that writes `files` of one folder, once it has ended well.
+    """Write the record of `files`, which the block writes, once the block has succeeded.
 
     Its inputs are the files that `files.track_reads` sees it read, and `also`. It is written to
     `to`, or to the path that `record_path` gives.
@@ -115,7 +115,7 @@ def command() -> str:
 
 
 def _revision() -> Settings:
-    """The git revision; where git refuses or is absent, one line on stderr says so and the cure."""
+    """The git revision; if git refuses or is absent, a warning with the fix goes to stderr."""
     current = revision()
     reason = current.get("reason", NO_REPOSITORY)
     if reason != NO_REPOSITORY:
@@ -131,7 +131,7 @@ def _warn(text: str) -> None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a number."""
+    """Versions of Python and of the packages that can change a result."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **packages}
 

@@ -19,7 +19,7 @@ from .record import versions
 
 @dataclass
 class RecordChecks:
-    """Checks records; what it finds is added to `findings`."""
+    """Checks of records that append to `findings`."""
 
     evidence: Evidence
     findings: Findings
@@ -42,7 +42,7 @@ class RecordChecks:
             self._sources(sound)
 
     def _place(self, record: str) -> None:
-        """A record belongs where its command wrote, and to the seed that it names."""
+        """Check that a record lies where its command wrote, with the seed that its path names."""
         content = self.evidence.lineage.records[record]
         words = shlex.split(content["command"])
         outputs = _outputs(words)
@@ -58,7 +58,7 @@ class RecordChecks:
                 return
 
     def _inputs(self, record: str, mismatched: set[str]) -> None:
-        """What a job read is what the job before it wrote."""
+        """Check that a job read what an earlier job wrote."""
         lineage = self.evidence.lineage
         for path, read in lineage.inputs(record).items():
             written = lineage.recorded_sha256(path)
@@ -71,7 +71,7 @@ class RecordChecks:
                 self.findings.mismatch(record, text, self.evidence.remake(record), written, read)
 
     def _commit(self, record: str) -> None:
-        """The code of a record is that of its commit, as far as git knows it."""
+        """Check that the code hash of a record is that of its commit, if git has the commit."""
         content = self.evidence.lineage.records[record]
         revision, recorded = content["git"], content["code"]
         commit = revision["commit"]
@@ -93,7 +93,7 @@ class RecordChecks:
             self.findings.mismatch(record, text, repair, code_at(commit) or "", recorded)
 
     def _settings_of_lock(self, record: str) -> None:
-        """A record's settings are those of its stage in dvc.lock."""
+        """Check that a record's settings are those of its stage in dvc.lock."""
         recorded = self.evidence.lineage.records[record]["settings"]
         stage = self.evidence.lock.stage(record)
         if not stage:
@@ -106,7 +106,7 @@ class RecordChecks:
             self.findings.mismatch(record, text, self.evidence.repro(stage))
 
     def _settings_of_job(self, record: str) -> None:
-        """A record's settings are those of the command that Snakemake ran."""
+        """Check that a record's settings are those of the command that Snakemake ran."""
         lineage = self.evidence.lineage
         text = compared(lineage.records[record]["settings"], lineage.metadata.settings(record))
         if text:
@@ -114,7 +114,7 @@ class RecordChecks:
             self.findings.mismatch(record, text, self.evidence.repair(record))
 
     def _settings_of_config(self, record: str) -> None:
-        """A record's settings may be others than those of today, which is no fault."""
+        """Note settings that differ from the current configuration, which is no error."""
         recorded = self.evidence.lineage.records[record]["settings"]
         config = self.evidence.configs.of(preset_of(record))
         text = differences(recorded, config, record) if config else None
@@ -125,7 +125,7 @@ class RecordChecks:
             self.findings.note(record, f"its settings differ from the config now: {text}")
 
     def _environment(self, record: str) -> None:
-        """Code and packages may have changed since, which is no fault."""
+        """Note code and packages that have changed since, which is no error."""
         content, current = self.evidence.lineage.records[record], versions()
         if content["code"] != code():
             self.findings.note(record, "the package's code has changed since")
@@ -134,7 +134,7 @@ class RecordChecks:
                 self.findings.note(record, f"{name} {version} then, {current.get(name)} now")
 
     def _sources(self, records: list[str]) -> None:
-        """The sources in dvc.lock are those of a commit that its stage's records name."""
+        """Check that the sources in dvc.lock are those of a commit of its stage's records."""
         lock = self.evidence.lock
         for stage in lock.stages:
             jobs = [record for record in records if lock.stage(record) is stage]
@@ -143,7 +143,7 @@ class RecordChecks:
                     self._source(stage, jobs, path, md5)
 
     def _source(self, stage: Stage, records: list[str], path: str, md5: str) -> None:
-        """A source file or folder in dvc.lock is that of a commit of some records."""
+        """Check that a source file or folder in dvc.lock is that of a commit of the records."""
         revisions = [self.evidence.lineage.records[record]["git"] for record in records]
         commits = {git["commit"] for git in revisions if git["commit"] and known(git["commit"])}
         sums = {self._md5_at(commit, path, md5) for commit in commits} - {None}

@@ -25,12 +25,11 @@ FIX = "git commit, or git stash, what differs"
 
 
 def release_run(options: argparse.Namespace) -> None:
-    """Make what is missing of a run, then record and push it: the verb `release`.
+    """Complete a run, record it with DVC and push it: the command `release`.
 
-    Raises InputError, and leaves dvc.lock as it was, when the tree is dirty or git refuses, when
-    dvc.lock has settings without a run, when Snakemake has jobs left to do, when a job ran in a
-    dirty tree, or when the store would be larger than `LIMIT`. Ends as `verify` does when that
-    finds a mismatch.
+    Raises InputError, and restores dvc.lock, when the tree is dirty or git refuses, when dvc.lock
+    has settings without a run, when Snakemake has jobs left to do, when a job ran in a dirty tree,
+    or when the store would be larger than `LIMIT`. Exits as `verify` does if that finds a mismatch.
     """
     if reason := revision().get("reason"):
         raise InputError("git", reason, "a commit that the release is made at")
@@ -85,9 +84,9 @@ def _object(store: Path, name: str) -> Path:
 
 
 def _refuse_false_lock(config: Settings) -> None:
-    """Refuse a lock with today's settings for what ran with others: it was recorded without a run.
+    """Refuse a lock with current settings for files made with others: recorded without a run.
 
-    The run that comes now would make it true, and hide that.
+    Running now would make the lock true, and hide the mistake.
     """
     lock = read_lock()
     for path, record in read_lineage().records.items():
@@ -100,7 +99,7 @@ def _refuse_false_lock(config: Settings) -> None:
 
 
 def _refuse_dirty(runs: Path) -> None:
-    """Refuse what ran in a dirty tree or where git named no commit: nothing says what code ran."""
+    """Refuse jobs that ran in a dirty tree or without a known commit: their code is unknown."""
     dirty = [path for path, job in records(runs).items() if job["git"]["dirty"] is not False]
     if dirty:
         fix = f"make them again: rm {dirty[0].parent}/* and the others, snakemake all"
@@ -110,7 +109,7 @@ def _refuse_dirty(runs: Path) -> None:
 
 
 def _execute(*command: str, quiet: bool = False) -> str:
-    """Run a command in this folder and return what it printed; end as it does where it fails."""
+    """Run a command and return its output; exit with its status if it fails."""
     print(f"$ {' '.join(command)}", flush=True)
     taken = subprocess.PIPE if quiet else None
     done = subprocess.run(command, stdout=taken, stderr=taken, text=True, check=False)

@@ -1,6 +1,6 @@
-"""A finished run as an RO-Crate: jobs, inputs and outputs in terms that other tools read.
+"""Export of a finished run as an RO-Crate: jobs, inputs and outputs in a standard vocabulary.
 
-The repository's folder is the crate: only ro-crate-metadata.json is written, and nothing is copied.
+The repository's folder is the crate: only ro-crate-metadata.json is written, nothing is copied.
 """
 
 import argparse
@@ -45,10 +45,10 @@ class Run(NamedTuple):
 
 
 def write_crate(options: argparse.Namespace) -> None:
-    """Write the crate of a finished run: the verb `crate`.
+    """Write the crate of a finished run: the command `crate`.
 
-    `options`: configfile (a list) and output. InputError where the run is not finished, or where a
-    file or a record is not as it is recorded.
+    `options`: configfile (a list) and output. Raises InputError if the run is not finished, or if a
+    file or a record has a mismatch.
     """
     config, lineage = read_config(options.configfile), read_lineage()
     run = _run(config["preset"], lineage)
@@ -65,16 +65,18 @@ def _run(preset: str, lineage: Lineage) -> Run:
             raise _unfinished(record, problem, "a whole record")
     records = sorted((name for name in lineage.records if name.startswith(folder)), key=Path)
     inputs = {path: digest for name in records for path, digest in lineage.inputs(name).items()}
-    given = {path: inputs[path] for path in inputs if path not in lineage.record_of}
-    for path in given:
+    inputs_only = {path: inputs[path] for path in inputs if path not in lineage.record_of}
+    for path in inputs_only:
         if path.startswith(folder):
             raise _unfinished(path, "no record of it", "one of every file that a job read")
     jobs = {Path(name): lineage.records[name] for name in records}
-    return Run(jobs, {Path(path): digest for path, digest in given.items()}, _results(folder, jobs))
+    return Run(
+        jobs, {Path(path): digest for path, digest in inputs_only.items()}, _results(folder, jobs)
+    )
 
 
 def _results(folder: str, jobs: dict[Path, Settings]) -> dict[Path, str]:
-    """What results/ has to hold: copies of the preset's results and of their records."""
+    """The expected content of results/: copies of the preset's results and of their records."""
     copies: dict[Path, str] = {}
     for record, job in jobs.items():
         names = [name for name in job["files"] if name.endswith(PUBLISHED)]
@@ -85,7 +87,7 @@ def _results(folder: str, jobs: dict[Path, Settings]) -> dict[Path, str]:
 
 
 def _refuse_unfinished(config: Settings, run: Run) -> None:
-    """Refuse a run without a result that its configuration asks for, or without its copy."""
+    """Refuse a run that lacks a result of its configuration, or the copy of one."""
     folder = Path("runs", config["preset"], "results")
     for name in (job.rule for job in jobs(config) if job.phase == "results"):
         record = folder / f"{name}.record.json"
@@ -98,7 +100,7 @@ def _refuse_unfinished(config: Settings, run: Run) -> None:
 
 
 def _refuse_mismatch(run: Run, lineage: Lineage, configs: Configs) -> None:
-    """Refuse files and records that are here and not as they are recorded; absent ones may be."""
+    """Refuse existing files and records with a mismatch; absent ones are allowed."""
     outputs = [path for record in run.jobs for path in lineage.outputs(str(record))]
     files = [path for path in [*outputs, *map(str, run.results)] if Path(path).is_file()]
     with hashing("recorded files", files) as sums:
@@ -144,7 +146,7 @@ def _crate(config: Settings, configfiles: list[Path], run: Run) -> Settings:
 
 
 def _describe(crate: ROCrate, config: Settings) -> None:
-    """Say what the crate is, who wrote the software, under which license, after which paper."""
+    """Describe the crate: the authors of the software, its license, and the paper."""
     citation = read_mapping(Path("CITATION.cff"), "a citation file")
     summary = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     preset, license = config["preset"], citation["license"]
@@ -181,7 +183,7 @@ def _describe(crate: ROCrate, config: Settings) -> None:
 
 
 def _workflow(crate: ROCrate, newest: Settings) -> Entity:
-    """The Snakefile, its rules and what else the repository holds for whoever runs it again."""
+    """The Snakefile, its rules, and the other files of the repository that a rerun needs."""
     workflow = crate.add_workflow(
         "Snakefile",
         "Snakefile",
@@ -200,7 +202,7 @@ def _workflow(crate: ROCrate, newest: Settings) -> Entity:
 
 
 def _tools(crate: ROCrate, run: Run) -> dict[str, Entity]:
-    """The verbs that were run, with the versions of the code and of the packages they ran with."""
+    """The commands that were run, with the versions of the code and of packages."""
     tools = {}
     for verb in sorted({verb_of(job) for job in run.jobs.values()}):
         jobs_of = [job for job in run.jobs.values() if verb_of(job) == verb]
@@ -235,7 +237,7 @@ def _job(crate: ROCrate, record: Path, job: Settings, tools: dict[str, Entity]) 
 
 
 def _version(job: Settings) -> str:
-    """The commit that ran; where none is known, the hash of the code."""
+    """The commit of a job's code; if it is unknown, the hash of the code."""
     commit, dirty = job["git"]["commit"], job["git"]["dirty"]
     return f"{commit}{' with changes' if dirty else ''}" if commit else f"sha256 {job['code']}"
 

@@ -1,8 +1,8 @@
-"""What Snakemake knows of how files were made, packed beside them so that it travels with them.
+"""Snakemake's metadata of outputs, packed into a file of the run so that DVC can store them.
 
-Snakemake keeps it in `.snakemake/metadata`, a file for each output, which it overwrites in place:
-neither git nor a linked cache of DVC can hold it. Without it, files that `dvc pull` brought would
-all be made again. A packed file has an entry for each output: its metadata and its sha256.
+Snakemake keeps a file for each output in `.snakemake/metadata` and overwrites it in place, so
+neither git nor a linked DVC cache can store it. Without the metadata, Snakemake would make files
+that `dvc pull` restored again. A packed file has an entry for each output: metadata and sha256.
 """
 
 import gzip
@@ -20,7 +20,7 @@ Entry = dict[str, str]  # `text`: the metadata; `sha256` of the output, "" where
 
 
 class Metadata:
-    """Snakemake's metadata of files, of here and of the packed files; reading changes neither."""
+    """Snakemake's metadata of files, local and packed; read-only."""
 
     def __init__(self) -> None:
         runs = [run for run in Path("runs").glob("*") if packed_path(run).is_file()]
@@ -31,11 +31,11 @@ class Metadata:
         }
 
     def outputs(self) -> set[str]:
-        """All files that are known."""
+        """All files with metadata."""
         return {*self.packed, *map(output_of, map(Path, _local_names()))}
 
     def of(self, path: str) -> Settings:
-        """What is known of the job that made a file: nothing, or its rule, command and more."""
+        """Metadata of the job that made a file: its rule, command and more; empty if unknown."""
         local = METADATA / name_of(path)
         text = local.read_text(encoding="utf-8") if local.is_file() else ""
         if path in self.packed:
@@ -46,21 +46,23 @@ class Metadata:
 
     def settings(self, path: str) -> Settings:
         """The settings of the command that made a file, as far as they are known."""
-        words = shlex.split(self.of(path).get("shellcmd") or "")
-        given = words[words.index("--settings") + 1] if "--settings" in words else "{}"
-        return dict(json.loads(given))
+        arguments = shlex.split(self.of(path).get("shellcmd") or "")
+        settings_json = (
+            arguments[arguments.index("--settings") + 1] if "--settings" in arguments else "{}"
+        )
+        return dict(json.loads(settings_json))
 
 
 def packed_path(run: Path) -> Path:
-    """Where the metadata of a run folder is packed."""
+    """Path of the packed metadata of a run folder."""
     return run / "snakemake.json.gz"
 
 
 def pack(run: Path) -> Path:
     """Pack the metadata of the outputs of a run and of their copies in results/.
 
-    Of an output that is absent (a pull need not bring all), the entry of the earlier packed file
-    is kept, with the metadata of here if it was made here since. Equal metadata give equal bytes.
+    For an absent output (a pull may be partial) the earlier packed entry stays, with the local
+    metadata if the output was made here since. Equal metadata give equal bytes.
     """
     entries: dict[str, Entry] = {}
     earlier = _entries(run)
@@ -76,7 +78,7 @@ def pack(run: Path) -> Path:
 
 
 def _entry(earlier: Entry | None, local: Path, output: Path, brought: float) -> Entry | None:
-    """The entry of an output to pack; None where nothing is known of the bytes that are here."""
+    """The entry of an output to pack; None if nothing is known about its current bytes."""
     if earlier and _prevails(earlier, local, output, brought):
         return earlier
     text = local.read_text(encoding="utf-8") if local.is_file() else ""
@@ -88,7 +90,7 @@ def _entry(earlier: Entry | None, local: Path, output: Path, brought: float) -> 
 
 
 def unpack(run: Path) -> None:
-    """Give Snakemake the packed metadata that prevail; do nothing where none are packed."""
+    """Restore the packed metadata that prevail; does nothing without a packed file."""
     if not packed_path(run).is_file():
         return
     # Snakemake takes metadata without this folder for those of an older version.
@@ -100,16 +102,16 @@ def unpack(run: Path) -> None:
 
 
 def _prevails(entry: Entry, local: Path, output: Path, brought: float) -> bool:
-    """Tell whether a packed entry replaces the local metadata of an output.
+    """Whether a packed entry replaces the local metadata of an output.
 
-    Local metadata that are younger than the output and the packed file are those of a job that ran
-    here. If not, one of the two was brought since, and the entry is that of the output if it has
-    its bytes. Of an absent output (a remote need not hold all) it says how it was made.
+    Local metadata that are newer than the output and the packed file are those of a job that ran
+    here. Otherwise one of the two was pulled since, and the entry belongs to the output if the
+    hashes agree. For an absent output (a remote may be incomplete) the entry prevails.
     """
-    here = output.is_file()
-    if local.is_file() and _age(local) >= max(brought, _age(output) if here else 0.0):
+    exists = output.is_file()
+    if local.is_file() and _age(local) >= max(brought, _age(output) if exists else 0.0):
         return False
-    return not here or sha256(output) == entry["sha256"]
+    return not exists or sha256(output) == entry["sha256"]
 
 
 def _entries(run: Path) -> dict[str, Entry]:
@@ -125,12 +127,12 @@ def _local_names() -> list[str]:
 
 
 def _age(path: Path) -> float:
-    """When a file came to where it is; of a link, when the link did."""
+    """Creation time of a file at its path; of a link, that of the link."""
     return path.lstat().st_mtime
 
 
 def output_of(name: Path) -> str:
-    """The output that a metadata file is about: its name is the path in base64, cut where long."""
+    """The output that a metadata file describes: its name is the path in base64, split if long."""
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in name.parts)).decode()
 
 

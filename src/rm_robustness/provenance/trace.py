@@ -1,4 +1,4 @@
-"""Where a file, or a row of a table, comes from: its lineage, and what disagrees with it."""
+"""Lineage of a file or of a row of a table, with the findings about it (`rm-robustness trace`)."""
 
 import argparse
 import csv
@@ -30,13 +30,13 @@ class Question(NamedTuple):
     others: set[str]
 
     def keep(self, record: str, path: str) -> bool:
-        """Tell whether an input belongs to the rows; only results have inputs of several rows."""
+        """Whether an input belongs to the rows; only results have inputs of several rows."""
         return "/results/" not in record or not {*Path(path).with_suffix("").parts} & self.others
 
 
 @dataclass
 class Trace:
-    """The answer: `start` is the file that was named, `records` are those that it rests on."""
+    """Result: `start` is the file in question, `records` are those that it depends on."""
 
     start: str
     question: Question
@@ -56,7 +56,7 @@ class Trace:
 
 
 def print_trace(options: argparse.Namespace) -> None:
-    """Print where a file comes from: the verb `trace`. Writes nothing.
+    """Print the lineage of a file: the command `trace`. Writes nothing.
 
     `options`: path, row (a list of KEY=VALUE, or empty), configfile (a list), commands and json.
     """
@@ -87,8 +87,10 @@ def _start(lineage: Lineage, path: Path) -> str:
         return f"{name}/record.json"
     if name in lineage.files or name in lineage.record_of:
         return name
-    known = nearest(name, lineage.files) if lineage.files else "`snakemake all` or `dvc pull` first"
-    raise InputError(path, "no such file", "a file under results/ or runs/", known)
+    suggestion = (
+        nearest(name, lineage.files) if lineage.files else "`snakemake all` or `dvc pull` first"
+    )
+    raise InputError(path, "no such file", "a file under results/ or runs/", suggestion)
 
 
 def _question(lineage: Lineage, path: str, pairs: list[str]) -> Question:
@@ -101,20 +103,20 @@ def _question(lineage: Lineage, path: str, pairs: list[str]) -> Question:
     with table.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), list(reader.fieldnames or [])
-    wanted = dict(pair.partition("=")[::2] for pair in pairs)
-    chosen = rows
-    for key, value in wanted.items():
-        known = list(dict.fromkeys(row.get(key, "") for row in chosen))
+    keys = dict(pair.partition("=")[::2] for pair in pairs)
+    selected = rows
+    for key, value in keys.items():
+        values = list(dict.fromkeys(row.get(key, "") for row in selected))
         if key not in columns:
             raise InputError("--row", f"'{key}'", f"a column of {table}", nearest(key, columns))
-        chosen = [row for row in chosen if row[key] == value]
-        if not chosen:
-            raise InputError("--row", f"{key}={value}", f"a row of {table}", nearest(value, known))
-    names = {name for row in chosen for name in _names(row)} | {"sft"}
-    if any(row.get("difference") for row in chosen):
+        selected = [row for row in selected if row[key] == value]
+        if not selected:
+            raise InputError("--row", f"{key}={value}", f"a row of {table}", nearest(value, values))
+    names = {name for row in selected for name in _names(row)} | {"sft"}
+    if any(row.get("difference") for row in selected):
         reference = lineage.records[lineage.record_of[path]]["settings"]["reference"]
-        names |= {name for row in chosen for name in _names(row | {"method": reference})}
-    return Question(path, chosen, {name for row in rows for name in _names(row)} - names)
+        names |= {name for row in selected for name in _names(row | {"method": reference})}
+    return Question(path, selected, {name for row in rows for name in _names(row)} - names)
 
 
 def _names(row: Row) -> set[str]:
@@ -145,7 +147,7 @@ def _as_text(trace: Trace, row: list[str], with_commands: bool) -> str:
 
 
 def number(row: Row) -> str:
-    """A row as a person reads it: what it is of, its value with interval and seeds, the paper's."""
+    """Format a row: its keys, its value with interval and seeds, the paper's value."""
     cells = {key: cell for key, cell in row.items() if cell}
     if not {"metric", "value", "ci_low"} <= cells.keys():
         return ", ".join(f"{key} {cell}" for key, cell in cells.items())
@@ -168,7 +170,7 @@ def _short(cell: str) -> str:
 
 
 def _narrowed(trace: Trace) -> list[str]:
-    """Say how far the lineage is that of the rows alone."""
+    """Describe how far the lineage was narrowed to the rows."""
     lineage = trace.lineage
     results = [record for record in trace.records if "/results/" in record]
     total = sum(len(lineage.inputs(record)) for record in results)
@@ -203,7 +205,7 @@ def _record(trace: Trace, record: str) -> Settings:
 
 
 def _file(trace: Trace, file: str) -> dict[str, Any]:
-    """What is recorded of a file and what it is now, None where it was not hashed."""
+    """The recorded and the current hash of a file, the latter None where it was not hashed."""
     sums = trace.evidence.sums.of(file)
     return {
         "recorded": trace.lineage.recorded_sha256(file),

@@ -1,4 +1,4 @@
-"""The lineage of a file as text: a tree, and what all its jobs have in common."""
+"""Text of a lineage: a tree of jobs, and the facts that all of them share."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from ..experiment.config import Settings
 from .lineage import FOLDERS, Lineage, rule_of
 
 WIDTH = 100
-# The settings that a reader asks for, of a job and of its parts; --json has all.
+# The main settings, of a job and of its parts; --json has all.
 SHOWN = (
     *("kind", "repo", "revision", "architecture", "hidden_size", "layers", "learning_rate"),
     *("epochs", "global_batch", "micro_batch", "max_length", "schedule", "warmup", "weight_decay"),
@@ -27,9 +27,10 @@ PARTS = ("init", "sft")
 
 @dataclass
 class Tree:
-    """Draws what a file was made from; jobs that differ only by their seed are drawn as one.
+    """Formats a lineage as a tree; jobs that differ only by their seed are merged.
 
-    `records` are those it rests on, `keep(record, input)` its inputs; `marked` files get (!).
+    `records` are those of the lineage, `keep(record, input)` selects inputs; `marked` files get
+    (!).
     """
 
     lineage: Lineage
@@ -53,7 +54,7 @@ class Tree:
         return self._files([path], {path: digest} if digest else {}, "", "")
 
     def shared(self) -> list[str]:
-        """What all jobs have in common: revision, packages and machine."""
+        """Facts that all jobs share: revision, packages and machine."""
         text = ", ".join(f"{name} {value}" for name, value in self.common.items())
         return textwrap.wrap(f"{text}.", WIDTH, initial_indent="  ", subsequent_indent="  ")
 
@@ -99,7 +100,7 @@ class Tree:
         return lines
 
     def _description(self, records: list[str]) -> list[str]:
-        """What a reader asks about jobs: rule, time, seeds, settings, and what is not common."""
+        """Description of jobs: rule, time, seeds, settings, and the facts that are not shared."""
         jobs = [self.lineage.records[record] for record in records]
         times = [job["wall_seconds"] for job in jobs]
         rules = sorted({rule_of(self.lineage, record) for record in records})
@@ -143,7 +144,7 @@ def _seedless(path: str) -> str:
 
 
 def _facts(record: Settings) -> dict[str, str]:
-    """What jobs usually share."""
+    """Facts that jobs usually share."""
     git, machine = record["git"], record["hardware"]
     commit = git["commit"][:12] if git["commit"] else "none"
     return {
@@ -157,7 +158,7 @@ def _facts(record: Settings) -> dict[str, str]:
 
 
 def _settings(settings: Settings) -> str:
-    """The settings that matter: the objective with its options, and SHOWN."""
+    """The main settings: the objective with its options, and SHOWN."""
     shown = [("objective", settings["objective"])] if "objective" in settings else []
     shown += settings.get("options", {}).items()
     shown += [(name, settings[name]) for name in SHOWN if name in settings]
@@ -168,7 +169,7 @@ def _settings(settings: Settings) -> str:
 
 
 def commands(lineage: Lineage, records: list[str]) -> list[str]:
-    """The command of each job, from raw data on, to be pasted."""
+    """The shell command of each job, in the order of execution."""
     ordered = sorted(reversed(records), key=lineage.started)
     return list(dict.fromkeys(_command(lineage.records[record]) for record in ordered))
 

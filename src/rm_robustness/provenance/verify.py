@@ -15,7 +15,7 @@ from .lineage import Lineage, read_lineage
 
 
 def verify_files(options: argparse.Namespace) -> None:
-    """Print every mismatch with how to repair it, or that all is good: the verb `verify`.
+    """Print every mismatch and how to repair it, or that there is none: the command `verify`.
 
     `options`: paths (none: runs/ and results/) and configfile, lists. Exit status 1 when there is
     a mismatch. Writes nothing.
@@ -43,7 +43,7 @@ def verify_files(options: argparse.Namespace) -> None:
 
 
 def _files(lineage: Lineage, lock: Lock, records: list[str], folders: list[str]) -> list[str]:
-    """The files to check: those that are here, and those that DVC or a record of a run lists."""
+    """The files to check: those that exist, and those that DVC or a record of a run lists."""
     outputs = [file for record in records for file in lineage.outputs(record)]
     files = [file for file in dict.fromkeys([*lineage.files, *outputs]) if _under(file, folders)]
     # Not all that a record in results/ lists is copied there.

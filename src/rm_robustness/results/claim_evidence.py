@@ -187,7 +187,7 @@ def effective_ranks(run: RunResults) -> Parts:
     estimate, subject, reason = NO_ESTIMATE, "-", "the preset measures no effective ranks"
     if run.settings["ranks"]:
         subject, reason = run.settings["rm_bench"]["backbone"], "table 1 has no such number"
-        gap = run.read("table1", BSR, "erank_delta", "difference")
+        gap = run.read_estimate("table1", BSR, "erank_delta", "difference")
         estimate = Estimate(-gap.value, -gap.high, -gap.low, gap.p_value, gap.n_seeds, 0)
     paper = run.paper_gap("table1", subject, "erank_delta", BT, BSR)
     name = "growth on RM-Bench: bt - bt-bsr"
@@ -251,7 +251,7 @@ def response_length(run: RunResults) -> Parts:
     estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
     if run.settings["alpaca_eval"]:
         subject, reason = run.settings["alpaca_eval"]["run"], "table 3 has no such number"
-        estimate = run.read("table3", "rloo-bt-bsr", "length_change_from_sft", "value")
+        estimate = run.read_estimate("table3", "rloo-bt-bsr", "length_change_from_sft", "value")
     methods = ("sft", "rloo-bt-bsr")
     before, after = (run.paper("table3", subject, m, "avg_length_chars") for m in methods)
     paper = 100 * (after / before - 1)
@@ -266,7 +266,7 @@ def win_rate(run: RunResults) -> Parts:
     estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
     if judged:
         subject, reason = judged["run"], "table 3 has no such number"
-        estimate = run.read("table3", "rloo-bt-bsr", "lc_win_rate", "difference")
+        estimate = run.read_estimate("table3", "rloo-bt-bsr", "lc_win_rate", "difference")
         if judged["judge"] is None:
             reason = "the preset has no judge (`alpaca_eval.judge` is null)"
     paper = run.paper_gap("table3", subject, "lc_win_rate", "rloo-bt-bsr", "rloo-bt")

@@ -75,7 +75,7 @@ class RunResults:
         )
         return value - reference_value
 
-    def read(self, table: str, method: str, metric: str, kind: str) -> Estimate:
+    def read_estimate(self, table: str, method: str, metric: str, kind: str) -> Estimate:
         """Read a cell of a table: its `value`, or its paired `difference` from the reference.
 
         The first row of a method and metric is read: in table 1 it has the largest n.

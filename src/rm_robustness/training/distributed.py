@@ -1,4 +1,4 @@
-"""The processes that train together: how many there are, and what rank 0 does for all of them."""
+"""Distributed processes of a training: world size, rank 0, broadcasts and barriers."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """How many processes train together; set by the launcher."""
+    """Number of processes that train together; set by the launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -50,7 +50,7 @@ class PrintProgress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Print when it is time."""
+        """Print a progress line, at most every few seconds."""
         if state.is_world_process_zero:
             self.progress.update(state.global_step, self.loss)
 

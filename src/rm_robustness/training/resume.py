@@ -1,4 +1,4 @@
-"""Work folders: how a training that was killed or preempted goes on, and is published at the end.
+"""Work folders: resuming a training that was killed or preempted, and publishing its result.
 
 Checkpoints live in a work folder outside the rule's outputs, because Snakemake deletes the outputs
 of a job that it restarts. A finished folder is renamed into place at the very end.
@@ -27,7 +27,7 @@ COMPLETE = "complete"  # an empty file in every checkpoint that was written to i
 
 @contextmanager
 def hold_leases(works: list[Path]) -> Iterator[None]:
-    """Be the only job that writes these work folders (see `lease`); rank 0 holds the leases."""
+    """Hold the leases of these work folders on rank 0, so that no other job writes them."""
     with ExitStack() as leases:
 
         def acquire() -> None:
@@ -66,7 +66,7 @@ def finished(work: Path, experiment: Settings, inputs: dict[str, Path]) -> bool:
 
 
 def _intact(final: Path) -> bool:
-    """Whether a finished folder has the files of its record and was made by this very code."""
+    """Whether a finished folder has the files of its record and was made by the current code."""
     if not (final / "record.json").is_file():
         return False
     recorded = read_json(final / "record.json")
@@ -128,10 +128,10 @@ def publish_all(finals: dict[Path, Path]) -> None:
 
 
 def publish(final: Path, folder: Path) -> bool:
-    """Put a finished folder's files into place, each whole, replacing what stood there.
+    """Publish a finished folder's files to their output atomically, replacing existing ones.
 
-    They stay in the work folder too, so that a kill loses none: hard-linked, which takes no space.
-    Returns False where they had to be copied.
+    They stay in the work folder too, hard-linked, so that a kill loses none. Returns False where
+    they had to be copied.
     """
     linked = True
     for path in sorted(final.iterdir()):

@@ -1,4 +1,4 @@
-"""Reward-model training: trl.RewardTrainer with another loss, and probes of held-out pairs."""
+"""Reward-model training: trl.RewardTrainer with a custom objective, evaluated on held-out pairs."""
 
 import functools
 import time
@@ -50,7 +50,7 @@ class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Let TRL run the model and log its metrics; replace the loss alone."""
+        """Run TRL's forward pass and metrics; replace only the loss."""
         _, outputs = super().compute_loss(model, inputs, return_outputs=True)
         loss = self.objective(*outputs.logits.squeeze(-1).float().chunk(2))
         return (loss, outputs) if return_outputs else loss
@@ -139,7 +139,7 @@ def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -
     return tokenizer, Pairs(tokenizer, read_frame(split), max_length, limit)
 
 
-def train(
+def train_reward_model(
     backbone: Path,
     train_split: Path,
     held_out_split: Path,

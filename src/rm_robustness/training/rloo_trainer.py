@@ -33,10 +33,10 @@ warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprec
 
 
 class Trainer(RLOOTrainer):  # type: ignore[misc]
-    """trl.RLOOTrainer, or with `batch_form` `release` what the authors' code trains on.
+    """trl.RLOOTrainer; `batch_form: release` trains on the completions that the release does.
 
-    There only the first completion of each prompt is trained on and the others only give its
-    baseline (D9). The loss stays the mean over the completions that are trained on.
+    Then only the first completion of each prompt is trained on, and the others only contribute to
+    its baseline (D9). The loss stays the mean over the completions that are trained on.
     """
 
     def __init__(self, *args: Any, batch_form: str, **kwargs: Any) -> None:
@@ -159,7 +159,7 @@ def order(prompts: int, epochs: float, seed: int) -> list[int]:
     return rows[: round(prompts * epochs)]
 
 
-def train(
+def train_policy(
     policy: Path,
     reward_model: Path,
     prompts: Path,
@@ -248,7 +248,7 @@ def _trainer(
     args: RLOOConfig,
     batch_form: str,
 ) -> Trainer:
-    """Make the trainer; prompts are one user turn each, in the order of training."""
+    """Create the trainer; prompts are one user turn each, in the order of training."""
 
     def proxy(prompts: Any, completions: Any, **_: Any) -> list[float]:
         texts = [turns[0]["content"] for turns in prompts]

@@ -29,7 +29,7 @@ def conversations(frame: Any, system_turn: str | None) -> list[chat.Messages]:
     return [c if c[0]["role"] == "system" else [system, *c] for c in chats]
 
 
-def build(
+def build_backbone(
     settings: Settings,
     sft: Settings | None,
     chats: Path | None,
@@ -37,7 +37,7 @@ def build(
     work: Path,
     label: str,
 ) -> Path:
-    """Make one backbone: initialise it, keep its first layers (`keep_layers`), and tune it (`sft`).
+    """Build one backbone: initialise it, keep its first layers (`keep_layers`), tune it (`sft`).
 
     `settings` is its section of the config, `sft` the section `sft` (None: no SFT). Returns the
     finished folder inside `work`; a killed run resumes from its last checkpoint.

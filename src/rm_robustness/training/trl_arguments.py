@@ -1,4 +1,4 @@
-"""The arguments that all three of TRL's trainers get from a config, and their global batches."""
+"""Arguments that all three TRL trainers get from a config, and whole global batches."""
 
 import warnings
 from pathlib import Path
@@ -18,7 +18,7 @@ warnings.filterwarnings("ignore", message=".gradient_checkpointing. is deprecate
 
 
 def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
-    """Keyword arguments for TRL's configs; whatever TRL would switch on by itself is set here.
+    """Keyword arguments for TRL's configs; defaults that TRL might change are set explicitly.
 
     The micro-batch is what config says and accumulation follows from the global batch and the
     number of processes (D1, D30). Raises InputError when they do not divide.

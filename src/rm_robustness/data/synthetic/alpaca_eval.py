@@ -1,4 +1,4 @@
-"""The demo's own AlpacaEval: instructions, a baseline's answers, and what the GLM needs of them."""
+"""Synthetic AlpacaEval of the demo: instructions, baseline answers, and the data of the GLM."""
 
 from dataclasses import replace
 
@@ -9,8 +9,8 @@ from .responders import TRAIN_ROWS, TRAIN_STYLE, respond, responders
 from .responses import draw_prompts
 from .tasks import gold
 
-# How sure the synthetic judge is: P(a beats b) = sigmoid(SCALE x (gold of a - gold of b)), where
-# gold lies between -1 and 1.
+# Inverse temperature of the synthetic judge: P(a beats b) = sigmoid(SCALE x (gold of a - gold of
+# b)), where gold lies between -1 and 1.
 SCALE = 4.0
 GAMED_COLUMNS = [
     *("index", "model", "preference", "std_delta_len", "instruction_difficulty"),
@@ -23,8 +23,8 @@ def instructions(seed: int, count: int, correlation: float) -> tuple[pd.DataFram
     """Draw `count` instructions of the synthetic world, and compute their `df_gamed`.
 
     The prompts come from a stream of their own; some may be prompts of the training set, as the
-    world is small. The baseline is the best responder. Gamed, it gives the same items with next to
-    no talk, or with as much as there is. `preference` is the probability of the judge's rule that
+    world is small. The baseline is the best responder. Gamed, it gives the same items with almost
+    no talk, or with the most. `preference` is the probability of the judge's rule that
     the gamed answer wins, `std_delta_len` (baseline - gamed, characters) over its standard
     deviation, and `instruction_difficulty` the mean log-odds of all other training responders.
     """

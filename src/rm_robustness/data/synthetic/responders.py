@@ -27,7 +27,7 @@ class Style:
     stop: str
 
     def share(self, i: int, n: int) -> "Style":
-        """Give responder `i` its own few phrases: `n` of each sort and one separator."""
+        """Select the phrases of responder `i`: `n` of each sort and one separator."""
 
         def own(pool: tuple[str, ...], n: int) -> tuple[str, ...]:
             return tuple(pool[(n * i + j) % len(pool)] for j in range(n))
@@ -202,7 +202,7 @@ CHAT_RESPONDERS = tuple(row[0] for row in CHAT_ROWS)
 
 
 def seeded(*key: object) -> random.Random:
-    """Make a random stream from `key` alone: the same in every process and on every Python."""
+    """Random stream that depends on `key` alone: equal in every process and Python version."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
@@ -210,7 +210,7 @@ def seeded(*key: object) -> random.Random:
 def responders(
     rows: Sequence[Row], styles: Sequence[Style], correlation: float
 ) -> dict[str, Responder]:
-    """Make the responders of one set, by name.
+    """Responders of one set, by name.
 
     With c the `correlation`, a responder's talk is the rank (0 to 1, evenly spaced) of
     c q + sqrt(1 - c^2) v, where q is its rank of skill and v a fixed rank unrelated to skill: c

@@ -1,6 +1,6 @@
-"""The synthetic preference world of the demo, as frames in the shape of UltraFeedback.
+"""Synthetic responses and chats of the demo, as frames in the shape of UltraFeedback.
 
-`tasks` has its prompts and the gold reward, `responders` the response models; this module draws
+`tasks` has the prompts and the gold reward, `responders` the response models; this module samples
 which model answers which prompt. Everything is a pure function of the seed: each draw has its own
 stream of random numbers, named after its purpose, so that nothing depends on the order or the
 number of draws.
@@ -30,8 +30,8 @@ from .tasks import draw_prompt, gold
 
 __all__ = ["CHAT_RESPONDERS", "TRAIN_RESPONDERS", "VALID_RESPONDERS", "chats", "gold", "responses"]
 
-REPEATED_PROMPTS = 0.01  # share of rows of prompts that ask an earlier prompt again
-TWIN_RESPONSES = 0.005  # share of prompts where two response models say the same
+REPEATED_PROMPTS = 0.01  # share of prompts that repeat an earlier one
+TWIN_RESPONSES = 0.005  # share of prompts with identical responses of two models
 
 
 def draw_prompts(seed: int, stream: str, count: int, repeated: float) -> list[str]:
@@ -92,8 +92,8 @@ def responses(
 
     Every one of the `prompts` examples is answered by `responses_per_prompt` of the
     `train_models` and as many of the `valid_models`, chosen by hash as UltraFeedback samples its
-    models. About 1% of the examples ask an earlier prompt again (half of them in other
-    case and spacing) and in about 0.5% two training models say the same, as happens in real data.
+    models. About 1% of the examples repeat an earlier prompt (half of them in other
+    case and spacing) and in about 0.5% two training models give the same response, as in real data.
     A response depends on `seed`, its prompt and its model (and on the correlation of its set)
     alone, apart from those copies. The correlations, in [-1, 1], couple talk with skill.
     InputError on an unknown name, a correlation out of range or a count that cannot be met.

@@ -1,4 +1,4 @@
-"""The demo's own RM-Bench: two answers that differ by one subtle error, each in three styles.
+"""Synthetic RM-Bench of the demo: two answers that differ by one subtle error, in three styles.
 
 It has the format of the published files, with the tasks of the synthetic world as domains. The
 error is one wrong item, one swap in an order or a count that is off by one; everything else is the
@@ -68,7 +68,7 @@ def _items(rng: random.Random, task: Task) -> list[str]:
 def _mistake(
     rng: random.Random, domain: str, task: Task, items: list[str]
 ) -> tuple[list[str], str]:
-    """Put one error into an answer: its items and its number, one of which is now wrong."""
+    """Introduce one error into an answer; returns its items and its number."""
     if task.number:
         step = 1 if rng.random() < 0.5 else -1
         return items, NUMBERS[NUMBERS.index(task.number) + step]

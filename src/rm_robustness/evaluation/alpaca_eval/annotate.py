@@ -32,9 +32,9 @@ def annotate(
 ) -> None:
     """Have the judge compare every policy's answers with the baseline's; write `output`.
 
-    `instructions` is made by `alpaca_eval.instructions`, `outputs` are .../{policy}/seed-{seed}.parquet
-    with example_id, prompt and response. `settings` has serve, model, base_url_env, api_key_env,
-    concurrency, retries, price_per_1000_input_tokens, price_per_1000_output_tokens and gold.
+    `instructions` is made by `alpaca_eval.instructions`; `outputs` are
+    .../{policy}/seed-{seed}.parquet with example_id, prompt and response. `settings` has serve,
+    model, base_url_env, api_key_env, concurrency, retries, price_per_1000_input_tokens, price_per_1000_output_tokens and gold.
     `output` gets `COLUMNS`, a row per policy, seed and instruction: output_1 is the baseline's,
     preference in [1, 2] is 1 + P(output_2 is better), and 1.5, without a request, for two equal
     texts. Empty answers are judged like the others. The judge's answers are cached in `work` as
