@@ -51,13 +51,13 @@ def write_crate(options: argparse.Namespace) -> None:
     file or a record has a mismatch.
     """
     config, lineage = read_config(options.configfile), read_lineage()
-    run = _run(config["preset"], lineage)
+    run = _run_of_preset(config["preset"], lineage)
     _refuse_unfinished(config, run)
     _refuse_mismatch(run, lineage, Configs(options.configfile))
     write_json(_crate(config, options.configfile, run), options.output)
 
 
-def _run(preset: str, lineage: Lineage) -> Run:
+def _run_of_preset(preset: str, lineage: Lineage) -> Run:
     """The jobs of a preset; InputError for a broken record, or a file of the run without one."""
     folder = f"runs/{preset}/"
     for record, problem in lineage.broken.items():

@@ -34,13 +34,14 @@ def annotate(
 
     `instructions` is made by `alpaca_eval.instructions`; `outputs` are
     .../{policy}/seed-{seed}.parquet with example_id, prompt and response. `settings` has serve,
-    model, base_url_env, api_key_env, concurrency, retries, price_per_1000_input_tokens, price_per_1000_output_tokens and gold.
-    `output` gets `COLUMNS`, a row per policy, seed and instruction: output_1 is the baseline's,
-    preference in [1, 2] is 1 + P(output_2 is better), and 1.5, without a request, for two equal
-    texts. Empty answers are judged like the others. The judge's answers are cached in `work` as
-    they arrive, so that an interrupted job repeats at most `concurrency` requests; those of an
-    external judge are kept there permanently. Raises `InputError` unless each instruction has one
-    answer, for a judge that is unreachable or keeps failing, and for unusable log-probabilities.
+    model, base_url_env, api_key_env, concurrency, retries, price_per_1000_input_tokens,
+    price_per_1000_output_tokens and gold. `output` gets `COLUMNS`, a row per policy, seed and
+    instruction: output_1 is the baseline's, preference in [1, 2] is 1 + P(output_2 is better),
+    and 1.5, without a request, for two equal texts. Empty answers are judged like the others. The
+    judge's answers are cached in `work` as they arrive, so that an interrupted job repeats at
+    most `concurrency` requests; those of an external judge are kept there permanently. Raises
+    `InputError` unless each instruction has one answer, for a judge that is unreachable or keeps
+    failing, and for unusable log-probabilities.
     """
     instruction_frame = read_frame(instructions, ["example_id", "prompt", "reference"])
     pairs = pd.concat(
