@@ -88,8 +88,10 @@ def _refuse_false_lock(config: Settings) -> None:
 
     Running now would make the lock true, and hide the mistake.
     """
-    lock = read_lock()
-    for path, record in read_lineage().records.items():
+    lock, lineage = read_lock(), read_lineage()
+    for path, record in lineage.records.items():
+        if lineage.original(path):
+            continue
         stage = lock.stage(path)
         others = differences(record["settings"], stage.params, path) if stage else ""
         if stage and others and others == differences(record["settings"], config, path):
