@@ -231,6 +231,13 @@ def test_what_is_not_released_is_no_damage_after_a_pull(tracked, tmp_path, monke
     assert f"{UNRELEASED}: not here, and DVC keeps none" in text
 
 
+def test_damage_to_results_whose_run_is_not_here_is_named(tracked, capsys):
+    shutil.rmtree("runs")
+    flip(TABLE)
+    status, text = verify(capsys, "results")
+    assert status == 1 and f"{TABLE}\n  not the bytes in results/table5.record.json" in text
+
+
 def test_paths_narrow_what_is_judged(plain, capsys):
     flip(WEIGHTS)
     assert verify(capsys, "runs/demo/splits", "results")[0] == 0

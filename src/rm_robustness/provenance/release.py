@@ -14,7 +14,7 @@ from ..experiment.config import Settings, read_mapping
 from ..experiment.settings import differences
 from .dvc_lock import read_lock
 from .git import revision
-from .lineage import read_lineage
+from .lineage import preset_of, read_lineage
 from .record import records
 from .snakemake_metadata import pack
 from .verify import verify_files
@@ -88,11 +88,9 @@ def _refuse_false_lock(config: Settings) -> None:
 
     Running now would make the lock true, and hide the mistake.
     """
-    lock, lineage = read_lock(), read_lineage()
-    for path, record in lineage.records.items():
-        if lineage.original(path):
-            continue
-        stage = lock.stage(path)
+    lock = read_lock()
+    for path, record in read_lineage().records.items():
+        stage = lock.stage(path) if preset_of(path) else None
         others = differences(record["settings"], stage.params, path) if stage else ""
         if stage and others and others == differences(record["settings"], config, path):
             where = f"dvc.lock, stage {stage.name}"
