@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .errors import InputError
 from .files import atomic_write, expect
@@ -22,9 +24,19 @@ def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file, whole or not at all; equal frames give equal bytes."""
+    """Write a parquet file, whole or not at all; equal frames give equal bytes.
+
+    On any version of pandas: without its own metadata, in which its version stands, and with one
+    type for text.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    fields = [
+        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+        for field in table.schema
+    ]
+    table = table.cast(pa.schema(fields))
     with atomic_write(path) as draft:
-        frame.to_parquet(draft, index=False, compression="zstd", compression_level=9)
+        pq.write_table(table, draft, compression="zstd", compression_level=9)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
