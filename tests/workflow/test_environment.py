@@ -51,7 +51,7 @@ def environment() -> tuple[list[str], dict[str, str]]:
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     entries = yaml.safe_load(text)["dependencies"]
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
-    assert pip[0] == "--editable ."
+    assert pip[0] == "--editable ${PWD}"
     return [entry for entry in entries if isinstance(entry, str)], pins(pip[1:])
 
 
