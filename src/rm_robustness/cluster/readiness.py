@@ -108,6 +108,8 @@ def _vllm_rules(config: Settings) -> dict[str, str]:
     for rule, section in options.items():
         if section and section["kind"] == "vllm" and section.get("serve", False):
             found[rule] = keys[rule]
+    if judged and (judged["judge"] or {}).get("kind") == "vllm":
+        found["judge"] = "alpaca_eval.judge"
     return found
 
 
@@ -226,9 +228,9 @@ def require_share(config: Settings, rule: str, name: str, gpus: int) -> None:
 
 def judge_answers(config: Settings) -> str:
     """The environment has the key, or the address, of an external judge."""
-    judge = config["alpaca_eval"]["judge"]
-    if judge["serve"]:
+    if all(job.kind for job in jobs(config) if job.rule == "judge"):  # a job that computes
         return "AlpacaEval's judge runs here"
+    judge = config["alpaca_eval"]["judge"]
     names = [judge[name] for name in ("api_key_env", "base_url_env") if judge[name]]
     if not any(os.environ.get(name) for name in names):
         raise InputError(

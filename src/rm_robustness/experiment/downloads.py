@@ -49,6 +49,8 @@ def _key(config: Settings, model: str) -> tuple[str, ...]:
         return ("gold",)
     if generate and model in generate["models"]:
         return ("responses", "generate", "models", model)
+    if model not in config["backbones"]:
+        return ("alpaca_eval", "judge")
     return ("backbones", model, "init")
 
 
