@@ -118,12 +118,22 @@ def test_a_profile_that_describes_more_than_there_is_is_refused(here):
 
 
 def test_a_model_that_needs_more_gpus_than_the_machine_has_is_refused(here):
-    few = ONE._replace(gpus_per_node=2)
+    few = ONE._replace(gpus_per_node=4)
     line = refusal("paper", few)
-    assert "GPUs of 80 GB needed; expected no more than the 2 of this machine" in line
+    assert "GPUs of 80 GB needed; expected no more than the 4 that a job may have here" in line
+    readiness.require_ready(preset("paper"), few, {"reward_models_0", "score"})  # but the 8B part
     small = SLURM._replace(gpu_memory=10)
     here.monkeypatch.setattr(slurm, "require_slurm", lambda partitions: None)
     assert "10 can be used" in refusal("paper", small)
+
+
+def test_without_a_profile_a_job_may_have_one_gpu_or_those_that_the_environment_names(
+    here, monkeypatch
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "no more than the 1 that a job may have here" in refusal("paper", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    readiness.require_ready(preset("paper"), None, readiness.rules_of(preset("paper")))
 
 
 def test_a_disk_too_small_is_refused_and_the_profile_bounds_the_checkpoints(here):

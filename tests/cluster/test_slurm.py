@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.cut_demo import snakemake
@@ -48,6 +49,21 @@ def test_a_refused_job_is_shown_with_what_there_is(answers):
     request = Request("gpu", "gpu:h100:8", 1, 8, 9000, 60, "lab")
     with pytest.raises(InputError):  # sinfo fails too here
         cluster.check_requests([request])
+
+
+@pytest.mark.parametrize(
+    ("resources", "number"),
+    [
+        ({"gpu": 4, "nodes": 1}, 4),
+        ({"gres": "gpu:h100:8", "nodes": 2}, 16),
+        ({"gres": "gpu:2"}, 2),
+        ({"gres": "gpu:h100"}, 1),
+        ({"gres": ""}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_gpus_of_a_job_are_those_of_all_its_nodes(resources, number):
+    assert cluster.gpus_of(SimpleNamespace(resources=resources)) == number
 
 
 def test_without_sbatch_or_with_an_unknown_partition_the_line_says_so(answers, monkeypatch):

@@ -15,7 +15,6 @@ shell.prefix("set -euo pipefail; trap '' TERM; ")
 DESCRIBED = machines(workflow.resource_settings.default_resources)
 MACHINES = DESCRIBED or Machines()
 ONE_MACHINE = bool(DESCRIBED) and not MACHINES.slurm
-TOO_LARGE = {}  # jobs that no node can hold, and why
 
 
 def on_cluster(kind, name="", seeds=1):
@@ -28,10 +27,7 @@ def on_cluster(kind, name="", seeds=1):
 
     def resources(wildcards):
         model = wildcards.get(name, name)
-        job_resources = resources_of(config, MACHINES.node, kind, model, seeds)
-        if job_resources.problem:
-            TOO_LARGE[f"{kind} {model}"] = job_resources.problem
-        return job_resources
+        return resources_of(config, MACHINES.node, kind, model, seeds)
 
     def gpu(wildcards):
         return resources(wildcards).gpus_per_node
@@ -96,8 +92,6 @@ def require_feasible():
     # Elsewhere than here and on Slurm, the executor's machines have the GPUs and the disk.
     if workflow.local_exec or MACHINES.slurm:
         readiness.require_ready(config, DESCRIBED, {job.rule.name for job in needed})
-    for job, problem in TOO_LARGE.items():
-        raise InputError(f"resources: {job}", problem, "a job that fits")
     if MACHINES.slurm:
         submitted = [job for job in needed if not job.is_local]
         slurm.check_requests(slurm.request_of(job) for job in submitted)

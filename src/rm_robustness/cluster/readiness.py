@@ -66,7 +66,7 @@ def local_checks(
     if gpu_rules:
         checks.append(partial(torch_fits, config, machines, gpu_rules))
         if machines or gpus.listed():
-            checks.append(partial(gpus_suffice, config, machines))
+            checks.append(partial(gpus_suffice, config, machines, gpu_rules))
     if "judge" in rules:
         checks.append(partial(judge_answers, config))
     checks.append(partial(disk_suffices, config, machines))
@@ -163,43 +163,48 @@ def torch_toolkit() -> str | None:
     return next((f"{name.upper()} {number}" for name, number in versions.items()), None)
 
 
-def gpus_suffice(config: Settings, machines: Machines | None) -> str:
-    """Every job of the plan fits the GPUs of a node, or of this machine."""
-    described = machines or Machines(gpus_per_node=max(1, len(gpus.listed())))
-    if not (machines and machines.slurm):
-        _compare(described, machines is not None)
-    if not machines and gpus.memory():
-        described = described._replace(gpu_memory=min(gpus.memory()))
-    rows = [row for row in plan(config, described.node) if row.resources and row.resources.gpus]
-    for row in rows:
-        assert row.resources
-        if row.resources.problem:
+def gpus_suffice(config: Settings, machines: Machines | None, rules: Collection[str]) -> str:
+    """The jobs of these rules fit the GPUs of a node, or of this machine."""
+    described = machines or _this_machine()
+    if machines and not machines.slurm:
+        _compare(machines)
+    needed = {(job.phase, job.name) for job in jobs(config) if job.rule in rules}
+    most = 0
+    for row in plan(config, described.node):
+        resources = row.resources
+        if not resources or (row.phase, row.name) not in needed:
+            continue
+        where, most = f"GPUs: {row.phase} {row.name}", max(most, resources.gpus)
+        if resources.problem:
+            raise InputError(where, resources.problem, "a job that fits")
+        if resources.nodes > 1 and not described.slurm:
             raise InputError(
-                f"GPUs: {row.phase} {row.name}", row.resources.problem, "a job that fits"
+                where,
+                f"{resources.gpus} GPUs of {described.gpu_memory:.0f} GB needed",
+                f"no more than the {described.gpus_per_node} that a job may have here",
+                "--profile gpus gives jobs all GPUs of this machine, --profile slurm a cluster's",
             )
-        if row.resources.nodes > 1 and not (machines and machines.slurm):
-            raise InputError(
-                f"GPUs: {row.phase} {row.name}",
-                f"{row.resources.gpus} GPUs of {described.gpu_memory:.0f} GB needed",
-                f"no more than the {described.gpus_per_node} of this machine",
-                "see `rm-robustness plan`; a larger machine, or a cluster (--profile slurm)",
-            )
-    most = max((row.resources.gpus for row in rows if row.resources), default=0)
     at = f"{described.gpus_per_node} GPUs of {described.gpu_memory:.0f} GB a node"
     return f"every job fits: {most} GPUs at most, {at}"
 
 
-def _compare(described: Machines, from_profile: bool) -> None:
+def _this_machine() -> Machines:
+    """This machine without a profile: a job has its first GPU, or those of CUDA_VISIBLE_DEVICES."""
+    count = len(gpus.listed()) if gpus.VISIBLE in os.environ else 1
+    return Machines(gpus_per_node=count, gpu_memory=min(gpus.memory(), default=80))
+
+
+def _compare(described: Machines) -> None:
     """Refuse a profile that describes more or larger GPUs than this machine has."""
     here, sizes = gpus.listed(), gpus.memory()
-    if from_profile and len(here) < described.gpus_per_node:
+    if len(here) < described.gpus_per_node:
         raise InputError(
             f"{GPUS_PROFILE}: gpus",
             f"{described.gpus_per_node}",
             f"no more than the {len(here)} of this machine",
             "`nvidia-smi` lists them; correct the keys at the top of that file",
         )
-    if from_profile and sizes and min(sizes) < 0.9 * described.gpu_memory:
+    if sizes and min(sizes) < 0.9 * described.gpu_memory:
         raise InputError(
             f"{GPUS_PROFILE}: gpu_memory",
             f"{described.gpu_memory:g} GB",

@@ -56,7 +56,8 @@ def request_of(job: Any) -> Request:
 def gpus_of(job: Any) -> int:
     """The GPUs of a Snakemake job on all its nodes, by `gres` on Slurm and `gpu` elsewhere."""
     gres = str(job.resources.get("gres") or "")
-    each = int(gres.rpartition(":")[2]) if gres else job.resources.get("gpu", 0)
+    number = gres.rpartition(":")[2]  # none in `gpu` and `gpu:h100`, which are one
+    each = int(number) if number.isdigit() else 1 if gres else job.resources.get("gpu", 0)
     return each * (job.resources.get("nodes") or 1)
 
 
