@@ -11,7 +11,7 @@ from rm_robustness.cluster.resources import resources_of
 # (preemption.py); the shell and tee around them must outlive it.
 shell.prefix("set -euo pipefail; trap '' TERM; ")
 
-# What the profile describes; without one, the machines of `rm-robustness plan`.
+# What the profile describes; without one, the nodes that the command `plan` assumes.
 DESCRIBED = machines(workflow.resource_settings.default_resources)
 MACHINES = DESCRIBED or Machines()
 ONE_MACHINE = bool(DESCRIBED) and not MACHINES.slurm
