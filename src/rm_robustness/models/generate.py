@@ -29,7 +29,6 @@ from ..frames import write_frame
 from ..progress import Progress
 from .answer_log import Answer, AnswerLog
 from .language_model import load_language_model
-from .openai_server import server_answers
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
 DEFAULTS: dict[str, Any] = {
@@ -133,6 +132,8 @@ def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Ite
     if settings["kind"] == "transformers":
         yield from _local_answers(prompts, rows, settings)
         return
+    from .openai_server import server_answers  # its client is an extra (pyproject.toml)
+
     seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
     yield from server_answers(prompts, seeds, rows, settings)
 
