@@ -14,6 +14,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 from support.paths import ROOT
+from support.presets import PINNED
 
 from rm_robustness.cli import planning
 from rm_robustness.cluster import model_cost as footprint
@@ -82,7 +83,7 @@ def test_the_jobs_are_those_that_snakemake_makes(files, artifacts, absent, tmp_p
         (tmp_path / name).symlink_to(ROOT / name)
     changes = tmp_path / "changes.yaml"
     changes.write_text(yaml.safe_dump({"artifacts": artifacts}))
-    files = [*files, str(changes)]
+    files = [*files, *[str(PINNED)] * ("config/paper.yaml" in files), str(changes)]
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", *files]
     done = subprocess.run(
         [*command, "--", "all"], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -1,77 +1,18 @@
-"""What the profile says of the cluster, and what is refused before anything is submitted."""
+"""What is refused before anything is submitted."""
 
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import yaml
-import yte
-from snakemake.resources import Resources
 from support.cut_demo import snakemake
 from support.paths import ROOT
+from support.presets import PINNED
 
 from rm_robustness.cluster import slurm as cluster
 from rm_robustness.cluster.slurm import Request
 from rm_robustness.errors import InputError
-
-PROFILE = (ROOT / cluster.PROFILE).read_text(encoding="utf-8")
-
-
-def resources(**changes: object) -> Resources:
-    """The default resources of the profile with some of its keys changed."""
-    text = PROFILE
-    for key, value in changes.items():
-        (line,) = [line for line in text.splitlines() if line.startswith(f"  {key}: ")]
-        text = text.replace(line, f"  {key}: {value}")
-    return Resources.from_mapping(yte.process_yaml(text)["default-resources"])
-
-
-def test_the_keys_at_the_top_of_the_profile_are_what_the_rules_see():
-    found = cluster.machines(resources(gpu="a100", gpu_memory=40, gpus_per_node=4, hours=48))
-    assert found is not None
-    assert (found.gpu, found.gpu_memory, found.gpus_per_node, found.hours) == ("a100", 40, 4, 48)
-    assert found.gres(2) == "gpu:a100:2"
-    assert found.gres(0) == ""
-    assert found.node.gpu_memory == 40 and found.node.gpus_per_node == 4
-
-
-def test_a_cluster_without_gpu_types_gets_a_request_for_a_number_of_gpus():
-    found = cluster.machines(resources(gpu='""'))
-    assert found is not None and found.gres(4) == "gpu:4"
-
-
-def test_without_the_profile_there_is_no_cluster():
-    assert cluster.machines(None) is None
-    assert cluster.machines(Resources.from_mapping({"mem_mb": 100})) is None
-
-
-def test_every_key_at_the_top_is_used():
-    used = PROFILE.split("executor:")[1]
-    for key in yaml.safe_load(PROFILE.split("executor:")[0])["__variables__"]:
-        assert f"{{{key}}}" in used or f"?{key}" in used or f"not {key}" in used
-
-
-@pytest.mark.parametrize(
-    ("words", "variables", "local"),
-    [
-        (["snakemake", "all"], {}, True),
-        (["snakemake", "--profile", "slurm", "all"], {}, False),
-        (["snakemake", "--profile=slurm", "all"], {}, False),
-        (["snakemake", "-e", "slurm"], {}, False),
-        (["snakemake", "all"], {"SNAKEMAKE_PROFILE": "slurm"}, False),
-    ],
-)
-def test_the_default_profile_takes_all_cores_of_this_machine_alone(
-    words, variables, local, monkeypatch
-):
-    """Elsewhere it would cap the CPUs of every job."""
-    monkeypatch.setattr("sys.argv", words)
-    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    text = (ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8")
-    assert ("cores" in yte.process_yaml(text)) == local
 
 
 @pytest.fixture
@@ -110,8 +51,34 @@ def test_a_refused_job_is_shown_with_what_there_is(answers):
         cluster.check_requests([request])
 
 
+@pytest.mark.parametrize(
+    ("resources", "number"),
+    [
+        ({"gpu": 4, "nodes": 1}, 4),
+        ({"gres": "gpu:h100:8", "nodes": 2}, 16),
+        ({"gres": "gpu:2"}, 2),
+        ({"gres": "gpu:h100"}, 1),
+        ({"gres": ""}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_gpus_of_a_job_are_those_of_all_its_nodes(resources, number):
+    assert cluster.gpus_of(SimpleNamespace(resources=resources)) == number
+
+
+def test_without_sbatch_or_with_an_unknown_partition_the_line_says_so(answers, monkeypatch):
+    answers("cpu\ngpu\n")
+    cluster.require_slurm(["cpu", "gpu"])
+    with pytest.raises(InputError, match="found partition 'gpus'; expected one that `sinfo` lists"):
+        cluster.require_slurm(["cpu", "gpus"])
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"no program `sbatch`.*login node"):
+        cluster.require_slurm(["cpu"])
+
+
 def test_the_profile_plans_the_paper_with_gpus_by_size():
-    answer = snakemake(ROOT, "--profile", "slurm", "-n", "all")
+    files = ("config/paper.yaml", str(PINNED))
+    answer = snakemake(ROOT, "--profile", "slurm", "-n", "--configfile", *files, "--", "all")
     assert answer.returncode == 0, answer.stderr[-2000:]
     jobs = answer.stdout.split("\nrule ")
     requested = {}

@@ -56,14 +56,16 @@ class HubHandler(BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
         self.server.requests.append((path, self.headers.get("Range", "")))
         listing = re.fullmatch(
-            r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)(?:/(tree|revision)/([^/]+))?",
+            r"/api/(?:models/|(?=datasets/))((?:datasets/)?[^/]+/[^/]+)(?:/(tree|revision)/([^/]+))?(/auth-check)?",
             path,
         )
         file = re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path)
         if file:
             self.reply_file(*file.groups())
+        elif listing and listing[4]:
+            self.reply_access(listing[1])
         elif listing:
-            self.reply_listing(*listing.groups())
+            self.reply_listing(*listing.groups()[:3])
         else:
             self.refuse(404, "EntryNotFound")
 
@@ -92,13 +94,23 @@ class HubHandler(BaseHTTPRequestHandler):
                 entry["lfs"] = lfs
             files.append(entry)
         whole = {"id": name.removeprefix("datasets/"), "sha": COMMIT, "siblings": files}
+        whole["gated"] = "auto" if name in self.server.gated else False
         self.reply(json.dumps(files if kind == "tree" else whole).encode())
+
+    def may_read(self, name: str) -> bool:
+        """Whether the request has the token of an account that accepted the terms."""
+        token = self.headers.get("Authorization")
+        return name not in self.server.gated or token == f"Bearer {TOKEN}"
+
+    def reply_access(self, name: str) -> None:
+        if self.known(name, None):
+            self.reply(b"{}") if self.may_read(name) else self.refuse(403, "GatedRepo")
 
     def reply_file(self, name: str, commit: str, file: str) -> None:
         if not self.known(name, commit):
             return
         data = self.server.files(name).get(file)
-        if name in self.server.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if not self.may_read(name):
             self.refuse(401, "GatedRepo")
         elif data is None:
             self.refuse(404, "EntryNotFound")

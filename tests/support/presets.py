@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from support.paths import ROOT
 
+PINNED = ROOT / "tests/support/pinned.yaml"  # on top of `paper`, whose dry run it makes possible
+
 
 @functools.cache
 def parsed(name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from support.small_rloo import (
 from transformers import AutoModelForCausalLM, GenerationConfig
 from trl import RLOOConfig
 
+from rm_robustness.cluster import vllm
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json, sha256
 from rm_robustness.frames import read_frame
@@ -183,6 +184,15 @@ def test_the_papers_batches_become_rollouts_of_four_steps(tmp_path):
 def test_vllm_runs_in_the_trainers_process_with_room_for_both_lengths(tmp_path):
     args = RLOOConfig(**rloo.arguments(rloo_settings(generation="vllm"), tmp_path, 0))
     assert (args.use_vllm, args.vllm_mode, args.vllm_max_model_length) == (True, "colocate", 52)
+
+
+def test_without_vllm_nothing_is_loaded(policy, reward_model, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm, "installed", lambda: None)
+    settings = rloo_settings(generation="vllm")
+    work = tmp_path / "work"
+    with pytest.raises(InputError, match=r"rloo.generation: vllm: found no vLLM"):
+        rloo.train_policy(policy, reward_model, prompts, settings, 0, work, "standard-bt")
+    assert not work.exists()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.hub import COMMIT, MAIN, Hub, run, serve
-from support.presets import dry_run, preset
+from support.presets import PINNED, dry_run, preset
 from transformers import AutoTokenizer
 
 from rm_robustness.cli import main as cli
@@ -16,6 +16,7 @@ from rm_robustness.files import hashes, read_json
 from rm_robustness.models.reward_model import initialise
 
 ONLINE = {name for name, command in cli.COMMANDS.items() if command.online}
+DOWNLOADS = {name for name in ONLINE if not cli.COMMANDS[name].for_people}
 
 # --- the rules ---
 
@@ -35,7 +36,8 @@ def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
     """Plan everything: the commands of local rules, those of others, and the models downloaded."""
     folder.mkdir(exist_ok=True)
     (folder / "list.smk").write_text("import re\n" + LIST)
-    done = dry_run(folder, "-s", "list.smk", "--configfile", *files, "--", "all")
+    pins = [str(PINNED)] * ("config/paper.yaml" in files)
+    done = dry_run(folder, "-s", "list.smk", "--configfile", *files, *pins, "--", "all")
     assert done.returncode == 0, done.stdout + done.stderr
     named: dict[str, set[str]] = {"True": set(), "False": set()}
     for command, local in re.findall(r"^RULE \S+ (\S+) (\w+)$", done.stdout, re.MULTILINE):
@@ -49,8 +51,8 @@ def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
     [
         (["demo"], {"responses", "chats", "rm_bench", "instructions"}),
         (["small"], {"responses", "rm_bench", "pretrained"}),
-        (["paper"], ONLINE - {"evaluate"}),
-        (["paper", "judge"], ONLINE - {"evaluate"} | {"judge"}),
+        (["paper"], DOWNLOADS),
+        (["paper", "judge"], DOWNLOADS | {"judge"}),
     ],
 )
 def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):

@@ -10,6 +10,7 @@ from pathlib import Path
 from rm_robustness.errors import InputError
 from rm_robustness.experiment import artifacts, catalog, grid, jobs
 from rm_robustness.experiment.checks import check
+from rm_robustness.experiment.downloads import pinned
 from rm_robustness.experiment.paths import RECORDS, filled, location
 from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
 from rm_robustness.experiment.settings import SETTINGS, as_json
@@ -28,6 +29,7 @@ def checked(config):
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
         check(config, schema, files)
+        pinned(config, workflow.configfiles)
         for name, source in config["sources"].items():
             path = source.get("path")
             if path and not Path(path).is_dir():

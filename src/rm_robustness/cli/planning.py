@@ -1,12 +1,16 @@
-"""Command of planning: the estimated cost of a preset."""
+"""Commands of planning: the cost of a preset, what it lacks on this machine, its commits."""
 
 import argparse
+from pathlib import Path
 
+from ..errors import InputError
 from .command import command, configfile, option
+
+CONFIGFILE = configfile("as Snakemake's: later files override earlier ones", "config/demo.yaml")
 
 
 @command(
-    configfile("as Snakemake's: later files override earlier ones", "config/demo.yaml"),
+    CONFIGFILE,
     option("--gpu", "type and memory", default="h100-80gb"),
     option("--tflops", "dense bfloat16; default: the type's own", type=float),
     option("--mfu", "model FLOPs utilization of training", type=float, default=0.4),
@@ -25,4 +29,76 @@ def plan(options: argparse.Namespace) -> None:
     print((as_json if options.json else as_text)(config, cluster, phases))
 
 
-COMMANDS = [plan]
+@command(
+    CONFIGFILE,
+    option("--profile", "whose machines are meant; default: this one", choices=["slurm", "gpus"]),
+    option("--offline", "do not ask the hub", action="store_true"),
+    online=True,
+    for_people=True,
+)
+def check(options: argparse.Namespace) -> None:
+    """Check what a preset needs: commits, access, vLLM, GPUs, disk.
+
+    A line for each: `ok`, or `--` with the cure, and then exit status 2. Snakemake checks what its
+    jobs need of this machine again when it starts.
+    """
+    from ..cluster import readiness
+    from ..cluster.machines import machines_of
+    from ..experiment.checks import read_config
+    from ..experiment.downloads import pinned
+
+    config = read_config(options.configfile)
+    profile = Path(f"profiles/{options.profile}/config.yaml") if options.profile else None
+    machines = machines_of(profile) if profile else None
+    print(f"Preset {config['preset']}, {profile or 'this machine, no profile'}")
+    checks = [lambda: pinned(config, options.configfile)]
+    checks += readiness.local_checks(config, machines, readiness.rules_of(config))
+    findings = list(readiness.findings(checks))
+    if not options.offline:
+        from ..data.hub_access import hub_findings
+
+        findings[1:1] = hub_findings(config)
+    for finding in findings:
+        print(finding)
+    failed = [finding for finding in findings if not finding.ok]
+    if failed:
+        raise InputError(
+            "check",
+            f"{len(failed)} of {len(findings)} not in order",
+            "all",
+            "see the lines with --",
+        )
+
+
+@command(
+    CONFIGFILE,
+    option("--output", "default: config/PRESET-pinned.yaml", type=Path),
+    online=True,
+    for_people=True,
+)
+def pin(options: argparse.Namespace) -> None:
+    """Write the newest commits of what has none into a config file.
+
+    The file goes on top of the preset: `--configfile config/paper.yaml config/paper-pinned.yaml`.
+    """
+    from ..data.hub_access import as_yaml, newest_commits
+    from ..experiment.checks import read_config
+    from ..files import write_text
+
+    config = read_config(options.configfile)
+    path = options.output or Path(f"config/{config['preset']}-pinned.yaml")
+    if path.exists():
+        raise InputError(
+            path, "a file", "none", "it keeps the commits that it has; remove it, or give --output"
+        )
+    pins, repositories = newest_commits(config)
+    files = " ".join(map(str, options.configfile))
+    if not repositories:
+        print(f"{files}: every repository has its commit")
+        return
+    write_text(as_yaml(pins, files), path)
+    print(path.read_text(encoding="utf-8"), end="")
+    print(f"{path}: use it with --configfile {files} {path}")
+
+
+COMMANDS = [plan, check, pin]

@@ -29,6 +29,7 @@ FLOAT32 = 10.0  # slowdown of float32 without tensor cores: its peak is 1/15, at
 DECODING = 1e-3  # seconds a layer and token of transformers' generate(), whatever the batch
 GOLD_STATES = 60000  # peak activations of a layer of an 8B model, numbers a token
 TEXT = 4.0  # bytes a token takes as text
+CHECKPOINT = 12 * 3  # bytes a parameter: weights and two moments; two are kept, a third is written
 TOKEN_BYTES = 40  # bytes a token takes in a Python list
 
 
@@ -72,6 +73,25 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
     if benchmark in BENCHMARKS:
         return _benchmark_scores(config, name, benchmark)
     raise ValueError(f"no kind of job '{kind}'")
+
+
+def stored(config: Settings, kind: str, name: str) -> tuple[float, float]:
+    """Bytes on disk of the model that a job writes, and of its checkpoints while it trains."""
+    backbones, rloo = config["backbones"], config["rloo"]
+    match kind:
+        case "backbone":
+            size = parameters(shape_of(config, name))
+            return 4 * size, CHECKPOINT * size if backbones[name]["sft"] else 0
+        case "reward_model":
+            size = parameters(shape_of(config, name), reward=True)
+            return 4 * size, CHECKPOINT * size
+        case "released":
+            return 4 * released_size(config, name), 0
+        case "rloo":
+            run = name.partition("-")[0]
+            size = parameters(shape_of(config, rloo["runs"][run]["policy"]))
+            return 4 * size, CHECKPOINT * size
+    return 0, 0
 
 
 def _copy(weight_bytes: float) -> JobCost:

@@ -49,6 +49,17 @@ def on_cpu() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
 
 
+def no_gpu_for_bf16(where: str) -> InputError:
+    """The error of a training in bfloat16 where there is no GPU."""
+    return InputError(
+        where,
+        "true without a GPU",
+        "a GPU that torch can use, or false",
+        "run it where there is one (--profile slurm, --profile gpus); ACCELERATE_USE_CPU=true "
+        "trains in bfloat16 on a CPU",
+    )
+
+
 def _replace(command: list[str]) -> None:
     sys.stderr.flush()
     os.execvp(command[0], command)

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..experiment.config import Settings, nearest
 from ..experiment.jobs import Job, jobs
 from ..progress import aligned
-from .job_cost import released_size, split_bytes
+from .job_cost import released_size, split_bytes, stored
 from .model_cost import parameters, shape_of
 from .resources import HEADROOM, Cluster, Resources, resources_of
 
@@ -21,7 +21,6 @@ GPUS = {  # GB, and dense bfloat16 TFLOPS as the maker gives them
     "a6000-48gb": (48, 155),
     "rtx4090-24gb": (24, 165),
 }
-CHECKPOINT = 12 * 3  # bytes a parameter: weights and two moments; two are kept, a third is written
 HEADINGS = (
     *("phase", "of", "jobs", "GPUs a job", "GB a GPU", "hours a job", "GPU hours", "disk GB"),
     "checkpoints GB a job",
@@ -68,37 +67,11 @@ def plan(config: Settings, cluster: Cluster) -> list[Row]:
         resources = (
             resources_of(config, cluster, job.kind, job.name, job.seeds) if job.kind else None
         )
-        bytes_per_model, size = _stored(config, job)
+        model, checkpoints = stored(config, job.kind, job.name)
         rows.append(
-            Row(
-                job.phase,
-                job.name,
-                count,
-                resources,
-                count * job.seeds * bytes_per_model,
-                CHECKPOINT * size,
-            )
+            Row(job.phase, job.name, count, resources, count * job.seeds * model, checkpoints)
         )
     return rows
-
-
-def _stored(config: Settings, job: Job) -> tuple[float, float]:
-    """Bytes of the model that a job writes, and the number of parameters of its checkpoints."""
-    backbones, rloo = config["backbones"], config["rloo"]
-    match job.kind:
-        case "backbone":
-            size = parameters(shape_of(config, job.name))
-            return 4 * size, size if backbones[job.name]["sft"] else 0
-        case "reward_model":
-            size = parameters(shape_of(config, job.name), reward=True)
-            return 4 * size, size
-        case "released":
-            return 4 * released_size(config, job.name), 0
-        case "rloo":
-            run = job.name.partition("-")[0]
-            size = parameters(shape_of(config, rloo["runs"][run]["policy"]))
-            return 4 * size, size
-    return 0, 0
 
 
 def downloads(config: Settings) -> dict[str, dict[str, float]]:
@@ -145,12 +118,12 @@ def as_json(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         "downloads_gb": downloads(config),
         "jobs": sum(row.jobs for row in rows),
         "gpu_hours": sum(row.gpu_hours for row in rows),
-        "disk_bytes": _disk(config, rows),
+        "disk_bytes": disk_bytes(config, rows),
     }
     return json.dumps(plan, indent=2)
 
 
-def _disk(config: Settings, rows: list[Row]) -> float:
+def disk_bytes(config: Settings, rows: list[Row]) -> float:
     """Bytes on disk at the end: outputs and downloads."""
     return sum(row.disk for row in rows) + sum(
         1e9 * size for part in downloads(config).values() for size in part.values()
@@ -170,6 +143,7 @@ def as_text(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         + ")"
         for part, sizes in downloads(config).items()
     ]
+    phase, size = busiest(rows)
     lines = [
         f"Preset {config['preset']} on nodes of {cluster.gpus_per_node} GPUs of "
         f"{cluster.gpu_memory:g} GB: an estimate",
@@ -177,8 +151,8 @@ def as_text(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         *aligned([*cells, total], left=2),
         "",
         *fetched,
-        f"Disk at the end, GB: {_disk(config, rows) / 1e9:.0f}, downloads included; while "
-        f"{_busiest(rows)}",
+        f"Disk at the end, GB: {disk_bytes(config, rows) / 1e9:.0f}, downloads included; while "
+        f"all {phase} train at once, {size / 1e9:.0f} more of checkpoints",
         "",
         *_verdict(cluster, rows),
         "",
@@ -218,13 +192,13 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _busiest(rows: list[Row]) -> str:
-    """Extra bytes of checkpoints while all jobs of the phase with the most of them run at once."""
+def busiest(rows: list[Row]) -> tuple[str, float]:
+    """The phase with the most bytes of checkpoints while all of its jobs run at once; how many."""
     most: Counter[str] = Counter()
     for row in rows:
         most[row.phase] += int(row.jobs * row.checkpoints)
-    (phase, size), *_ = most.most_common(1)
-    return f"all {phase} train at once, {size / 1e9:.0f} more of checkpoints"
+    ((phase, size),) = most.most_common(1)
+    return phase, size
 
 
 def _verdict(cluster: Cluster, rows: list[Row]) -> list[str]:

@@ -11,48 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
-from .resources import Cluster
 
 PROFILE = "profiles/slurm/config.yaml"
 
 
 class UnreachableError(InputError):
     """Slurm's controller does not answer."""
-
-
-class Machines(NamedTuple):
-    """Nodes of the cluster as the profile describes them; memory in GB, times in hours."""
-
-    gpu: str
-    gpu_partition: str
-    cpu_partition: str
-    gpu_memory: float
-    tflops: float
-    gpus_per_node: int
-    node_memory: float
-    cpus_per_gpu: int
-    hours: int
-    save_minutes: int
-
-    @property
-    def node(self) -> Cluster:
-        """The node that the resources of a job are estimated for."""
-        return Cluster(
-            self.gpu_memory, self.gpus_per_node, self.tflops, cpus_per_gpu=self.cpus_per_gpu
-        )
-
-    def gres(self, gpus: int) -> str:
-        """The `--gres` of a job for `gpus` GPUs of a node; "" for none."""
-        return ":".join(filter(None, ("gpu", self.gpu, str(gpus)))) if gpus else ""
-
-
-def machines(default_resources: Any) -> Machines | None:
-    """Parse `machines` of the profile's default-resources; None without one."""
-    if not default_resources or "machines" not in default_resources:
-        return None
-    text = str(default_resources["machines"].raw).strip("'")
-    facts = dict(pair.split("=", 1) for pair in text.split())
-    return Machines(*(kind(facts[name]) for name, kind in Machines.__annotations__.items()))
 
 
 class QueuedJob(NamedTuple):
@@ -87,6 +51,31 @@ def request_of(job: Any) -> Request:
         resources.get("runtime"),
         str(resources.get("slurm_account") or ""),
     )
+
+
+def gpus_of(job: Any) -> int:
+    """The GPUs of a Snakemake job on all its nodes, by `gres` on Slurm and `gpu` elsewhere."""
+    gres = str(job.resources.get("gres") or "")
+    number = gres.rpartition(":")[2]  # none in `gpu` and `gpu:h100`, which are one
+    each = int(number) if number.isdigit() else 1 if gres else job.resources.get("gpu", 0)
+    return each * (job.resources.get("nodes") or 1)
+
+
+def require_slurm(partitions: Iterable[str]) -> None:
+    """Raise InputError where there is no sbatch, or Slurm has no such partition."""
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "profile slurm",
+            "no program `sbatch`",
+            "Slurm's programs on PATH",
+            "run it on the cluster's login node, or leave --profile slurm out",
+        )
+    known = _query("sinfo", "-h", "-o", "%R")
+    for name in partitions:
+        if name not in known:
+            raise InputError(
+                PROFILE, f"partition '{name}'", "one that `sinfo` lists", f"it has {_partitions()}"
+            )
 
 
 def queued_jobs(folder: Path) -> list[QueuedJob]:

@@ -259,7 +259,7 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
 
 
 def _check_artifacts(config: Settings, where: str) -> None:
-    """Downloaded artifacts must replace something of the preset, be pinned and be complete."""
+    """Downloaded artifacts must replace something of the preset, and be complete."""
     for name, section in config["artifacts"].items():
         kind, first, *rest = name.split("/")
         if kind == "policies" and first not in policies(config):
@@ -270,14 +270,6 @@ def _check_artifacts(config: Settings, where: str) -> None:
         # A third-party model may have a name that is no objective.
         if kind == "reward_models" and (section["source"] == "train" or rest[0].startswith("bt")):
             check_objective(config, rest[0], f"{where}.{name}")
-    blank = [name for name in released(config) if config["artifacts"][name]["revision"] is None]
-    if blank:
-        raise InputError(
-            where,
-            f"no revision of {', '.join(blank)}",
-            "the commit to download, 40 hex digits",
-            "see its page on the hub; or set source to `train` (splits: `build`) to make it here",
-        )
     splits = released(config, "splits/")
     if len(splits) not in (0, 5):
         raise InputError(where, f"only {', '.join(splits)} as released", "all five splits, or none")

@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import RLOOConfig, RLOOTrainer
 
+from ..cluster.vllm import require_vllm
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
@@ -175,6 +176,8 @@ def train_policy(
     samples.parquet, README.md and record.json. A killed run resumes from its last checkpoint, which
     is always between two rollouts, with the same bits; a finished one is returned as it is.
     """
+    if settings["generation"] == "vllm":  # TRL asks only after the models are loaded
+        require_vllm("rloo.generation: vllm")
     final, started = work / "final", time.time()
     inputs = {
         "policy": policy / "model.safetensors",

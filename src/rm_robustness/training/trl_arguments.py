@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from torch.utils.data import RandomSampler
 
+from ..cluster.launch import no_gpu_for_bf16, on_cpu
 from ..errors import InputError
 from ..experiment.config import Settings
 from .distributed import TIMEOUT, world_size
@@ -21,8 +23,11 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
     """Keyword arguments for TRL's configs; defaults that TRL might change are set explicitly.
 
     The micro-batch is what config says and accumulation follows from the global batch and the
-    number of processes (D1, D30). Raises InputError when they do not divide.
+    number of processes (D1, D30). Raises InputError when they do not divide, and for bfloat16
+    without a GPU.
     """
+    if settings["bf16"] and not torch.cuda.is_available() and not on_cpu():
+        raise no_gpu_for_bf16("bf16")
     total, micro, processes = settings["global_batch"], settings["micro_batch"], world_size()
     check_processes(
         f"global_batch {total} in micro-batches of {micro}",
@@ -43,6 +48,7 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
         "max_grad_norm": settings["max_grad_norm"],
         "optim": settings["optimizer"],
         "bf16": settings["bf16"],
+        "use_cpu": on_cpu(),
         "fp16": False,
         "gradient_checkpointing": settings["gradient_checkpointing"],
         "save_strategy": "steps",
