@@ -21,16 +21,6 @@ from rm_robustness.models import generate
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 PRESETS = ("demo", "small", "paper")
 DELETED = object()
-JUDGE = {
-    "serve": False,
-    "model": "gpt",
-    "base_url_env": None,
-    "api_key_env": None,
-    "concurrency": 1,
-    "retries": 1,
-    "price_per_1000_input_tokens": None,
-    "price_per_1000_output_tokens": None,
-}
 FETCHED = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
 SCORES = FETCHED | {"chat": None}
 
@@ -237,8 +227,8 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         (
             "paper",
             "alpaca_eval/judge",
-            JUDGE | {"serve": True},
-            r"judge\.serve: found true with a gold of kind 'model'; expected false",
+            preset("demo")["alpaca_eval"]["judge"],
+            r"judge\.kind: found 'gold' with a gold of kind 'model'; expected 'vllm' or 'hosted'",
         ),
         (
             "paper",
@@ -250,6 +240,45 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
 )
 def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
+
+
+def hosted(**changes: Any) -> dict[str, Any]:
+    """The preset `paper` with a hosted judge."""
+    config = preset("paper")
+    update_config(config, preset("judge-hosted"))
+    update_config(config, {"alpaca_eval": {"judge": changes}})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (None, "found null; expected the name of a model that the server has"),
+        ("gpt-4-1106-preview", "OpenAI shut down on 2026-03-26 or 2026-10-23 .https://"),
+        ("gpt-4-turbo-2024-04-09", "OpenAI shut down on 2026-10-23 .*config/judge.yaml"),
+    ],
+)
+def test_a_hosted_judge_that_cannot_answer_is_refused(monkeypatch, model, words):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for address in ("", "https://api.openai.com/v1/"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(InputError, match=words) as caught:
+            check(hosted(model=model), SCHEMA)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_hosted_judge_may_have_any_name_on_another_server(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://judge.example:8000/v1")
+    check(hosted(model="gpt-4-1106-preview"), SCHEMA)
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    check(hosted(model="gpt-some-other"), SCHEMA)
+
+
+def test_keys_of_two_judges_do_not_mix():
+    config = hosted()
+    update_config(config, preset("judge"))
+    with pytest.raises(InputError, match=r"judge: .*a key of kind 'vllm'"):
+        check(config, SCHEMA)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from .grid import (
     check_objective,
     check_reward_model,
     generated_models,
+    judge_kind,
     objective_parts,
     policies,
     released,
@@ -21,6 +22,7 @@ from .grid import (
     reward_model_folder,
     reward_models,
 )
+from .hosted_judge import check_judge
 from .scenarios import BENCHMARKS
 from .schema_errors import explain
 
@@ -165,8 +167,9 @@ def _check_training(config: Settings, where: str) -> None:
 
 
 def _inference_models(config: Settings) -> list[str]:
-    """Models downloaded for inference alone: response models and the gold reward model."""
-    return generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+    """Models downloaded for inference alone: response models, gold reward model and judge."""
+    names = generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+    return names + (["judge"] if judge_kind(config) == "vllm" else [])
 
 
 def _check_downloads(config: Settings, where: str) -> None:
@@ -178,7 +181,7 @@ def _check_downloads(config: Settings, where: str) -> None:
                 f"{where}: backbones, responses.generate.models",
                 f"'{name}' for two models",
                 "distinct names",
-                "'gold' is reserved for the gold reward model" if name == "gold" else "",
+                f"'{name}' is reserved" if name in ("gold", "judge") else "",
             )
 
 
@@ -227,11 +230,13 @@ def _check_evaluation(config: Settings, where: str) -> None:
         for seed in judged["seeds"]:
             if seed not in rloo["seeds"]:
                 raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
-        if judged["judge"] and judged["judge"]["serve"] and config["gold"]["kind"] == "model":
+        if judge_kind(config) == "hosted":
+            check_judge(judged["judge"], f"{where}: alpaca_eval.judge")
+        if judge_kind(config) == "gold" and config["gold"]["kind"] == "model":
             raise InputError(
-                f"{where}: alpaca_eval.judge.serve",
-                "true with a gold of kind 'model'",
-                "false",
+                f"{where}: alpaca_eval.judge.kind",
+                "'gold' with a gold of kind 'model'",
+                "'vllm' or 'hosted'",
                 "the local judge would load the gold reward model again for every pair",
             )
 
