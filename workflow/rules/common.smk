@@ -27,7 +27,7 @@ def checked(config):
     files = ", ".join(map(str, workflow.configfiles)) or "config"
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
-        check(config, schema, files)
+        config = check(config, schema, files)
         for name, source in config["sources"].items():
             path = source.get("path")
             if path and not Path(path).is_dir():

@@ -25,6 +25,7 @@ from .grid import (
 from .hosted_judge import check_judge
 from .scenarios import BENCHMARKS
 from .schema_errors import explain
+from .schema_types import as_schema_types
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 
@@ -34,19 +35,20 @@ def read_config(files: list[Path]) -> Settings:
     config = merged(files)
     if not SCHEMA.is_file():
         raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
-    check(config, SCHEMA, ", ".join(map(str, files)))
-    return config
+    return check(config, SCHEMA, ", ".join(map(str, files)))
 
 
-def check(config: Settings, schema_path: Path, where: str = "config") -> None:
-    """Validate a configuration; raise InputError for the first error, with the nearest valid name.
+def check(config: Settings, schema_path: Path, where: str = "config") -> Settings:
+    """Validate a configuration and return it with the schema's types.
 
+    Raises InputError for the first error, with the nearest valid name.
     Beyond the schema, references between keys must resolve, and whatever would fail only after
     hours of training is rejected here.
     """
     import jsonschema
 
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    config = as_schema_types(config, schema)
     errors = list(jsonschema.Draft202012Validator(schema).iter_errors(config))
     if errors:
         raise explain(errors, where)
@@ -63,6 +65,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
         check_backbone(config, backbone, f"{where}: grid.families")
+    return config
 
 
 # The kinds of source that each part of a preset can read.
