@@ -1,11 +1,11 @@
 """The judge with open weights, served by the real vLLM on this machine's CPU."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import vllm_cpu
 from support.judgements import POLICIES, judged, write_run
 from support.small_models import CHAT, INIT
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -55,11 +55,11 @@ def log_probabilities(folder: Path, prompt: str) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
+@vllm_cpu.needs_vllm
 def test_a_judge_with_open_weights_gives_the_preferences_of_its_log_probabilities(
     tmp_path, monkeypatch
 ):
-    for name, value in (("VLLM_CPU_KVCACHE_SPACE", "1"), ("HF_HUB_OFFLINE", "1")):
+    for name, value in vllm_cpu.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     folder = tmp_path / "judge"
     write_judge(folder)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 from support.cut_demo import clone
 from support.paths import ROOT
+from support.presets import dry_run
 
 from rm_robustness.cli.main import parser
 
@@ -174,3 +175,11 @@ def test_every_command_of_the_documents_runs(pulled, block, monkeypatch):
             assert "Traceback" not in done.stderr, said
     done = run(PUT_BACK, pulled)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_target_without_dashes_is_taken_for_a_file_before_the_workflow_is_read(tmp_path):
+    """As config/README.md says; what Snakemake then prints is its own."""
+    done = dry_run(tmp_path, "--configfile", "config/demo.yaml", "results/table2.csv")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert re.search(r"^FileNotFoundError: .*'results/table2.csv'$", said, re.MULTILINE)
