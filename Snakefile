@@ -1,7 +1,8 @@
 # The experiment's table of contents: raw sources -> splits -> backbones -> reward models -> scores
-# and policies -> tables, figures and claims. One preset at a time; the demo when none is named.
+# and policies -> tables, figures and claims. One preset at a time; the demo when none is named (by a
+# file: `--config preset=NAME` renames it).
 
-if "preset" not in config:
+if "preset" not in config or not workflow.configfiles:
 
     configfile: "config/demo.yaml"
 

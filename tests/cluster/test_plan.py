@@ -225,6 +225,19 @@ def test_later_files_change_earlier_ones(capsys):
     assert json.loads(capsys.readouterr().out)["preset"] == "small-sample"
 
 
+def test_a_judge_with_open_weights_gets_the_gpus_that_vllm_splits_it_over():
+    config = preset("paper")
+    update_config(config, preset("judge"))
+    found = resources_of(config, H100, "judge")
+    assert (found.gpus, found.nodes, found.problem) == (4, 1, "")
+    assert found.parts["weights"] == pytest.approx(2 * 70.55e9 / 4)
+    assert plan.downloads(config)["models"]["judge"] == pytest.approx(141.1)
+    narrow = resources_of(config, Cluster(80, 2, 989), "judge")
+    assert narrow.problem == "4 GPUs of one node, which has 2"
+    assert "tensor_parallel_size" in resources_of(config, Cluster(40, 8, 312), "judge").problem
+    assert resources_of(preset("demo"), H100, "judge").gpus == 0
+
+
 def test_a_plan_for_a_small_gpu_lists_the_jobs_that_do_not_fit(capsys):
     planning.plan.body(options("config/paper.yaml", gpu="rtx4090-24gb"))
     text = capsys.readouterr().out

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from support.judgements import JUDGE, POLICIES, change, judged, outputs, write_run
+from support.judgements import HOSTED, JUDGE, POLICIES, change, judged, outputs, write_run
 from support.paths import ROOT
 
 from rm_robustness.data.synthetic.tasks import gold
@@ -25,7 +25,6 @@ from rm_robustness.evaluation.alpaca_eval.package import package, quiet
 from rm_robustness.frames import read_frame, write_frame
 
 N = 12
-EXTERNAL = {**JUDGE, "serve": False}
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def user_prompts(handler: type[judge.Handler]) -> list[str]:
 
 @pytest.fixture
 def server(monkeypatch):
-    """Start an external judge, whose address is in the environment."""
+    """Start a hosted judge, whose address is in the environment."""
     with ExitStack() as stack:
 
         def start(handler: type[judge.Handler] = judge.Handler) -> judge.Judge:
@@ -112,7 +111,7 @@ def test_each_preference_is_the_judges_probability_whatever_the_order_it_saw(run
 def test_the_package_shows_the_judge_both_orders(runs, server):
     handler = trouble()
     server(handler)
-    frame = judged(runs, EXTERNAL)
+    frame = judged(runs, HOSTED)
     first = [judge.read_prompt(prompt)[1] for prompt in user_prompts(handler)]
     assert 0 < len(set(first) & set(frame["output_1"])) < N
 
@@ -120,7 +119,7 @@ def test_the_package_shows_the_judge_both_orders(runs, server):
 def test_requests_are_those_of_the_packages_own_client(runs, server, monkeypatch):
     handler = trouble()
     url = server(handler).url
-    judged(runs, {**EXTERNAL, "model": "gpt-4-1106-preview"}, POLICIES[:1])
+    judged(runs, {**HOSTED, "model": "gpt-4-1106-preview"}, POLICIES[:1])
     ours = sorted(handler.bodies, key=str)
     handler.bodies.clear()
     frame = judged_by_package(runs, url)
@@ -157,7 +156,7 @@ def test_equal_texts_are_a_draw_and_the_same_pair_is_judged_once(runs, server):
     other = pd.read_parquet(outputs(runs, "large-bt", 0))
     change(runs, response=[instructions["reference"][0], other["response"][1]])
     started = server()
-    frame = judged(runs, EXTERNAL)
+    frame = judged(runs, HOSTED)
     assert frame["preference"][0] == 1.5
     assert frame["preference"][1] == frame["preference"][N + 1]
     same = sum(row["output_1"] == row["output_2"] for _, row in frame.iterrows())
@@ -188,7 +187,7 @@ def test_the_estimate_comes_before_the_first_question(runs, server, capsys):
     server(trouble(500, {}))
     prices = {"price_per_1000_input_tokens": 10.0, "price_per_1000_output_tokens": 30.0}
     with pytest.raises(InputError):
-        judged(runs, {**EXTERNAL, **prices}, POLICIES[:1])
+        judged(runs, {**HOSTED, **prices}, POLICIES[:1])
     line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith(f"judge: {N} requests, 0 cached; about ")
     tokens = int(line.split("about ")[1].split()[0].replace(",", ""))
@@ -264,7 +263,7 @@ def test_what_is_no_answer_is_one_clear_error_and_no_preference(
 ):
     server(trouble(status, reply, after=3))
     with pytest.raises(InputError, match=message) as caught:
-        judged(runs, {**EXTERNAL, "concurrency": 1}, POLICIES[:1])
+        judged(runs, {**HOSTED, "concurrency": 1}, POLICIES[:1])
     line = str(caught.value)
     assert "\n" not in line
     assert "127.0.0.1" in line
@@ -276,18 +275,18 @@ def test_what_is_no_answer_is_one_clear_error_and_no_preference(
 def test_a_judge_that_is_not_there_is_named(runs, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/v1, pair .*no connection"):
-        judged(runs, EXTERNAL)
+        judged(runs, HOSTED)
 
 
 def test_openais_own_address_needs_a_key(runs, monkeypatch):
     monkeypatch.delenv("TEST_JUDGE_KEY")
     with pytest.raises(InputError, match=r"TEST_JUDGE_KEY unset; expected the key of https://api"):
-        judged(runs, EXTERNAL)
+        judged(runs, HOSTED)
 
 
 def test_a_judge_that_recovers_gets_the_request_again(runs, server):
     started = server(trouble(429, {}, after=2, until=5))
-    frame = judged(runs, {**EXTERNAL, "concurrency": 1, "retries": 3}, POLICIES[:1])
+    frame = judged(runs, {**HOSTED, "concurrency": 1, "retries": 3}, POLICIES[:1])
     assert started.requests == N + 3
     assert frame["preference"].between(1, 2).all()
 
@@ -296,43 +295,43 @@ def test_answers_before_and_beside_a_failure_are_kept(runs, server):
     handler = trouble(500, {}, after=4, until=5)
     started = server(handler)
     with pytest.raises(InputError):
-        judged(runs, {**EXTERNAL, "retries": 0}, POLICIES[:1])
+        judged(runs, {**HOSTED, "retries": 0}, POLICIES[:1])
     assert 4 <= started.answered < N
-    judged(runs, {**EXTERNAL, "retries": 0}, POLICIES[:1])
+    judged(runs, {**HOSTED, "retries": 0}, POLICIES[:1])
     assert started.answered == N
     assert started.requests == N + 1
-    # Answers of an external judge are kept for good, and not used for another judge.
-    judged(runs, EXTERNAL, POLICIES[:1])
+    # Answers of a hosted judge are kept for good, and not used for another judge.
+    judged(runs, HOSTED, POLICIES[:1])
     assert started.requests == N + 1
-    judged(runs, {**EXTERNAL, "model": "another"}, POLICIES[:1])
+    judged(runs, {**HOSTED, "model": "another"}, POLICIES[:1])
     assert started.requests == 2 * N + 1
 
 
 def test_the_key_is_never_on_the_disk(runs, server):
     server()
-    judged(runs, EXTERNAL)
+    judged(runs, HOSTED)
     for path in runs.rglob("*"):
         assert path.is_dir() or b"s3cret" not in path.read_bytes()
 
 
 def test_a_damaged_log_is_named_and_the_request_of_a_partial_line_is_repeated(runs, server):
     started = server()
-    judged(runs, EXTERNAL, POLICIES[:1])
+    judged(runs, HOSTED, POLICIES[:1])
     (journal,) = (runs / "work").rglob("*.jsonl")
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-9])
-    judged(runs, EXTERNAL, POLICIES[:1])
+    judged(runs, HOSTED, POLICIES[:1])
     assert started.requests == N + 1
     journal.write_bytes(b"{}\n" + whole)
     with pytest.raises(InputError, match=r"answers\.jsonl line 1: .*sent again"):
-        judged(runs, EXTERNAL, POLICIES[:1])
+        judged(runs, HOSTED, POLICIES[:1])
 
 
 @pytest.mark.slow
 def test_a_judgement_killed_in_the_middle_goes_on_and_gives_the_same_bits(runs, server):
     handler = trouble(pause=0.1)
     started = server(handler)
-    command = [sys.executable, "-c", KILLED, str(runs), json.dumps(EXTERNAL)]
+    command = [sys.executable, "-c", KILLED, str(runs), json.dumps(HOSTED)]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
     deadline = time.monotonic() + 60
     while started.answered < N and child.poll() is None and time.monotonic() < deadline:
@@ -343,16 +342,16 @@ def test_a_judgement_killed_in_the_middle_goes_on_and_gives_the_same_bits(runs, 
     assert not output.exists()
     (journal,) = (runs / "work").rglob("*.jsonl")
     kept = journal.read_bytes().count(b"\n")
-    assert N - EXTERNAL["concurrency"] <= kept < 2 * N
+    assert N - HOSTED["concurrency"] <= kept < 2 * N
     time.sleep(0.3)  # what was in flight arrives
     before = started.requests
-    judged(runs, EXTERNAL)
+    judged(runs, HOSTED)
     assert started.requests == before + 2 * N - kept
     twice = [prompt for prompt, n in Counter(user_prompts(handler)).items() if n > 1]
-    assert len(twice) <= EXTERNAL["concurrency"]
+    assert len(twice) <= HOSTED["concurrency"]
     interrupted = output.read_bytes()
     journal.unlink()
-    judged(runs, EXTERNAL)
+    judged(runs, HOSTED)
     assert output.read_bytes() == interrupted
 
 

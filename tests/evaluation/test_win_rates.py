@@ -156,7 +156,7 @@ def test_the_change_of_a_mean_is_the_mean_of_its_entries(values, base):
 
 
 def shown(**change: object) -> dict[str, object]:
-    about = {"run": "large", "seeds": [0, 1], "judge": {"serve": True}, "paper_model": None}
+    about = {"run": "large", "seeds": [0, 1], "judge": {"kind": "gold"}, "paper_model": None}
     return {
         "preset": "test",
         "alpaca_eval": about | change,
@@ -224,7 +224,8 @@ def test_the_markdown_has_a_row_a_method_and_names_the_judge(large):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["sft", "rloo-bt", "rloo-bt-bsr"]
     assert "(paper 9.02)" in rows[4]
-    assert "with gold`" in text
+    assert "- Judge: `weighted_alpaca_eval_gpt4_turbo with gold`." in text
+    assert "of a judge that is shut down" in text
 
 
 def test_annotations_of_other_answers_are_refused(large, tmp_path):

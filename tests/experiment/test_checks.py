@@ -10,9 +10,10 @@ from support.presets import PINNED, dry_run, preset
 
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import check
-from rm_robustness.experiment.config import read_settings
+from rm_robustness.experiment.config import read_mapping, read_settings
 from rm_robustness.experiment.grid import check_objective as known_objective
 from rm_robustness.experiment.grid import policies
+from rm_robustness.experiment.schema_types import as_schema_types
 from rm_robustness.experiment.settings import backbone as backbone_settings
 from rm_robustness.experiment.settings import policy as policy_settings
 from rm_robustness.experiment.settings import reward_model as reward_model_settings
@@ -21,16 +22,6 @@ from rm_robustness.models import generate
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 PRESETS = ("demo", "small", "paper")
 DELETED = object()
-JUDGE = {
-    "serve": False,
-    "model": "gpt",
-    "base_url_env": None,
-    "api_key_env": None,
-    "concurrency": 1,
-    "retries": 1,
-    "price_per_1000_input_tokens": None,
-    "price_per_1000_output_tokens": None,
-}
 FETCHED = {"source": "released", "repo": "a/b", "revision": "c" * 40, "sha256": {}}
 SCORES = FETCHED | {"chat": None}
 
@@ -168,7 +159,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(name, path, value, words
         ("demo", "splits/train_prompts", 0, r"splits\.train_prompts: found 0; expected 1 or more"),
         ("demo", "splits/valid_prompts", "all", "found 'all'; expected a whole number or null"),
         ("demo", "sft/warmup", 1.5, r"sft\.warmup: found 1.5; expected 1 or less"),
-        ("demo", "sft/learning_rate", "1e-3", r"sft\.learning_rate: .*a number; .*as 1\.0e-3"),
+        ("demo", "sft/learning_rate", "fast", r"sft\.learning_rate: found 'fast'; .*a number"),
+        ("demo", "sft/max_length", "1e3", r"sft\.max_length: found '1e3'; expected a whole number"),
         ("demo", "sft/learning_rate", 0, "expected more than 0"),
         ("demo", "sft", 3, "sft: found 3; expected a section or null"),
         ("demo", "grid/seeds", [1, 1], r"grid\.seeds: .*no entry twice"),
@@ -237,8 +229,8 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         (
             "paper",
             "alpaca_eval/judge",
-            JUDGE | {"serve": True},
-            r"judge\.serve: found true with a gold of kind 'model'; expected false",
+            preset("demo")["alpaca_eval"]["judge"],
+            r"judge\.kind: found 'gold' with a gold of kind 'model'; expected 'vllm' or 'hosted'",
         ),
         (
             "paper",
@@ -250,6 +242,45 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
 )
 def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
+
+
+def hosted(**changes: Any) -> dict[str, Any]:
+    """The preset `paper` with a hosted judge."""
+    config = preset("paper")
+    update_config(config, preset("judge-hosted"))
+    update_config(config, {"alpaca_eval": {"judge": changes}})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (None, "found null; expected the name of a model that the server has"),
+        ("gpt-4-1106-preview", "OpenAI shut down on 2026-03-26 or 2026-10-23 .https://"),
+        ("gpt-4-turbo-2024-04-09", "OpenAI shut down on 2026-10-23 .*config/judge.yaml"),
+    ],
+)
+def test_a_hosted_judge_that_cannot_answer_is_refused(monkeypatch, model, words):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for address in ("", "https://api.openai.com/v1/"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(InputError, match=words) as caught:
+            check(hosted(model=model), SCHEMA)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_hosted_judge_may_have_any_name_on_another_server(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://judge.example:8000/v1")
+    check(hosted(model="gpt-4-1106-preview"), SCHEMA)
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    check(hosted(model="gpt-some-other"), SCHEMA)
+
+
+def test_keys_of_two_judges_do_not_mix():
+    config = hosted()
+    update_config(config, preset("judge"))
+    with pytest.raises(InputError, match=r"judge: .*a key of kind 'vllm'"):
+        check(config, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -331,10 +362,16 @@ def test_a_policy_s_seeds_take_the_seeds_of_their_reward_models_in_turn():
 
 
 def test_settings_are_read_alike_from_json_and_from_a_file(tmp_path):
-    settings = {"kind": "hub", "deep": {"rate": 1.0e-3, "none": None}}
-    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    settings = {"kind": "hub", "deep": {"rate": 2e-6, "large": 1e22, "none": None}}
+    assert "2e-06" in json.dumps(settings)  # which YAML 1.1 reads as a text
     assert read_settings(json.dumps(settings)) == settings
-    assert read_settings(str(tmp_path / "settings.yaml")) == settings
+    for name, text in (
+        ("settings.yaml", yaml.safe_dump(settings)),
+        ("settings.json", json.dumps(settings, indent="\t")),
+        ("flow.yaml", json.dumps(settings)),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert read_settings(str(tmp_path / name)) == settings
     for missing in (read_settings("{}"), read_settings('{"deep": {}}')["deep"]):
         with pytest.raises(InputError, match="--settings: found no key 'rate'"):
             missing["rate"]
@@ -348,15 +385,70 @@ def test_settings_are_read_alike_from_json_and_from_a_file(tmp_path):
         ("FILE:a: [1", "settings.yaml: found broken YAML"),
         ("FILE:- 1\n- 2\n", r"settings.yaml: found \[1, 2\]; expected a file of keys"),
         ("FILE:", "settings.yaml: found None; expected a file of keys"),
+        ("JSON:[1]", r"settings.json: found \[1\]; expected a file of keys"),
+        ("JSON:{'a': 1}", "settings.json: found broken JSON .*; expected a YAML or JSON file"),
     ],
 )
 def test_settings_that_cannot_be_read_are_refused(tmp_path, text, words):
-    if text.startswith("FILE:"):
-        (tmp_path / "settings.yaml").write_text(text.removeprefix("FILE:"), encoding="utf-8")
-        text = str(tmp_path / "settings.yaml")
+    for mark, name in (("FILE:", "settings.yaml"), ("JSON:", "settings.json")):
+        if text.startswith(mark):
+            (tmp_path / name).write_text(text.removeprefix(mark), encoding="utf-8")
+            text = str(tmp_path / name)
     with pytest.raises(InputError, match=words) as caught:
         read_settings(text)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_without_a_point_are_numbers_in_every_file(tmp_path):
+    texts = ["2e-6", "2E-06", "-1e3", "+1e+3", "1.5e-3", "12e03"]
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(f"sft: {{learning_rate: {text}}}\nnote: '{text}'\nname: {text}x\n")
+        config = read_mapping(path, "a file")
+        assert config == {"sft": {"learning_rate": float(text)}, "note": text, "name": f"{text}x"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_texts_get_the_types_of_the_schema_and_nothing_else_changes(name):
+    """All values of a preset as texts, which is how Snakemake reads nested values of `--config`."""
+
+    def texts(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: texts(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [texts(part) for part in value]
+        word = {True: "true", False: "false", None: "null"}
+        return word[value] if value is None or isinstance(value, bool) else str(value)
+
+    config = preset(name)
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    assert as_schema_types(texts(config), schema) == config
+    assert as_schema_types(config, schema) == config
+    assert check(texts(config), SCHEMA) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("sources={world: {prompts: 6000}}", ""),
+        ("statistics={resamples: 300}", ""),
+        ("grid={seeds: [0, 1]}", ""),
+        ("reward_models={bf16: true}", ""),
+        ("rloo=null", "config/demo.yaml: alpaca_eval: found a section; expected null"),
+        ("preset=mine", ""),
+        ("sft={learning_rate: 2e-3}", ""),
+        ("alpaca_eval={judge: null}", ""),
+        ("sources={world: {prompts: many}}", "world.prompts: found 'many'; expected a whole"),
+    ],
+)
+def test_values_of_the_command_line_are_read_by_the_schema(tmp_path, change, words):
+    done = dry_run(tmp_path, "--quiet", "rules", "--config", change, "--", "all")
+    refused = [line for line in done.stderr.splitlines() if "error:" in line]
+    if words:
+        assert done.returncode == 2 and len(refused) == 1 and words in refused[0], done.stderr
+    else:
+        assert done.returncode == 0 and not refused, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake.utils import update_config
 from support.presets import preset
 
 from rm_robustness.experiment.config import merged
@@ -102,6 +103,22 @@ def test_generated_responses_and_preferences_are_seen_too():
     before = copy.deepcopy(configured(config, path))
     config["sources"][source]["split"] = "other"
     assert "split" in str(differences(before, config, path))
+
+
+def test_a_judge_of_each_kind_has_the_settings_that_its_client_reads():
+    demo = preset("demo")
+    gold = {"kind": "gold", "model": "gold", "concurrency": 4, "retries": 5, "gold": demo["gold"]}
+    assert configured(demo, record("judge")) == gold
+    paper = preset("paper")
+    update_config(paper, preset("judge"))
+    served = configured(paper, "runs/paper/alpaca_eval/annotations.record.json")
+    assert served["model"] == "runs/paper/pretrained/judge/model"
+    origin = configured(paper, "runs/paper/pretrained/judge/manifest.record.json")
+    assert origin == {"kind": "hub", "repo": served["repo"], "revision": None}
+    hosted = preset("paper")
+    update_config(hosted, preset("judge-hosted"))
+    section = configured(hosted, "runs/paper/alpaca_eval/annotations.record.json")
+    assert section == hosted["alpaca_eval"]["judge"]
 
 
 def test_what_a_part_of_a_configuration_cannot_say_is_none():

@@ -12,7 +12,14 @@ from rm_robustness.frames import read_frame, write_frame
 POLICIES = [("sft", 0, "maple"), ("large-bt", 0, "elm"), ("large-bt", 1, "oak")]
 POLICIES += [("large-bt-bsr", 0, "ash"), ("large-bt-bsr", 1, "beech")]
 JUDGE = {
-    "serve": True,
+    "kind": "gold",
+    "model": "gold",
+    "concurrency": 4,
+    "retries": 1,
+    "gold": {"kind": "programmatic"},
+}
+HOSTED = {
+    "kind": "hosted",
     "model": "gold",
     "base_url_env": "TEST_JUDGE_URL",
     "api_key_env": "TEST_JUDGE_KEY",
@@ -20,7 +27,6 @@ JUDGE = {
     "retries": 1,
     "price_per_1000_input_tokens": None,
     "price_per_1000_output_tokens": None,
-    "gold": {"kind": "programmatic"},
 }
 
 

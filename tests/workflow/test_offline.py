@@ -52,15 +52,27 @@ def plan(folder: Path, *files: str) -> tuple[set[str], set[str], set[str]]:
         (["demo"], {"responses", "chats", "rm_bench", "instructions"}),
         (["small"], {"responses", "rm_bench", "pretrained"}),
         (["paper"], DOWNLOADS),
-        (["paper", "judge"], DOWNLOADS | {"judge"}),
+        (["paper", "judge"], DOWNLOADS),
+        (["paper", "judge-hosted"], DOWNLOADS | {"judge"}),
     ],
 )
 def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):
-    local, others, _ = plan(tmp_path, *(f"config/{name}.yaml" for name in presets))
+    files = [f"config/{name}.yaml" for name in presets]
+    if "judge" in presets:  # no commit of its model is known
+        files.append(str(tmp_path / "pinned.yaml"))
+        pinned = {"alpaca_eval": {"judge": {"revision": "c" * 40}}}
+        (tmp_path / "pinned.yaml").write_text(json.dumps(pinned))
+    if "judge-hosted" in presets:
+        files.append(str(tmp_path / "named.yaml"))
+        named = {"alpaca_eval": {"judge": {"model": "some-model"}}}
+        (tmp_path / "named.yaml").write_text(json.dumps(named))
+    local, others, models = plan(tmp_path, *files)
     assert online <= local
     assert not others & ONLINE
     assert {"gold", "train", "score", "splits"} <= others
-    assert ("judge" in others) == (presets == ["demo"])  # whose judge is on its own machine
+    # The demo's judge is its gold; one with open weights is downloaded and runs on a GPU.
+    assert ("judge" in others) == (presets in (["demo"], ["paper", "judge"]))
+    assert ("judge" in models) == (presets == ["paper", "judge"])
 
 
 def test_models_that_answer_are_downloaded_unless_a_server_has_them(tmp_path):

@@ -28,10 +28,14 @@ if JUDGED:
             " --instructions {input.instructions} --output {output.answers} 2>&1 | tee {log}"
 
 
-if JUDGED and JUDGED["judge"]:
+JUDGE = grid.judge_kind(config)
+
+
+if JUDGE:
 
     rule judge:
         input:
+            model=at("pretrained", model="judge") if JUDGE == "vllm" else [],
             instructions=at("instructions"),
             answers=catalog.answer_files(config),
         output:
@@ -41,8 +45,8 @@ if JUDGED and JUDGED["judge"]:
             f"logs/{config['preset']}/judge.log",
         benchmark:
             f"{RUN}/benchmarks/judge.tsv"
-        # An external judge needs the internet.
-        localrule: not JUDGED["judge"]["serve"]
+        # A hosted judge needs the internet.
+        localrule: JUDGE == "hosted"
         conda:
             "../../environment.yml"
         resources:

@@ -28,7 +28,7 @@ def checked(config):
     files = ", ".join(map(str, workflow.configfiles)) or "config"
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
-        check(config, schema, files)
+        config = check(config, schema, files)
         pinned(config, workflow.configfiles)
         for name, source in config["sources"].items():
             path = source.get("path")

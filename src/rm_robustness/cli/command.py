@@ -72,6 +72,12 @@ def settings(section: str) -> Argument:
     return option("--settings", text, required=True, type=read_settings, metavar="JSON|FILE")
 
 
+def manifests_of(model: str | None) -> list[Path]:
+    """The manifest of a downloaded model, an input for its record; none without such a model."""
+    manifest = Path(model or "").parent / "manifest.json"
+    return [manifest] if manifest.is_file() else []
+
+
 def configfile(text: str, *default: str) -> Argument:
     """The option `--configfile`: configuration files, as Snakemake takes them."""
     files = [Path(name) for name in default]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..experiment.config import Settings
 from ..experiment.scenarios import BENCHMARKS, Benchmark
 from ..provenance.record import write_record
-from .command import Command, command, path, paths, settings
+from .command import Command, command, manifests_of, path, paths, settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ def generate(options: argparse.Namespace) -> None:
     from ..frames import read_frame
     from ..models.generate import generate_to
 
-    manifests = _manifests(options.settings["model"])
+    manifests = manifests_of(options.settings["model"])
     with hold_lease(options.output), write_record(options.settings, [options.output], manifests):
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
         prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
@@ -134,17 +134,11 @@ def gold(options: argparse.Namespace) -> None:
     from ..frames import read_frame, write_frame
 
     columns = ["example_id", "prompt", "response", "response_model"]
-    manifests = _manifests(options.settings.get("model"))
+    manifests = manifests_of(options.settings.get("model"))
     with write_record(options.settings, [options.output], manifests):
         frames = [read_frame(path, columns) for path in options.responses]
         labelled = add_gold(pd.concat(frames, ignore_index=True), options.settings)
         write_frame(labelled, options.output)
-
-
-def _manifests(model: str | None) -> list[Path]:
-    """The manifest of a downloaded model; none where responses or labels need no model."""
-    manifest = Path(model or "").parent / "manifest.json"
-    return [manifest] if manifest.is_file() else []
 
 
 @command(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..provenance.record import write_record
-from .command import command, option, path, paths, settings
+from .command import command, manifests_of, option, path, paths, settings
 
 WEIGHTS = "model.safetensors"
 BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=int, default=8192)
@@ -115,7 +115,7 @@ def answers(options: argparse.Namespace) -> None:
 
 
 @command(
-    settings("`alpaca_eval.judge` with the section `gold`"),
+    settings("`alpaca_eval.judge`; kind `gold` with the section `gold`, `vllm` with its folder"),
     path("--instructions", "instructions.parquet"),
     paths("--answers", "parquet files of responses"),
     path("--work", "folder for finished judgements, kept while the job is unfinished"),
@@ -126,10 +126,10 @@ def judge(options: argparse.Namespace) -> None:
     from ..cluster.lease import hold_lease
     from ..evaluation.alpaca_eval.annotate import annotate
 
-    with hold_lease(options.work), write_record(options.settings, [options.output]):
-        annotate(
-            options.instructions, options.answers, options.settings, options.work, options.output
-        )
+    section = options.settings
+    manifests = manifests_of(section["model"] if section["kind"] == "vllm" else None)
+    with hold_lease(options.work), write_record(section, [options.output], manifests):
+        annotate(options.instructions, options.answers, section, options.work, options.output)
 
 
 COMMANDS = [evaluate, score, ranks, answers, judge]

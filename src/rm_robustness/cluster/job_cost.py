@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..experiment.config import Settings
-from ..experiment.grid import backbone_of, policies
+from ..experiment.grid import backbone_of, judge_kind, judged_policies, policies
 from ..experiment.scenarios import BENCHMARKS
 from .model_cost import (
     Parts,
@@ -28,6 +28,8 @@ GENERATION = 8.0  # time to generate a token, in tokens of prefill by the same m
 FLOAT32 = 10.0  # slowdown of float32 without tensor cores: its peak is 1/15, at a higher MFU
 DECODING = 1e-3  # seconds a layer and token of transformers' generate(), whatever the batch
 GOLD_STATES = 60000  # peak activations of a layer of an 8B model, numbers a token
+JUDGE_PROMPT = 350  # tokens of AlpacaEval's prompt without the texts that are compared
+READING = 2e8  # bytes a second of weights from a shared file system
 TEXT = 4.0  # bytes a token takes as text
 CHECKPOINT = 12 * 3  # bytes a parameter: weights and two moments; two are kept, a third is written
 TOKEN_BYTES = 40  # bytes a token takes in a Python list
@@ -44,6 +46,7 @@ class JobCost(NamedTuple):
     gpu_counts: tuple[int, ...] = (1,)  # numbers of GPUs that its batch size divides into
     serial_seconds: float = 0.0  # time in which a single GPU computes, whatever their number
     advice: str = "a GPU with more memory"
+    one_node: bool = False  # its GPUs must be of one node
 
 
 def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCost:
@@ -66,7 +69,7 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
         case "gold" | "policy_gold":
             return _gold(config, kind)
         case "judge":
-            return _copy(0)
+            return _judge(config)
         case "ranks":
             return _ranks(config, name)
     benchmark = kind.removesuffix("_scores")
@@ -350,6 +353,31 @@ def _answers(config: Settings, name: str) -> JobCost:
     rows = rows_of(config, source, "instructions")
     n = parameters(shape_of(config, policy))
     return _response_cost(n, rows, tokens_of(config, source), judged["generation"])
+
+
+def _judge(config: Settings) -> JobCost:
+    """One token for each pair by a model that vLLM splits over GPUs of a node; else no model."""
+    if judge_kind(config) != "vllm":
+        return _copy(0)
+    judged = config["alpaca_eval"]
+    judge, n = judged["judge"], config["sizes"]["models"]["judge"] * 1e9
+    answers = 1 + len(judged_policies(config)) * len(judged["seeds"])
+    pairs = answers * rows_of(config, judged["source"], "instructions")
+    prompt, response = tokens_of(config, judged["source"])
+    flops = 2 * n * pairs * (JUDGE_PROMPT + prompt + 2 * response)
+    weights = (2 if judge["dtype"] == "bfloat16" else 4) * n
+    gpus = judge["tensor_parallel_size"]
+    return JobCost(
+        n,
+        flops,
+        lambda _: {"weights": weights / gpus, "cache": VLLM_CACHE},
+        weights / gpus,
+        4000 * pairs,
+        (gpus,),
+        weights / READING,
+        advice="a larger alpaca_eval.judge.tensor_parallel_size",
+        one_node=True,
+    )
 
 
 def _gold(config: Settings, kind: str) -> JobCost:

@@ -88,6 +88,9 @@ def _gpus(cost: JobCost, cluster: Cluster, seeds: int) -> tuple[int, str]:
 
     Returns the number and "", or the number that comes nearest and why it does not suffice.
     """
+    if cost.one_node and min(cost.gpu_counts) > cluster.gpus_per_node:
+        least = min(cost.gpu_counts)
+        return least, f"{least} GPUs of one node, which has {cluster.gpus_per_node}"
     limit = HEADROOM * cluster.gpu_memory * 1e9
     fitting = [n for n in cost.gpu_counts if sum(cost.memory(n).values()) <= limit]
     if not fitting:

@@ -14,6 +14,7 @@ from .grid import (
     check_objective,
     check_reward_model,
     generated_models,
+    judge_kind,
     objective_parts,
     policies,
     released,
@@ -21,8 +22,10 @@ from .grid import (
     reward_model_folder,
     reward_models,
 )
+from .hosted_judge import check_judge
 from .scenarios import BENCHMARKS
 from .schema_errors import explain
+from .schema_types import as_schema_types
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 
@@ -32,19 +35,20 @@ def read_config(files: list[Path]) -> Settings:
     config = merged(files)
     if not SCHEMA.is_file():
         raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
-    check(config, SCHEMA, ", ".join(map(str, files)))
-    return config
+    return check(config, SCHEMA, ", ".join(map(str, files)))
 
 
-def check(config: Settings, schema_path: Path, where: str = "config") -> None:
-    """Validate a configuration; raise InputError for the first error, with the nearest valid name.
+def check(config: Settings, schema_path: Path, where: str = "config") -> Settings:
+    """Validate a configuration and return it with the schema's types.
 
+    Raises InputError for the first error, with the nearest valid name.
     Beyond the schema, references between keys must resolve, and whatever would fail only after
     hours of training is rejected here.
     """
     import jsonschema
 
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    config = as_schema_types(config, schema)
     errors = list(jsonschema.Draft202012Validator(schema).iter_errors(config))
     if errors:
         raise explain(errors, where)
@@ -61,6 +65,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> None:
     _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
         check_backbone(config, backbone, f"{where}: grid.families")
+    return config
 
 
 # The kinds of source that each part of a preset can read.
@@ -165,8 +170,9 @@ def _check_training(config: Settings, where: str) -> None:
 
 
 def _inference_models(config: Settings) -> list[str]:
-    """Models downloaded for inference alone: response models and the gold reward model."""
-    return generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+    """Models downloaded for inference alone: response models, gold reward model and judge."""
+    names = generated_models(config) + (["gold"] if config["gold"]["kind"] == "model" else [])
+    return names + (["judge"] if judge_kind(config) == "vllm" else [])
 
 
 def _check_downloads(config: Settings, where: str) -> None:
@@ -178,7 +184,7 @@ def _check_downloads(config: Settings, where: str) -> None:
                 f"{where}: backbones, responses.generate.models",
                 f"'{name}' for two models",
                 "distinct names",
-                "'gold' is reserved for the gold reward model" if name == "gold" else "",
+                f"'{name}' is reserved" if name in ("gold", "judge") else "",
             )
 
 
@@ -227,11 +233,13 @@ def _check_evaluation(config: Settings, where: str) -> None:
         for seed in judged["seeds"]:
             if seed not in rloo["seeds"]:
                 raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
-        if judged["judge"] and judged["judge"]["serve"] and config["gold"]["kind"] == "model":
+        if judge_kind(config) == "hosted":
+            check_judge(judged["judge"], f"{where}: alpaca_eval.judge")
+        if judge_kind(config) == "gold" and config["gold"]["kind"] == "model":
             raise InputError(
-                f"{where}: alpaca_eval.judge.serve",
-                "true with a gold of kind 'model'",
-                "false",
+                f"{where}: alpaca_eval.judge.kind",
+                "'gold' with a gold of kind 'model'",
+                "'vllm' or 'hosted'",
                 "the local judge would load the gold reward model again for every pair",
             )
 

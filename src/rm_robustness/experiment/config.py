@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,24 @@ def read_settings(text: str) -> Settings:
     return Strict(json.loads(json.dumps(content, default=str), object_hook=Strict))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML with the floats of version 1.2: a number such as 2e-6, without a point, is one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def read_mapping(path: Path, expected: str) -> Settings:
-    """Read a YAML mapping; raises InputError, with `expected`, for anything else."""
+    """Read a mapping from YAML or JSON; raises InputError, with `expected`, for anything else."""
+    language = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if language == "JSON" else yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         line = " ".join(str(error).split())[:160]
-        raise InputError(path, f"broken YAML ({line})", expected) from error
+        raise InputError(path, f"broken {language} ({line})", expected) from error
     except OSError as error:
         raise InputError(path, "no readable file", expected) from error
     if not isinstance(content, dict):

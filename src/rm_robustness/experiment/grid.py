@@ -99,6 +99,12 @@ def judged_policies(config: Settings) -> list[str]:
     return [f"{judged['run']}-{objective}" for objective in (BT, BSR)] if judged else []
 
 
+def judge_kind(config: Settings) -> str:
+    """The kind of AlpacaEval's judge: `gold`, `vllm` or `hosted`; "" without one."""
+    judge = config["alpaca_eval"] and config["alpaca_eval"]["judge"]
+    return str(judge["kind"]) if judge else ""
+
+
 def backbone_of(config: Settings, name: str) -> str:
     """The backbone of a model that is named by its folder."""
     kind, first, *_ = name.split("/")

@@ -15,6 +15,7 @@ from .grid import (
     benchmark_models,
     benchmarks,
     generated_models,
+    judge_kind,
     judged_policies,
     models,
     policies,
@@ -91,6 +92,8 @@ def _downloads(config: Settings) -> list[str]:
     names += [*splits, *(name for name in models(config) if name in released(config))]
     if config["gold"]["kind"] == "model" and (config["rloo"] or not splits):
         names.append("gold")
+    if judge_kind(config) == "vllm":
+        names.append("judge")
     return names + (
         generated_models(config) if not splits and not uses_external_server(config) else []
     )
@@ -161,7 +164,7 @@ def _judged(config: Settings) -> list[Job]:
     names = [name for name in judged_policies(config) for _ in section["seeds"]]
     jobs = [Job("answers", "answers", name, "answers") for name in [*names, "sft"]]
     if section["judge"]:
-        jobs.append(Job("judge", "judge", "", "judge" if section["judge"]["serve"] else ""))
+        jobs.append(Job("judge", "judge", "", "" if judge_kind(config) == "hosted" else "judge"))
     return jobs
 
 

@@ -35,10 +35,7 @@ def _explain(error: Any, where: str) -> InputError:
         allowed = [str(value) for value in error.validator_value]
         fix = nearest(error.instance, allowed) if isinstance(error.instance, str) else ""
         return InputError(key, _shown(error.instance), f"one of {allowed}", fix)
-    fix = ""
-    if error.validator == "type" and isinstance(error.instance, str) and _number(error.instance):
-        fix = "write a number without quotes, as 1.0e-3 (YAML reads 1e-3 as text)"
-    return InputError(key, _shown(error.instance), _expected(error), fix)
+    return InputError(key, _shown(error.instance), _expected(error))
 
 
 def _explain_variants(error: Any, where: str, key: str) -> InputError:
@@ -111,15 +108,6 @@ _TYPES = {
     "object": "a section",
     "string": "a text",
 }
-
-
-def _number(text: str) -> bool:
-    """Whether a string is a number that YAML parsed as text, such as 1e-3."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(value: Any) -> str:

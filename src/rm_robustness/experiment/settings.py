@@ -47,11 +47,12 @@ def instructions(config: Settings) -> Settings:
 
 
 def pretrained(config: Settings, model: str) -> Settings:
-    """Origin of a downloaded model: an artifact, the gold, a response model or a backbone."""
+    """Origin of a downloaded model: artifact, gold, judge, response model or backbone."""
     if model in config["artifacts"]:
         return artifacts.origin(config, model)
     generate = config["responses"]["generate"] or {"models": {}}
-    section = {"gold": config["gold"], **generate["models"]}.get(model, {})
+    judge = (config["alpaca_eval"] or {}).get("judge") or {}
+    section = {"gold": config["gold"], "judge": judge, **generate["models"]}.get(model, {})
     if "repo" in section:
         return {"kind": "hub", "repo": section["repo"], "revision": section["revision"]}
     return dict(config["backbones"][model]["init"])
@@ -131,8 +132,14 @@ def answers(config: Settings, **_: str) -> Settings:
 
 
 def judge(config: Settings) -> Settings:
-    """The judge, and the gold that a local judge uses."""
-    return {**config["alpaca_eval"]["judge"], "gold": config["gold"]}
+    """The judge; that of kind `gold` with the gold, that of kind `vllm` with its local folder."""
+    section = dict(config["alpaca_eval"]["judge"])
+    if section["kind"] == "gold":
+        return section | {"model": "gold", "gold": config["gold"]}
+    if section["kind"] == "vllm":
+        folder = f"{run_folder(config)}/{location('pretrained_model', model='judge')}"
+        return section | {"model": folder}
+    return section
 
 
 def result(config: Settings, name: str) -> Settings:

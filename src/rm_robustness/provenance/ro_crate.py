@@ -148,6 +148,7 @@ def _crate(config: Settings, configfiles: list[Path], run: Run) -> Settings:
 def _describe(crate: ROCrate, config: Settings) -> None:
     """Describe the crate: the authors of the software, its license, and the paper."""
     citation = read_mapping(Path("CITATION.cff"), "a citation file")
+    paper = citation["preferred-citation"]
     summary = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     preset, license = config["preset"], citation["license"]
     state(
@@ -169,16 +170,13 @@ def _describe(crate: ROCrate, config: Settings) -> None:
             add(crate, f"#{quote(author['name'])}", "Organization", name=author["name"])
             for author in citation["authors"]
         ],
-        citation=[
-            add(
-                crate,
-                work["url"],
-                "ScholarlyArticle",
-                name=work["title"],
-                datePublished=str(work["year"]),
-            )
-            for work in citation["references"]
-        ],
+        citation=add(
+            crate,
+            paper["url"],
+            "ScholarlyArticle",
+            name=paper["title"],
+            datePublished=str(paper["year"]),
+        ),
     )
 
 

@@ -170,5 +170,8 @@ def _legend(frame: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
         counts = ", ".join(f"`{method}` {count:,}" for method, count in measured[column].items())
         lines.append(f"- Answers that are {kind}, over all seeds: {counts}.")
     if frame["paper"].notna().any():
-        lines.append("- paper: the published number of the policy `paper_model`, without spread.")
+        lines.append(
+            "- paper: the published number of the policy `paper_model`, without spread; its win "
+            "rates are of a judge that is shut down (D44): compare differences, not levels."
+        )
     return lines

@@ -1,7 +1,7 @@
 """AlpacaEval 2.0: annotation with the `alpaca_eval` package through a client with a disk cache.
 
-The package provides the configuration (weighted_alpaca_eval_gpt4_turbo), the prompt, the order of
-the two outputs and the parsing of log-probabilities. Its client is replaced, because it saves
+The package provides the configuration (`ANNOTATORS`), the prompt, the order of the two outputs and
+the parsing of log-probabilities. Its client is replaced, because it saves
 answers only after every 128 pairs, loses them after a rate limit and drops unreadable ones. Here
 every answer is saved as it arrives, and an unusable one is an error.
 """
@@ -19,7 +19,12 @@ from ...models.answer_log import AnswerCache
 from .judge_client import CachedClient, endpoint
 from .package import package, quiet
 
-ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
+# The package's configuration for each kind of judge. Both have the same prompt and parser.
+ANNOTATORS = {
+    "gold": "weighted_alpaca_eval_gpt4_turbo",
+    "vllm": "weighted_alpaca_eval_vllm_llama3_70b",
+    "hosted": "weighted_alpaca_eval_gpt4_turbo",
+}
 # Strings that would break the package's prompt template.
 MARKS = re.compile(r"<\|im_start\|>|<\|im_end\|>|\{output_[12]\}")
 COLUMNS = [
@@ -33,15 +38,14 @@ def annotate(
     """Have the judge compare every policy's answers with the baseline's; write `output`.
 
     `instructions` is made by `alpaca_eval.instructions`; `outputs` are
-    .../{policy}/seed-{seed}.parquet with example_id, prompt and response. `settings` has serve,
-    model, base_url_env, api_key_env, concurrency, retries, price_per_1000_input_tokens,
-    price_per_1000_output_tokens and gold. `output` gets `COLUMNS`, a row per policy, seed and
+    .../{policy}/seed-{seed}.parquet with example_id, prompt and response. `settings` are those of
+    `settings.judge`. `output` gets `COLUMNS`, a row per policy, seed and
     instruction: output_1 is the baseline's, preference in [1, 2] is 1 + P(output_2 is better),
     and 1.5, without a request, for two equal texts. Empty answers are judged like the others. The
     judge's answers are cached in `work` as they arrive, so that an interrupted job repeats at
-    most `concurrency` requests; those of an external judge are kept there permanently. Raises
-    `InputError` unless each instruction has one answer, for a judge that is unreachable or keeps
-    failing, and for unusable log-probabilities.
+    most `concurrency` requests; those of a model are kept there permanently. Raises `InputError`
+    unless each instruction has one answer, for a judge that is unreachable or keeps failing, and
+    for unusable log-probabilities.
     """
     instruction_frame = read_frame(instructions, ["example_id", "prompt", "reference"])
     pairs = pd.concat(
@@ -50,9 +54,11 @@ def annotate(
     cache = AnswerCache(work / "answers.jsonl")
     with endpoint(settings) as (client, judge_id):
         cached = CachedClient(client, judge_id, settings, cache)
-        annotated = run_package(pairs, settings["model"], cached)
+        # A server that is started here knows a model by its name on the hub, not by its folder.
+        model = settings["repo"] if settings["kind"] == "vllm" else settings["model"]
+        annotated = run_package(pairs, ANNOTATORS[settings["kind"]], model, cached)
     write_frame(annotated[COLUMNS], output)
-    if settings["serve"]:
+    if settings["kind"] == "gold":
         cache.path.unlink(missing_ok=True)
 
 
@@ -108,17 +114,21 @@ def pairs_with_baseline(instructions: pd.DataFrame, path: Path) -> pd.DataFrame:
     return pairs
 
 
-def run_package(pairs: pd.DataFrame, model: str, client: CachedClient) -> pd.DataFrame:
-    """Run the package's annotator on `pairs` with `client` instead of the package's client.
+def run_package(
+    pairs: pd.DataFrame, configuration: str, model: str, client: CachedClient
+) -> pd.DataFrame:
+    """Run an annotator of the package on `pairs` with `client` instead of the package's client.
 
     Returns `pairs` with preference and annotator, in the same order. `annotator` is the name of the
     package's configuration, followed by the model's if that differs from the configuration's.
     """
     annotators = package().annotators
     with quiet():
-        annotator = annotators.PairwiseAnnotator(annotators_config=ANNOTATOR, caching_path=None)
-        single = annotator.annotators[ANNOTATOR]
+        annotator = annotators.PairwiseAnnotator(annotators_config=configuration, caching_path=None)
+        single = annotator.annotators[configuration]
         own_model = single.completions_kwargs["model_name"]
+        # Whether the package's own client sends a chat; this one always does.
+        single.completions_kwargs.pop("requires_chatml", None)
         single.completions_kwargs["model_name"] = model
         single.fn_completions = client
         annotated = pd.DataFrame(annotator.annotate_pairs(pairs, chunksize=None))
@@ -127,5 +137,6 @@ def run_package(pairs: pd.DataFrame, model: str, client: CachedClient) -> pd.Dat
         found = f"{int(valid.sum())} preferences for {len(pairs)} pairs"
         raise InputError(f"alpaca_eval {metadata.version('alpaca_eval')}", found, "one for each")
     annotated["preference"] = annotated["preference"].astype(float)
-    annotated["annotator"] = ANNOTATOR if model == own_model else f"{ANNOTATOR} with {model}"
+    own = model == own_model
+    annotated["annotator"] = configuration if own else f"{configuration} with {model}"
     return annotated

@@ -16,12 +16,13 @@ from typing import Any
 from ...data.synthetic.alpaca_eval import SCALE
 from ...errors import InputError
 from ...experiment.config import Settings
+from ...experiment.hosted_judge import OPENAI, address, check_judge
+from ...files import model_folder
 from ...models.answer_log import AnswerCache
 from ...progress import Progress
 from . import judge_server as judge
 from .package import package
 
-OPENAI = "https://api.openai.com/v1"
 TIMEOUT = 120.0  # seconds for one answer, which is one token long
 CONTINUE = "answers so far are cached: run the same command again"
 
@@ -59,12 +60,11 @@ class CachedClient:
         tokens = sum(len(prompts[number]) for number in missing) // 4
         line = f"judge: {len(missing):,} requests, {len(prompts) - len(missing):,} cached"
         line += f"; about {tokens:,} prompt tokens (characters / 4)"
-        prices = [
-            self.settings[f"price_per_1000_{direction}_tokens"] for direction in ("input", "output")
-        ]
-        if None in prices:
+        asked = self.settings.get("price_per_1000_input_tokens")
+        answered = self.settings.get("price_per_1000_output_tokens")
+        if asked is None or answered is None:
             return line
-        return f"{line}, price about {(tokens * prices[0] + len(missing) * prices[1]) / 1000:.2f}"
+        return f"{line}, price about {(tokens * asked + len(missing) * answered) / 1000:.2f}"
 
     def request(self, key: str, number: int, body: dict[str, Any]) -> None:
         """Send one request and cache the answer; an unusable answer is an `InputError`."""
@@ -75,7 +75,7 @@ class CachedClient:
         try:
             reply = self.client.chat.completions.with_raw_response.create(**body)
         except openai.APIError as error:
-            explained = as_input_error(number, error, self.url, self.settings["api_key_env"])
+            explained = as_input_error(number, error, self.url, self.settings.get("api_key_env"))
             found = explained.found if isinstance(explained, InputError) else repr(error)
             raise InputError(f"{self.url}, pair {number}", found, "an answer", CONTINUE) from error
         self.cache.add(key, usable_choice(reply.http_response.text, f"{self.url}, pair {number}"))
@@ -114,29 +114,52 @@ def usable_choice(text: str, where: str) -> dict[str, Any]:
 def endpoint(settings: Settings) -> Iterator[tuple[Any, str]]:
     """Yield an openai client of the judge, and its identity, so that judges' answers are not mixed.
 
-    The key stays in this process. The client tries again after 429, 5xx and lost connections,
+    A judge of kind `gold` or `vllm` is started on this machine and ends with the block. The key of
+    a hosted one stays in this process. The client tries again after 429, 5xx and lost connections,
     `retries` times with growing pauses. Raises `InputError` for OpenAI's own address without a key.
     """
-    from ...models.openai_server import client
+    from ...models.openai_server import client, serve
 
     with ExitStack() as stack:
-        key = os.environ.get(settings["api_key_env"] or "", "")
-        if settings["serve"]:
-            url, key = stack.enter_context(judge.running(settings["gold"])).url, ""
-            judge_id = json.dumps([SCALE, settings["gold"]], sort_keys=True)
-        else:
-            url = judge_id = os.environ.get(settings["base_url_env"] or "") or OPENAI
-            if not key and url == OPENAI:
-                name = settings["api_key_env"]
-                found = f"environment variable {name} unset" if name else "api_key_env null"
-                raise InputError(
-                    "alpaca_eval.judge",
-                    found,
-                    f"the key of {OPENAI}",
-                    "or name the address of another server in the variable of base_url_env",
-                )
-        judge_client = client(url, key, settings["retries"], TIMEOUT, local=settings["serve"])
+        key = ""
+        match settings["kind"]:
+            case "gold":
+                url = stack.enter_context(judge.running(settings["gold"])).url
+                judge_id = json.dumps([SCALE, settings["gold"]], sort_keys=True)
+            case "vllm":
+                model_folder(settings["model"])
+                url = stack.enter_context(serve(serving(settings)))
+                identity = {name: settings[name] for name in ("repo", "revision", "dtype")}
+                judge_id = json.dumps(identity, sort_keys=True)
+            case _:
+                check_judge(settings, "alpaca_eval.judge")
+                url = judge_id = address(settings)
+                key = _key(settings)
+        local = settings["kind"] != "hosted"
+        judge_client = client(url, key, settings["retries"], TIMEOUT, local=local)
         yield stack.enter_context(judge_client), judge_id
+
+
+def serving(settings: Settings) -> Settings:
+    """Settings of vLLM's server for a judge, which answers to the model's name on the hub."""
+    split = str(settings["tensor_parallel_size"])
+    arguments = ["--served-model-name", settings["repo"], "--tensor-parallel-size", split]
+    shared = {name: settings[name] for name in ("model", "dtype", "serve_timeout")}
+    return {**shared, "port": 0, "serve_arguments": [*arguments, *settings["serve_arguments"]]}
+
+
+def _key(settings: Settings) -> str:
+    """The key of a hosted judge; only another server than OpenAI's may need none."""
+    name = settings["api_key_env"]
+    key = os.environ.get(name or "", "")
+    if not key and address(settings) == OPENAI:
+        raise InputError(
+            "alpaca_eval.judge",
+            f"environment variable {name} unset" if name else "api_key_env null",
+            f"the key of {OPENAI}",
+            "or name the address of another server in the variable of base_url_env",
+        )
+    return key
 
 
 def _hash(value: Any) -> str:
