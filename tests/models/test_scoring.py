@@ -100,6 +100,18 @@ def test_the_reward_is_the_head_times_the_pooled_state_and_the_norm_is_its_lengt
     assert list(frame["n_tokens"]) == [len(row) for row in ids]
 
 
+def test_a_reward_is_read_before_an_end_token_that_pads(scorer, rows, monkeypatch):
+    """As the classifier of transformers does, whose config.json names EOS as padding."""
+    model, tokenizer = scorer
+    ids = chat.pair_ids(tokenizer, list(rows["prompt"][:8]), list(rows["response"][:8]))
+    assert {row[-1] for row in ids} == {tokenizer.eos_token_id}
+    monkeypatch.setattr(model.config, "pad_token_id", tokenizer.eos_token_id)
+    with torch.no_grad():
+        theirs = [model(input_ids=torch.tensor([row])).logits.item() for row in ids]
+    ours = score(*scorer, rows.head(8), 4096)["reward"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
 def test_training_and_the_scorer_read_the_same_reward(scorer, splits):
     """trl's collator pads and the classifier pools by pad token: same rewards as ours."""
     from trl.trainer.reward_trainer import DataCollatorForPreference
