@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrained
 
 from ..errors import InputError
 from ..files import model_folder
+from . import chat
 from .batching import equal_length_batches
 from .language_model import explained_loading
 
@@ -145,10 +146,11 @@ def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, 
     pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
     chats: list[list[int]] = []
     gates: list[int] = []
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-        tokens = tokenizer.encode(text, add_special_tokens=False)
+    turns = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    for row, tokens in enumerate(chat.ids(tokenizer, turns)):
         limit = model.config.max_position_embeddings
         if len(tokens) > limit:
             found = f"a chat of {len(tokens)} tokens"
