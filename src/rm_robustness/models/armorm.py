@@ -52,6 +52,9 @@ class Gating(nn.Module):
 class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
     """A Llama body with 19 gated rewards; parameter names are those of the published files."""
 
+    # Published in float32 around a bfloat16 body; transformers would round them to the body's.
+    _keep_in_fp32_modules_strict = {"regression_layer", "reward_transform_matrix", "gating"}  # noqa: RUF012
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         objectives = config.to_dict().get("num_objectives", 19)
@@ -69,9 +72,9 @@ class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
         """
         states = self.model(input_ids=input_ids, use_cache=False).last_hidden_state.float()
         rows = torch.arange(len(input_ids), device=states.device)
-        rewards = states[:, -1] @ self.regression_layer.weight.float().T
+        rewards = self.regression_layer(states[:, -1])
         weights = self.gating(states[rows, gate])
-        scores: Tensor = (weights * (rewards @ self.reward_transform_matrix.float())).sum(dim=-1)
+        scores: Tensor = (weights * (rewards @ self.reward_transform_matrix)).sum(dim=-1)
         return scores
 
 
@@ -98,7 +101,6 @@ def load_armorm(source: str, dtype: str) -> ArmoRM:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             found = f"{kind.replace('_', ' ')}: {', '.join(names[:5])}{more}"
             raise InputError(folder, found, "exactly ArmoRM's parameters")
-    model.gating.float()
     return model.eval()  # type: ignore[no-any-return]
 
 

@@ -83,7 +83,7 @@ def _request(
     }
     reply: Any
     if isinstance(prompt, str):
-        turns = [{"role": "user", "content": prompt}]
+        turns: list[Any] = [{"role": "user", "content": prompt}]
         reply = server.chat.completions.create(messages=turns, **sampling)
     else:
         reply = server.completions.create(prompt=prompt, **sampling)

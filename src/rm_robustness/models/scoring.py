@@ -35,8 +35,8 @@ def score_ids(
     """Score token sequences.
 
     The pooled hidden state h is the last layer's, after the final norm, at the last token that is
-    no padding; the reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's size, 0 means
-    one sequence at a time. Raises InputError when a sequence does not fit the model.
+    no padding; the reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's
+    size, 0 means one sequence at a time. Raises InputError when a sequence does not fit the model.
     """
     limit = model.config.max_position_embeddings
     sequences = [_without_padding(sequence, model.config.pad_token_id) for sequence in sequences]
