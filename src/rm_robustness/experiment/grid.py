@@ -9,6 +9,7 @@ from itertools import product
 
 from ..errors import InputError
 from .config import Settings, nearest
+from .paths import location
 from .scenarios import BENCHMARKS
 
 BT, BSR = "bt", "bt-bsr"  # the two objectives that the paper compares throughout
@@ -103,6 +104,12 @@ def backbone_of(config: Settings, name: str) -> str:
     """The backbone of a model that is named by its folder."""
     kind, first, *_ = name.split("/")
     return str(policies(config)[first]["policy"]) if kind == "policies" else first
+
+
+def training_pairs(config: Settings, backbone: str) -> str:
+    """The pairs that a backbone's reward models are trained on, as a path under runs/PRESET."""
+    source = config["backbones"][backbone]["reward_models"]["preferences"]
+    return location("preferences", source=source) if source else location("split", split="train")
 
 
 def seed_batches(seeds: list[int], size: int) -> list[list[int]]:
