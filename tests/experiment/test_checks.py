@@ -112,15 +112,16 @@ def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_e
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Yo"},
     ]
-    templates = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
-    assert len(templates) == 2  # the 8B part keeps its tokenizer's own
-    for template in templates - {None}:
-        whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
-        assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
-        prompt = render_jinja_template(
-            [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
-        )[0][0]
-        assert whole.endswith(prompt + "Yo</s>\n")
+    # The 8B part too: the release overwrites Llama's own template, which writes a date (D22).
+    (template,) = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
+    whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
+    assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
+    prompt = render_jinja_template(
+        [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
+    )[0][0]
+    assert whole.endswith(prompt + "Yo</s>\n")
+    llamas = [b["chat"] for name, b in preset("paper")["backbones"].items() if "Llama" in name]
+    assert {(chat["eos"], chat["pad"]) for chat in llamas} == {("<|eot_id|>", "<|end_of_text|>")}
 
 
 def test_the_schema_allows_every_option_of_generation_but_those_a_model_has():
