@@ -308,8 +308,31 @@ def test_a_weight_in_an_objectives_name_replaces_the_presets():
     assert config["reward_models"]["objectives"]["bt-bsr"]["weight"] == 0.001
 
 
+def test_a_micro_batch_in_an_objectives_name_replaces_the_presets():
+    config = preset("demo")
+    known_objective(config, "bt-bsr@b4", "target")
+    settings = reward_model_settings(config, "llama", "bt-bsr@b4")
+    assert settings == {**reward_model_settings(config, "llama", "bt-bsr"), "micro_batch": 4}
+    with pytest.raises(InputError, match=r"'bt-bsr@b5'.*a divisor of reward_models.global_batch"):
+        known_objective(config, "bt-bsr@b5", "target")
+
+
 @pytest.mark.parametrize(
-    "name", ["bt@1", "bt-bsr@", "bt-bsr@-1", "bt-bsr@0", "bt-bsr@x", "bt-brs", "", "bt-bsr@1@2"]
+    "name",
+    [
+        "bt@b4",
+        "bt-bsr@b",
+        "bt-bsr@b0",
+        "bt-bsr@b4@1e-2",
+        "bt@1",
+        "bt-bsr@",
+        "bt-bsr@-1",
+        "bt-bsr@0",
+        "bt-bsr@x",
+        "bt-brs",
+        "",
+        "bt-bsr@1@2",
+    ],
 )
 def test_a_wrong_objective_is_refused(name):
     with pytest.raises(InputError, match="target: found objective"):

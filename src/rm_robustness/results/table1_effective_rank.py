@@ -62,7 +62,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             paper_method = published_name(method, bench["published_as"])
             model_columns = {"backbone": bench["backbone"], "method": method, "n": n}
             model_columns |= {"paper_model": bench["paper_model"], "n_seeds": len(bench["seeds"])}
-            model_columns["weight_times_batch"] = effective_weight(weight, settings)
+            model_columns["weight_times_batch"] = effective_weight(method, settings)
             for row in _metric_rows(ranks[ranks["n"] == n], method, settings):
                 cell_key = ("table1", bench["paper_model"], paper_method, weight, row["metric"])
                 row["paper"] = paper_value(published, *cell_key) if n == counts[0] else np.nan
