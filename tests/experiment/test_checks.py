@@ -393,7 +393,7 @@ def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):
     plan = done.stdout + done.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     trainings = sum(int(counts[f"reward_models_{seed}"]) for seed in range(4))
-    assert trainings == 4 * 5 * 4  # backbones x objectives x seeds
+    assert trainings == 4 * 6 * 4  # backbones x objectives x seeds
     assert counts["reward_models_90"] == "4"  # the 8B part: bt and three weights
     assert (counts["released"], counts["rloo"]) == ("1", "12")
     demo, paper = preset("demo"), preset("paper")

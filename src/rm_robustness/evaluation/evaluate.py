@@ -110,7 +110,7 @@ def _score(
 ) -> tuple[pd.DataFrame, Array]:
     """Return the rows whose prompts fit the model's context, and their rewards (N,)."""
     limit = model.config.max_position_embeddings
-    ids = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
+    ids = chat.frame_ids(tokenizer, frame)
     sequences = pd.Series(ids)
     lengths = sequences.map(len)
     if (lengths > limit).any() and not skip_long:

@@ -69,6 +69,12 @@ def pair_ids(
     )
 
 
+def frame_ids(tokenizer: Any, frame: Any) -> list[list[int]]:
+    """`pair_ids` of a frame of responses; a column `earlier` has the turns before each prompt."""
+    earlier = list(frame["earlier"]) if "earlier" in frame else None
+    return pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]), earlier)
+
+
 def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
     """Token ids of each prompt as one user turn, with the opening of the assistant's turn."""
     turns = [[{"role": "user", "content": prompt}] for prompt in prompts]

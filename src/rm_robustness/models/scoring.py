@@ -106,7 +106,7 @@ def score(
     if empty.any():
         where = f"response {split['response_id'][empty].iloc[0]}"
         raise InputError(where, "an empty response", "some text")
-    sequences = chat.pair_ids(tokenizer, list(split["prompt"]), list(split["response"]))
+    sequences = chat.frame_ids(tokenizer, split)
     limit = model.config.max_position_embeddings
     for row, sequence in enumerate(sequences):
         if len(sequence) > limit:

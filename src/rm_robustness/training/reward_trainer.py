@@ -115,8 +115,10 @@ class Pairs:
     def __init__(self, tokenizer: Any, split: pd.DataFrame, max_length: int, limit: int | None):
         frame = pairs(split)
         prompts = list(frame["prompt"])
-        chosen = chat.pair_ids(tokenizer, prompts, list(frame["chosen_response"]))
-        rejected = chat.pair_ids(tokenizer, prompts, list(frame["rejected_response"]))
+        # Of external pairs: the turns before the prompt, the same of both responses.
+        earlier = list(frame["chosen_earlier"]) if "chosen_earlier" in frame else None
+        chosen = chat.pair_ids(tokenizer, prompts, list(frame["chosen_response"]), earlier)
+        rejected = chat.pair_ids(tokenizer, prompts, list(frame["rejected_response"]), earlier)
         fits = [n for n in range(len(frame)) if max(len(chosen[n]), len(rejected[n])) <= max_length]
         self.dropped = len(frame) - len(fits)
         if not fits:
