@@ -89,6 +89,12 @@ def ids(tokenizer: Any, chats: list[Messages], **options: Any) -> list[list[int]
     return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
+def clock_fact(tokenizer: Any) -> dict[str, str]:
+    """What a record says of `CLOCK`: its date, for a template that asks for the time."""
+    dated = "strftime_now" in str(tokenizer.chat_template)
+    return {"template_clock": CLOCK.date().isoformat()} if dated else {}
+
+
 def render(tokenizer: Any, chats: list[Messages], **options: Any) -> list[str]:
     """Texts of whole conversations by the tokenizer's template, at the time `CLOCK`.
 

@@ -214,6 +214,7 @@ def train_policy(
         write_frame(policy_eval.results(), draft / "samples.parquet")
         facts.update(policy=name, prompts=len(eligible_prompts), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
+        facts.update(chat.clock_fact(tokenizer))
         finalize(work, "policy", settings, seed, started, **facts)
 
     on_main_process(finish)
