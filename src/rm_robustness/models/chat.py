@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 
 Messages = list[dict[str, str]]
+CHUNK = 1024  # chats tokenised at once: a tokenizer needs ten times the memory of its ids meanwhile
 
 # What a template that asks for the time gets, so that no rendering depends on the day. It is the
 # date that Llama's own templates write where they have no clock.
@@ -83,10 +84,11 @@ def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
 
 def ids(tokenizer: Any, chats: list[Messages], **options: Any) -> list[list[int]]:
     """Token ids of whole conversations, as the template renders them and nothing more."""
-    if not chats:
-        return []
-    texts = render(tokenizer, chats, **options)
-    return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    tokens: list[list[int]] = []
+    for start in range(0, len(chats), CHUNK):
+        texts = render(tokenizer, chats[start : start + CHUNK], **options)
+        tokens += tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return tokens
 
 
 def clock_fact(tokenizer: Any) -> dict[str, str]:
