@@ -23,6 +23,7 @@ from rm_robustness.cluster.resources import Cluster, resources_of
 from rm_robustness.data.splits import SPLITS
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import SCHEMA, check, read_config
+from rm_robustness.experiment.grid import trained
 from rm_robustness.experiment.jobs import jobs
 
 H100 = Cluster(80, 8, 989)
@@ -113,6 +114,14 @@ def test_what_is_fetched_is_planned_as_a_download_and_trained_nowhere():
     assert sizes["models"]["backbones/Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
     assert "Llama-3.2-1B" not in sizes["models"] and "ultrafeedback" not in sizes["data"]
     assert 0.1 < sizes["data"]["splits/response_disjoint"] < 1
+
+
+def test_pairs_are_downloaded_for_the_ranks_of_downloaded_models_too():
+    config = preset("paper")
+    own = [name for name in trained(config, "reward_models/") if "Llama-3.1-8B-Instruct" in name]
+    update_config(config, {"artifacts": fetched(*own)})
+    check(config, SCHEMA)
+    assert ("downloads", "preferences", "skywork") in {job[:3] for job in jobs(config)}
 
 
 def test_models_below_50_million_parameters_run_on_a_cpu():

@@ -288,29 +288,36 @@ def test_a_broken_row_is_named():
             hub.conversations([{"messages": broken}], "uc", ["messages"])
 
 
-def test_pairs_of_one_question_and_one_answer_become_a_split(capsys):
-    def turns(*texts):
-        roles = ["user", "assistant"] * 2
-        return [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
-
+def test_pairs_of_chats_become_a_split_whole(capsys):
+    """A pair differs in its last answer alone; the turns before it are kept, as the prompt is."""
     frame = pd.DataFrame(
         {
-            "example_id": ["0", "1", "2", "3"],
+            "example_id": ["0", "1", "2", "3", "4"],
             "chosen": [
                 turns("a", "good"),
-                turns("a", "b", "c", "d"),
+                turns("a", "b", "c", "good"),
                 turns("x", "y"),
                 turns("q", " "),
+                turns("a", "b", "c"),
             ],
-            "rejected": [turns("a", "bad"), turns("a", "b"), turns("other", "z"), turns("q", "w")],
+            "rejected": [
+                turns("a", "bad"),
+                turns("a", "b", "c", "bad"),
+                turns("other", "z"),
+                turns("q", "w"),
+                turns("a", "b", "d"),
+            ],
         }
     )
     split = hub.pairs_as_split(frame, "pairs")
     assert split.values.tolist() == [
-        ["0", "0-chosen", "a", "good", "chosen", 1.0],
-        ["0", "0-rejected", "a", "bad", "rejected", 0.0],
+        ["0", "0-chosen", "a", "good", "chosen", 1.0, []],
+        ["0", "0-rejected", "a", "bad", "rejected", 0.0, []],
+        ["1", "1-chosen", "c", "good", "chosen", 1.0, turns("a", "b")],
+        ["1", "1-rejected", "c", "bad", "rejected", 0.0, turns("a", "b")],
     ]
-    assert "1 pairs, 3 left out" in capsys.readouterr().err
-    assert pairs(split)["chosen_response"].tolist() == ["good"]
-    with pytest.raises(InputError, match="pairs: found no pair of one question"):
-        hub.pairs_as_split(frame[1:], "pairs")
+    assert "2 pairs, 1 of more than one turn; 3 left out" in capsys.readouterr().err
+    assert pairs(split)["chosen_response"].tolist() == ["good", "good"]
+    assert "earlier" not in hub.pairs_as_split(frame[:1], "pairs")
+    with pytest.raises(InputError, match="pairs: found no pair that differs in its last answer"):
+        hub.pairs_as_split(frame[2:], "pairs")

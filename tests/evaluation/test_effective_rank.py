@@ -158,6 +158,7 @@ def settings(tmp_path: Path) -> dict:
         "reference": "bt",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
+        "train_set": "raw/preferences/own.parquet",
         "resamples": 200,
         "seed": 0,
         "paper_values": published,
@@ -209,7 +210,9 @@ def test_markdown_shows_the_largest_n_alone_and_is_the_same_from_the_csv(runs, s
     text = table1_markdown(table, "A made-up world.")
     grid = [line for line in text.splitlines() if line.startswith("|")]
     assert len(grid) == 2 + 2 and "22.00 ±" in grid[2] and "(paper 0.14)" in grid[3]
-    assert "8 responses of each set" in text and "at 4, 8." in text and "A made-up world." in text
+    assert "8 responses of each set; the train set is `raw/preferences/own.parquet`." in text
+    assert set(table["train_set"]) == {"raw/preferences/own.parquet"}
+    assert "at 4, 8." in text and "A made-up world." in text
     table.to_csv(runs / "t.csv", index=False)
     assert table1_markdown(pd.read_csv(runs / "t.csv"), "A made-up world.") == text
 

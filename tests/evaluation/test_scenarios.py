@@ -1,5 +1,6 @@
 """Table 5 on a run folder whose accuracies and taus can be worked out by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,16 @@ def test_weight_in_the_objectives_name_replaces_the_default(runs, settings):
     named = {**settings, "objectives": ["bt", "bt-bsr@1e-2"]}
     row = cell(table5(runs, named), "bt-bsr@1e-2", "in_domain_accuracy")
     assert row["weight_times_batch"] == pytest.approx(0.16) and np.isnan(row["paper"])
+
+
+def test_micro_batch_in_the_objectives_name_replaces_the_default(runs, settings):
+    """The paper's number stands beside the preset's own micro-batch alone."""
+    shutil.copytree(runs / "scores/tiny/bt-bsr", runs / "scores/tiny/bt-bsr@b4")
+    frame = table5(runs, {**settings, "objectives": ["bt", "bt-bsr", "bt-bsr@b4"]})
+    rows = [cell(frame, name, "in_domain_accuracy") for name in ("bt-bsr", "bt-bsr@b4")]
+    assert [row["weight_times_batch"] for row in rows] == pytest.approx([0.016, 0.004])
+    assert [bool(np.isnan(row["paper"])) for row in rows] == [False, True]
+    assert "`bt-bsr` 0.016, `bt-bsr@b4` 0.004" in table5_markdown(frame)
 
 
 def test_row_order_within_a_file_does_not_matter_if_all_files_share_it(runs, settings):

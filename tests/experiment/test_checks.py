@@ -103,15 +103,16 @@ def test_the_paper_template_renders_as_the_release_and_ends_in_a_newline_after_e
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Yo"},
     ]
-    templates = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
-    assert len(templates) == 2  # the 8B part keeps its tokenizer's own
-    for template in templates - {None}:
-        whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
-        assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
-        prompt = render_jinja_template(
-            [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
-        )[0][0]
-        assert whole.endswith(prompt + "Yo</s>\n")
+    # The 8B part too: the release overwrites Llama's own template, which writes a date (D22).
+    (template,) = {b["chat"]["template"] for b in preset("paper")["backbones"].values()}
+    whole = render_jinja_template([turns], chat_template=template, eos_token="</s>")[0][0]
+    assert whole == "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nYo</s>\n"
+    prompt = render_jinja_template(
+        [turns[1:2]], chat_template=template, eos_token="</s>", add_generation_prompt=True
+    )[0][0]
+    assert whole.endswith(prompt + "Yo</s>\n")
+    llamas = [b["chat"] for name, b in preset("paper")["backbones"].items() if "Llama" in name]
+    assert {(chat["eos"], chat["pad"]) for chat in llamas} == {("<|eot_id|>", "<|end_of_text|>")}
 
 
 def test_the_schema_allows_every_option_of_generation_but_those_a_model_has():
@@ -334,8 +335,31 @@ def test_a_weight_in_an_objectives_name_replaces_the_presets():
     assert config["reward_models"]["objectives"]["bt-bsr"]["weight"] == 0.001
 
 
+def test_a_micro_batch_in_an_objectives_name_replaces_the_presets():
+    config = preset("demo")
+    known_objective(config, "bt-bsr@b4", "target")
+    settings = reward_model_settings(config, "llama", "bt-bsr@b4")
+    assert settings == {**reward_model_settings(config, "llama", "bt-bsr"), "micro_batch": 4}
+    with pytest.raises(InputError, match=r"'bt-bsr@b5'.*a divisor of reward_models.global_batch"):
+        known_objective(config, "bt-bsr@b5", "target")
+
+
 @pytest.mark.parametrize(
-    "name", ["bt@1", "bt-bsr@", "bt-bsr@-1", "bt-bsr@0", "bt-bsr@x", "bt-brs", "", "bt-bsr@1@2"]
+    "name",
+    [
+        "bt@b4",
+        "bt-bsr@b",
+        "bt-bsr@b0",
+        "bt-bsr@b4@1e-2",
+        "bt@1",
+        "bt-bsr@",
+        "bt-bsr@-1",
+        "bt-bsr@0",
+        "bt-bsr@x",
+        "bt-brs",
+        "",
+        "bt-bsr@1@2",
+    ],
 )
 def test_a_wrong_objective_is_refused(name):
     with pytest.raises(InputError, match="target: found objective"):
@@ -457,7 +481,7 @@ def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):
     plan = done.stdout + done.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, flags=re.MULTILINE))
     trainings = sum(int(counts[f"reward_models_{seed}"]) for seed in range(4))
-    assert trainings == 4 * 5 * 4  # backbones x objectives x seeds
+    assert trainings == 4 * 6 * 4  # backbones x objectives x seeds
     assert counts["reward_models_90"] == "4"  # the 8B part: bt and three weights
     assert (counts["released"], counts["rloo"]) == ("1", "12")
     demo, paper = preset("demo"), preset("paper")

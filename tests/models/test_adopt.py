@@ -61,6 +61,11 @@ def test_a_reward_model_comes_out_as_one_of_ours_with_the_same_scores(classifier
     }
     assert made["files"] == {k: v for k, v in hashes(final).items() if k != "record.json"}
     assert "auto_map" not in read_json(final / "config.json")
+    assert "template_clock" not in made
+    dated = settings("reward_models")
+    dated["chat"] = CHAT | {"template": "{{ strftime_now('%Y') }}" + CHAT["template"]}
+    again = read_json(adopt(dated, manifest, tmp_path / "again") / "record.json")
+    assert again["template_clock"] == "2024-07-26"
     ids = chat.pair_ids(tokenizer, list(world["prompt"][:5]), list(world["response"][:5]))
     loaded, _ = load(final)
     weights = loaded.state_dict()

@@ -90,6 +90,20 @@ def test_saved_parameters_have_the_published_names_and_come_back_equal(folder, t
         assert torch.equal(saved[name], value), name
 
 
+def test_around_a_bfloat16_body_the_heads_keep_the_published_float32(folder, tmp_path):
+    """As published: a body in bfloat16 and heads in float32, which bfloat16 would round."""
+    weights = load_file(folder / "model.safetensors")
+    published = {
+        name: value.bfloat16() if name.startswith("model.") else value
+        for name, value in weights.items()
+    }
+    rewrite(folder, tmp_path, published)
+    loaded = armorm.load_armorm(str(tmp_path), "bfloat16").state_dict()
+    for name, value in published.items():
+        assert loaded[name].dtype == value.dtype, name
+        assert torch.equal(loaded[name], value), name
+
+
 @pytest.mark.parametrize(
     "name",
     ["gating.layers.2.bias", "gating.logit_scale", "reward_transform_matrix", "model.norm.weight"],

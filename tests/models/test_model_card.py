@@ -63,6 +63,11 @@ def test_a_card_says_what_it_rests_on_but_not_where_or_when(kind):
     assert not re.search(r"\b20\d\d\b", text)
 
 
+def test_a_card_says_at_which_time_a_dated_template_was_rendered():
+    text = card("reward_model", record() | {"template_clock": "2024-07-26"})
+    assert "strftime_now=datetime(2024, 7, 26).strftime" in text
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_formula_is_the_objective_s(objective):
     """The line is read back as Python and compared with what training minimises."""

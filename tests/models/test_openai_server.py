@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from rm_robustness.errors import InputError
 from rm_robustness.models.generate import generate, generate_to, prompt_seed
@@ -219,13 +221,13 @@ STAND_IN = """\
             self.reply(200 if healthy else 503, {})
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if time.time() < ready or self.path != "/v1/chat/completions":
+            if time.time() < ready or self.path != "/v1/completions":
                 return self.reply(404, {})
             if "--slow" in sys.argv:
                 time.sleep(60)
-            message = {"role": "assistant", "content": body["messages"][0]["content"] + "?"}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            self.reply(200, {"id": "1", "object": "chat.completion", "created": 0,
+            text = " ".join(map(str, body["prompt"])) + "?"
+            choice = {"index": 0, "text": text, "finish_reason": "stop"}
+            self.reply(200, {"id": "1", "object": "text_completion", "created": 0,
                               "model": body["model"], "choices": [choice]})
         def log_message(self, *_):
             pass
@@ -253,9 +255,16 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serving(tmp_path):
-    """The settings of a server of a model in a folder, which the stand-in does not open."""
-    (tmp_path / "model").mkdir()
+    """The settings of a server of a model in a folder, of which the stand-in opens nothing."""
     model = str(tmp_path / "model")
+    vocabulary = {word: n for n, word in enumerate(["?", "26", "Jul", "user:", *"abcdefgh"])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?")
+    tokenizer.chat_template = (
+        "{{ strftime_now('%d %b') }} {% for m in messages %}user: {{ m['content'] }} {% endfor %}"
+    )
+    tokenizer.save_pretrained(model)
     return {"kind": "vllm", "model": model, "serve": True, "dtype": "bfloat16"}
 
 
@@ -276,7 +285,9 @@ def alive(pid: int) -> bool:
 def test_a_server_is_started_used_when_healthy_and_stopped(stand_in, serving):
     before = signal.getsignal(signal.SIGTERM)
     arguments = {"serve_arguments": ["--max-model-len", 4096]}
-    assert generate(PROMPTS, {**serving, **arguments}) == [prompt + "?" for prompt in PROMPTS]
+    answers = generate(PROMPTS, {**serving, **arguments})
+    # Rendered here, at the clock of every rendering: "26 Jul user: a b".
+    assert answers[0] == "1 2 3 4 5?" and answers[2] == "1 2 3 10?"
     pid, *command = json.loads(stand_in.read_text())
     pairs = set(zip(command[::2], command[1::2], strict=True))
     assert {("--model", serving["model"]), ("--dtype", "bfloat16")} <= pairs

@@ -100,6 +100,45 @@ def test_the_reward_is_the_head_times_the_pooled_state_and_the_norm_is_its_lengt
     assert list(frame["n_tokens"]) == [len(row) for row in ids]
 
 
+def test_turns_before_the_prompt_are_read_in_training_scoring_and_ranks(scorer, tmp_path):
+    """As the file of external pairs has them: a chat of four turns and one of two."""
+    from rm_robustness.data.hub_datasets import pairs_as_split
+    from rm_robustness.evaluation.effective_rank import hidden_states
+    from rm_robustness.frames import write_frame
+    from rm_robustness.training.reward_trainer import Pairs
+
+    model, tokenizer = scorer
+    texts = [["a", "b", "list two fruits .", "apple ."], ["list two fruits .", "apple ."]]
+    roles = ["user", "assistant"] * 2
+    chosen = [
+        [{"role": role, "content": text} for role, text in zip(roles, chat_texts, strict=False)]
+        for chat_texts in texts
+    ]
+    rejected = [[*turns[:-1], {"role": "assistant", "content": "no ."}] for turns in chosen]
+    frame = pd.DataFrame({"example_id": ["0", "1"], "chosen": chosen, "rejected": rejected})
+    write_frame(pairs_as_split(frame, "pairs"), tmp_path / "pairs.parquet")
+    split = read_frame(tmp_path / "pairs.parquet")
+    data = Pairs(tokenizer, split, 96, None)
+    assert data.chosen == chat.ids(tokenizer, chosen)
+    assert data.rejected == chat.ids(tokenizer, rejected)
+    ids = [data.chosen[0], data.rejected[0], data.chosen[1], data.rejected[1]]
+    expected = score_ids(model, ids, 4096)
+    np.testing.assert_array_equal(score(*scorer, split, 4096)["reward"], expected.rewards)
+    np.testing.assert_array_equal(hidden_states(*scorer, split, 4096), expected.hidden)
+
+
+def test_a_reward_is_read_before_an_end_token_that_pads(scorer, rows, monkeypatch):
+    """As the classifier of transformers does, whose config.json names EOS as padding."""
+    model, tokenizer = scorer
+    ids = chat.pair_ids(tokenizer, list(rows["prompt"][:8]), list(rows["response"][:8]))
+    assert {row[-1] for row in ids} == {tokenizer.eos_token_id}
+    monkeypatch.setattr(model.config, "pad_token_id", tokenizer.eos_token_id)
+    with torch.no_grad():
+        theirs = [model(input_ids=torch.tensor([row])).logits.item() for row in ids]
+    ours = score(*scorer, rows.head(8), 4096)["reward"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
 def test_training_and_the_scorer_read_the_same_reward(scorer, splits):
     """trl's collator pads and the classifier pools by pad token: same rewards as ours."""
     from trl.trainer.reward_trainer import DataCollatorForPreference

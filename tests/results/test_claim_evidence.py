@@ -31,6 +31,7 @@ SETTINGS = {
     "reference": "bt",
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
+    "train_set": "splits/train.parquet",
     "resamples": 200,
     "seed": 0,
     "paper_values": PUBLISHED,
@@ -295,6 +296,11 @@ def test_lambda_that_was_not_trained_leaves_its_comparisons_out(bench):
     for name in ("slope over lambda, a step", "lambda 0.01: bt-bsr - bt"):
         assert np.isnan(parts["small", name].estimate.value)
         assert parts["small", name].reason == "the preset lacks a lambda"
+    # One of another micro-batch is no point of the line, and is not read.
+    other = BENCH | {"objectives": ["bt", "bt-bsr", "bt-bsr@b4"]}
+    again = by_name(evidence.hard_accuracy(run(bench, rm_bench=other)))
+    part = "small", "lambda 0.001: bt-bsr - bt"
+    assert again[part].estimate == parts[part].estimate
 
 
 JUDGED = {"run": "large", "judge": {}, "paper_model": None}

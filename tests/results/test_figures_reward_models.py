@@ -120,7 +120,9 @@ def test_figure3_draws_equal_norms_too(runs):
 
 
 def test_figure4_draws_values_intervals_paper_and_baseline():
-    figure, frame = figures.draw_figure4(table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2"]))
+    figure, frame = figures.draw_figure4(
+        table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2", "bt-bsr@b4"])
+    )
     for panel, metric in zip(figure.axes, METRICS, strict=True):
         own = frame[frame["metric"] == metric]
         drawn = points(panel)[:, 1]
@@ -128,7 +130,8 @@ def test_figure4_draws_values_intervals_paper_and_baseline():
         for y in [*own["value"], *models["ci_low"], *models["ci_high"], 0.5]:
             assert np.isclose(drawn, y).any()
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"BT", "BT-BSR", "BT-BSR, λ = 1e-2", "paper", "response length"} == set(names)
+    methods = {"BT", "BT-BSR", "BT-BSR, λ = 1e-2", "BT-BSR, B = 4"}
+    assert methods | {"paper", "response length"} == set(names)
 
 
 def test_figure4_names_the_paper_only_where_it_has_a_number():

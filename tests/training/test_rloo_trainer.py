@@ -300,6 +300,17 @@ def test_the_trainer_reads_prompts_as_the_looks_do(policy, prompts, rollouts):
     assert rollouts["fixed"].trainer._tokenize_prompts(turns)[0] == list(kept["ids"])
 
 
+def test_the_trainer_renders_prompts_at_the_clock_of_every_rendering(rollouts, monkeypatch):
+    trainer = rollouts["fixed"].trainer
+    tokenizer = trainer.processing_class
+    dated = "{{ strftime_now('%Y') }}" + tokenizer.chat_template
+    monkeypatch.setattr(tokenizer, "chat_template", dated)
+    turns = [[{"role": "user", "content": "list two fruits ."}]]
+    ids = trainer._tokenize_prompts(turns)[0]
+    assert ids == chat.prompt_ids(tokenizer, ["list two fruits ."])
+    assert tokenizer.decode(ids[0]).startswith("2024")
+
+
 # Training
 
 

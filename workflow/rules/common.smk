@@ -78,9 +78,7 @@ def known(check, name):
 def pairs_of(wildcards):
     """The pairs that a backbone's reward models are trained on."""
     known(grid.check_backbone, wildcards.backbone)
-    section = config["backbones"][wildcards.backbone]["reward_models"]
-    source = section["preferences"]
-    return at("preferences", source=source) if source else at("split", split="train")
+    return f"{RUN}/{grid.training_pairs(config, wildcards.backbone)}"
 
 
 def backbone_inputs(wildcards):

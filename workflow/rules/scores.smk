@@ -58,7 +58,7 @@ if config["ranks"]:
     rule ranks:
         input:
             model=at("reward_model"),
-            train=at("split", split="train"),
+            train=pairs_of,
             bench=at("benchmark", benchmark="rm_bench"),
         output:
             ranks=at("ranks"),

@@ -44,30 +44,41 @@ def preferences(repo: str, revision: str, split: str) -> pd.DataFrame:
 def pairs_as_split(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Turn `example_id, chosen, rejected` (lists of `{role, content}`) into a split's columns.
 
-    Only pairs of one user turn, the same on both sides, and one non-empty answer are used; the
-    number of the others is printed to stderr. `InputError` when none is left.
+    `prompt` is the last user turn; where any chat has turns before it, they are in one more column,
+    `earlier`. Only pairs of chats that differ in their last answer alone are used, and no answer
+    may be empty; the numbers are printed to stderr. `InputError` when none is left.
     """
-    rows: list[tuple[str, str, str, str, str, float]] = []
-    for example_id, chosen, rejected in frame.itertuples(index=False):
-        turns = [[message["role"] for message in side] for side in (chosen, rejected)]
-        plain = turns == [["user", "assistant"]] * 2
-        if not plain or chosen[0]["content"] != rejected[0]["content"]:
+    rows: list[tuple[str, str, str, str, str, float, list[dict[str, str]]]] = []
+    longer = 0
+    for example_id, *sides in frame.itertuples(index=False):
+        (*turns, chosen), (*other_turns, rejected) = map(_role_and_content, sides)
+        answers = {"chosen": (chosen, 1.0), "rejected": (rejected, 0.0)}
+        asked = [turn["role"] for turn in turns[-1:]] == ["user"] and turns == other_turns
+        if not asked or not all(
+            answer["role"] == "assistant" and answer["content"].strip()
+            for answer, _ in answers.values()
+        ):
             continue
-        if not (chosen[1]["content"].strip() and rejected[1]["content"].strip()):
-            continue
-        for name, side, gold in (("chosen", chosen, 1.0), ("rejected", rejected, 0.0)):
-            response_id = f"{example_id}-{name}"
-            prompt, response = side[0]["content"], side[1]["content"]
-            rows.append((example_id, response_id, prompt, response, name, gold))
-    left_out = len(frame) - len(rows) // 2
+        *earlier, prompt = turns
+        longer += bool(earlier)
+        for name, (answer, gold) in answers.items():
+            texts = prompt["content"], answer["content"]
+            rows.append((example_id, f"{example_id}-{name}", *texts, name, gold, earlier))
+    used = len(rows) // 2
     print(
-        f"{where}: {len(rows) // 2} pairs, {left_out} left out (more turns, or no text)",
+        f"{where}: {used} pairs, {longer} of more than one turn; {len(frame) - used} left out "
+        "(chats that differ before the last answer, or no text)",
         file=sys.stderr,
     )
     if not rows:
-        raise InputError(where, "no pair of one question and one answer each", "some")
+        raise InputError(where, "no pair that differs in its last answer alone", "some")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
-    return pd.DataFrame(rows, columns=columns)
+    split = pd.DataFrame(rows, columns=[*columns, "earlier"])
+    return split if longer else split[columns]
+
+
+def _role_and_content(messages: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
 def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:

@@ -59,8 +59,8 @@ def read_chats(settings: Settings) -> pd.DataFrame:
 def read_preferences(settings: Settings) -> pd.DataFrame:
     """Read an external preference data set into the columns of a split: gold 1 chosen, 0 rejected.
 
-    Only pairs of one user turn and one non-empty answer each are used; the number of the others is
-    printed.
+    A column `earlier` has the turns before a prompt, if any has some. Only pairs of chats that
+    differ in their last answer alone are used; the number of the others is printed.
     """
     from . import hub_datasets as hub
 

@@ -21,7 +21,7 @@ def hidden_states(
 
     `frame` has N rows with prompt and response. Raises `InputError` when one exceeds the context.
     """
-    sequences = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
+    sequences = chat.frame_ids(tokenizer, frame)
     hidden: NDArray[np.float32] = score_ids(model, sequences, batch_tokens, label).hidden
     return hidden
 

@@ -109,9 +109,9 @@ def _score(
     model: Any, tokenizer: Any, frame: pd.DataFrame, split: str, batch_tokens: int, skip_long: bool
 ) -> tuple[pd.DataFrame, Array]:
     """Return the rows whose prompts fit the model's context, and their rewards (N,)."""
-    limit, pad = model.config.max_position_embeddings, model.config.pad_token_id
-    ids = chat.pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]))
-    sequences = pd.Series([_trim_padding(sequence, pad) for sequence in ids])
+    limit = model.config.max_position_embeddings
+    ids = chat.frame_ids(tokenizer, frame)
+    sequences = pd.Series(ids)
     lengths = sequences.map(len)
     if (lengths > limit).any() and not skip_long:
         row = int(lengths.argmax())
@@ -135,18 +135,6 @@ def _score(
             "the weights are broken, or --dtype float32 is needed",
         )
     return fitting, scores.rewards.astype(np.float64)
-
-
-def _trim_padding(ids: list[int], pad: int | None) -> list[int]:
-    """Drop trailing padding tokens, as a transformers classifier does when it reads the reward.
-
-    Many models were trained with EOS as the padding token, and so never read the reward at EOS
-    (D22).
-    """
-    end = len(ids)
-    while end > 1 and ids[end - 1] == pad:
-        end -= 1
-    return ids[:end]
 
 
 def _measure(

@@ -10,7 +10,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .config import Settings
-from .grid import BSR, BT, Model, benchmark_models, judged_policies
+from .grid import BSR, BT, Model, benchmark_models, judged_policies, training_pairs
 from .paths import location
 from .scenarios import SCENARIOS
 
@@ -169,6 +169,12 @@ def _shown(*sections: str) -> Callable[[Settings], Settings]:
     return settings
 
 
+def _ranked(config: Settings) -> Settings:
+    """Settings of table 1, with the pairs that its models were trained on."""
+    train_set = training_pairs(config, config["rm_bench"]["backbone"])
+    return {**_shown("rm_bench", "ranks")(config), "train_set": train_set}
+
+
 def _statistics(config: Settings) -> Settings:
     return dict(config["statistics"])
 
@@ -234,7 +240,7 @@ RESULTS = {
         "Table 1: effective rank",
         "4 RM-Bench",
         "ranks",
-        _shown("rm_bench", "ranks"),
+        _ranked,
         _table1,
         "table1_effective_rank:table1",
         "table1_effective_rank:table1_markdown",

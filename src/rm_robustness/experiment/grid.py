@@ -9,6 +9,7 @@ from itertools import product
 
 from ..errors import InputError
 from .config import Settings, nearest
+from .paths import location
 from .scenarios import BENCHMARKS
 
 BT, BSR = "bt", "bt-bsr"  # the two objectives that the paper compares throughout
@@ -16,9 +17,12 @@ Model = tuple[str, str, int]  # backbone, objective (or the name of a third-part
 
 
 def objective_parts(name: str) -> tuple[str, str]:
-    """Split an objective's name into its objective and its weight: `bt-bsr@1e-2`; "" for none."""
-    objective, _, weight = name.partition("@")
-    return objective, weight
+    """Split an objective's name into its objective and its variant; "" for none.
+
+    Variants are of BSR: another weight, `bt-bsr@1e-2`, or another micro-batch, `bt-bsr@b4`.
+    """
+    objective, _, variant = name.partition("@")
+    return objective, variant
 
 
 def bsr_weight(name: str, default: float) -> float | None:
@@ -26,7 +30,13 @@ def bsr_weight(name: str, default: float) -> float | None:
     objective, weight = objective_parts(name)
     if objective != BSR:
         return None
-    return float(weight) if weight else float(default)
+    return float(weight) if weight and not bsr_batch(name) else float(default)
+
+
+def bsr_batch(name: str) -> int | None:
+    """Read the micro-batch from a name (`bt-bsr@b4`); None without one (D1, D2)."""
+    batch = re.fullmatch(r"b([1-9]\d*)", objective_parts(name)[1])
+    return int(batch[1]) if batch else None
 
 
 def check_backbone(config: Settings, name: str, where: str) -> None:
@@ -41,15 +51,22 @@ def check_backbone(config: Settings, name: str, where: str) -> None:
 
 
 def check_objective(config: Settings, name: str, where: str) -> None:
-    """Raise InputError for an unknown objective; a weight may follow: `bt-bsr@1e-2`."""
+    """Raise InputError for an unknown objective; BSR may have a variant (`objective_parts`)."""
     objective, weight = objective_parts(name)
     known = list(config["reward_models"]["objectives"])
     if objective not in known:
         raise InputError(where, f"objective '{name}'", "a known one", nearest(objective, known))
     if "@" in name:
         positive = re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", weight) and float(weight) > 0
-        if objective != BSR or not positive:
-            expected = "a positive weight after 'bt-bsr@', such as bt-bsr@1e-2"
+        batch, total = bsr_batch(name), config["reward_models"]["global_batch"]
+        if objective != BSR or not (positive or batch):
+            expected = (
+                "a positive weight after 'bt-bsr@', such as bt-bsr@1e-2, or a micro-batch, "
+                "such as bt-bsr@b4"
+            )
+            raise InputError(where, f"objective '{name}'", expected)
+        if batch and total % batch:
+            expected = f"a divisor of reward_models.global_batch, which is {total}, after 'b'"
             raise InputError(where, f"objective '{name}'", expected)
 
 
@@ -109,6 +126,12 @@ def backbone_of(config: Settings, name: str) -> str:
     """The backbone of a model that is named by its folder."""
     kind, first, *_ = name.split("/")
     return str(policies(config)[first]["policy"]) if kind == "policies" else first
+
+
+def training_pairs(config: Settings, backbone: str) -> str:
+    """The pairs that a backbone's reward models are trained on, as a path under runs/PRESET."""
+    source = config["backbones"][backbone]["reward_models"]["preferences"]
+    return location("preferences", source=source) if source else location("split", split="train")
 
 
 def seed_batches(seeds: list[int], size: int) -> list[list[int]]:

@@ -65,23 +65,19 @@ def _data(config: Settings) -> list[Job]:
     """Downloads of sources and models: local rules."""
     sources = [("responses", config["responses"]["source"])]
     sources = [] if released(config, "splits/") else sources
-    sources += [("chats", name) for name in _training_sources(config, "backbones/")]
-    sources += [("preferences", name) for name in _training_sources(config, "reward_models/")]
+    tuned = [backbone_of(config, name) for name in trained(config, "backbones/")]
+    chats = [config["backbones"][name]["sft"] for name in tuned]
+    # Effective ranks are measured on the pairs of downloaded models too.
+    scored = [config["rm_bench"]["backbone"]] if config["ranks"] else []
+    scored += [backbone_of(config, name) for name in trained(config, "reward_models/")]
+    pairs = [config["backbones"][name]["reward_models"]["preferences"] for name in scored]
+    for rule, names in (("chats", chats), ("preferences", pairs)):
+        sources += [(rule, name) for name in dict.fromkeys(names) if name]
     sources += [(name, config[name]["source"]) for name in benchmarks(config)]
     judged = config["alpaca_eval"]
     sources += [("instructions", judged["source"])] if judged else []
     sources += [("pretrained", name) for name in _downloads(config)]
     return [Job("downloads", rule, name) for rule, name in sources]
-
-
-def _training_sources(config: Settings, kind: str) -> list[str]:
-    """The sources that models of a kind are trained on, besides the preset's own splits."""
-    sections = [config["backbones"][backbone_of(config, name)] for name in trained(config, kind)]
-    names = [
-        section["sft"] if kind == "backbones/" else section["reward_models"]["preferences"]
-        for section in sections
-    ]
-    return [name for name in dict.fromkeys(names) if name]
 
 
 def _downloads(config: Settings) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import artifacts, catalog
 from .config import Settings
-from .grid import objective_parts, policies, released, uses_external_server
+from .grid import bsr_batch, objective_parts, policies, released, uses_external_server
 from .paths import kind_of, location
 
 
@@ -99,10 +99,12 @@ def reward_model(config: Settings, backbone: str, objective: str, seed: str = ""
     settings = {k: v for k, v in shared.items() if k not in ("objectives", "seeds_per_job")}
     overrides = config["backbones"][backbone]["reward_models"]
     settings |= {k: v for k, v in overrides.items() if k != "preferences"}
-    name, weight = objective_parts(objective)
-    options = dict(shared["objectives"][name])
-    settings["objective"] = name
-    settings["options"] = options | {"weight": float(weight)} if weight else options
+    name, variant = objective_parts(objective)
+    settings["objective"], settings["options"] = name, dict(shared["objectives"][name])
+    if batch := bsr_batch(objective):
+        settings["micro_batch"] = batch
+    elif variant:
+        settings["options"]["weight"] = float(variant)
     return settings
 
 

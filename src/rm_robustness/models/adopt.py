@@ -49,6 +49,7 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
             None,
             started,
             source={**source, "sha256": manifest["files"]},
+            **chat.clock_fact(tokenizer),
         )
         write_json(contents, draft / "record.json")
         shutil.rmtree(work / "final", ignore_errors=True)

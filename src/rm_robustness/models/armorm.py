@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrained
 
 from ..errors import InputError
 from ..files import model_folder
+from . import chat
 from .batching import equal_length_batches
 from .language_model import explained_loading
 
@@ -51,6 +52,9 @@ class Gating(nn.Module):
 class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
     """A Llama body with 19 gated rewards; parameter names are those of the published files."""
 
+    # Published in float32 around a bfloat16 body; transformers would round them to the body's.
+    _keep_in_fp32_modules_strict = {"regression_layer", "reward_transform_matrix", "gating"}  # noqa: RUF012
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         objectives = config.to_dict().get("num_objectives", 19)
@@ -68,9 +72,9 @@ class ArmoRM(LlamaPreTrainedModel):  # type: ignore[misc]
         """
         states = self.model(input_ids=input_ids, use_cache=False).last_hidden_state.float()
         rows = torch.arange(len(input_ids), device=states.device)
-        rewards = states[:, -1] @ self.regression_layer.weight.float().T
+        rewards = self.regression_layer(states[:, -1])
         weights = self.gating(states[rows, gate])
-        scores: Tensor = (weights * (rewards @ self.reward_transform_matrix.float())).sum(dim=-1)
+        scores: Tensor = (weights * (rewards @ self.reward_transform_matrix)).sum(dim=-1)
         return scores
 
 
@@ -97,7 +101,6 @@ def load_armorm(source: str, dtype: str) -> ArmoRM:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             found = f"{kind.replace('_', ' ')}: {', '.join(names[:5])}{more}"
             raise InputError(folder, found, "exactly ArmoRM's parameters")
-    model.gating.float()
     return model.eval()  # type: ignore[no-any-return]
 
 
@@ -145,10 +148,11 @@ def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, 
     pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
     chats: list[list[int]] = []
     gates: list[int] = []
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-        tokens = tokenizer.encode(text, add_special_tokens=False)
+    turns = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    for row, tokens in enumerate(chat.ids(tokenizer, turns)):
         limit = model.config.max_position_embeddings
         if len(tokens) > limit:
             found = f"a chat of {len(tokens)} tokens"

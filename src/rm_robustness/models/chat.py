@@ -5,11 +5,21 @@ The reward is read at the last token of the rendering, so its template decides w
 """
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from ..errors import InputError
 
 Messages = list[dict[str, str]]
+CHUNK = 1024  # chats tokenised at once: a tokenizer needs ten times the memory of its ids meanwhile
+
+# What a template that asks for the time gets, so that no rendering depends on the day. It is the
+# date that Llama's own templates write where they have no clock.
+CLOCK = datetime(2024, 7, 26)
+# The only function of time that transformers gives to templates; a variable comes before it.
+TEMPLATE_VARIABLES = {"strftime_now": CLOCK.strftime}
+FIX = "save another one beside the tokenizer (chat_template.jinja)"
 
 
 def prepare(tokenizer: Any, settings: dict[str, Any], where: str) -> None:
@@ -32,33 +42,80 @@ def prepare(tokenizer: Any, settings: dict[str, Any], where: str) -> None:
     tokenizer.padding_side = "right"
 
 
-def pair_ids(tokenizer: Any, prompts: list[str], responses: list[str]) -> list[list[int]]:
+def pair_ids(
+    tokenizer: Any,
+    prompts: list[str],
+    responses: list[str],
+    earlier: Sequence[Messages] | None = None,
+) -> list[list[int]]:
     """Token ids of each chat-formatted (prompt, response), the last one being the pooled token.
 
-    Special tokens spelt out in a text are removed first: an EOS at the end of a policy's
-    completion, or a pad token in it, cannot change the score.
+    `earlier` has the turns before each prompt, for chats of more than one. Special tokens spelt out
+    in a text are removed first: an EOS at the end of a policy's completion, or a pad token in it,
+    cannot change the score.
     """
     known = tokenizer.added_tokens_decoder.values()
     specials = re.compile("|".join(re.escape(token.content) for token in known if token.special))
-
-    def clean(text: str) -> str:
-        return specials.sub("", text).strip()
-
+    before = [[]] * len(prompts) if earlier is None else earlier
+    chats = [
+        [*turns, {"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        for turns, prompt, response in zip(before, prompts, responses, strict=True)
+    ]
     return ids(
         tokenizer,
         [
-            [
-                {"role": "user", "content": clean(prompt)},
-                {"role": "assistant", "content": clean(response)},
-            ]
-            for prompt, response in zip(prompts, responses, strict=True)
+            [turn | {"content": specials.sub("", turn["content"]).strip()} for turn in turns]
+            for turns in chats
         ],
     )
 
 
-def ids(tokenizer: Any, chats: list[Messages]) -> list[list[int]]:
+def frame_ids(tokenizer: Any, frame: Any) -> list[list[int]]:
+    """`pair_ids` of a frame of responses; a column `earlier` has the turns before each prompt."""
+    earlier = list(frame["earlier"]) if "earlier" in frame else None
+    return pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]), earlier)
+
+
+def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
+    """Token ids of each prompt as one user turn, with the opening of the assistant's turn."""
+    turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return ids(tokenizer, turns, add_generation_prompt=True)
+
+
+def ids(tokenizer: Any, chats: list[Messages], **options: Any) -> list[list[int]]:
     """Token ids of whole conversations, as the template renders them and nothing more."""
-    if not chats:
-        return []
-    texts = tokenizer.apply_chat_template(chats, tokenize=False)
-    return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    tokens: list[list[int]] = []
+    for start in range(0, len(chats), CHUNK):
+        texts = render(tokenizer, chats[start : start + CHUNK], **options)
+        tokens += tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return tokens
+
+
+def clock_fact(tokenizer: Any) -> dict[str, str]:
+    """What a record says of `CLOCK`: its date, for a template that asks for the time."""
+    dated = "strftime_now" in str(tokenizer.chat_template)
+    return {"template_clock": CLOCK.date().isoformat()} if dated else {}
+
+
+def render(tokenizer: Any, chats: list[Messages], **options: Any) -> list[str]:
+    """Texts of whole conversations by the tokenizer's template, at the time `CLOCK`.
+
+    Raises InputError for whatever the template raises, and for a text without one of the turns: a
+    template that takes contents as lists of parts renders every text as nothing, and says nothing.
+    """
+    where = f"chat template of {tokenizer.name_or_path}"
+    try:
+        texts: list[str] = tokenizer.apply_chat_template(
+            chats, tokenize=False, **TEMPLATE_VARIABLES, **options
+        )
+    except Exception as error:  # a template is a program of other people
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(where, reason, "one that renders chats of texts", FIX) from error
+    for turns, text in zip(chats, texts, strict=True):
+        for turn in turns:
+            last_words = turn["content"].split()[-1:]  # templates may trim, or cut off a beginning
+            # Not every template has system turns.
+            if turn["role"] != "system" and not all(word in text for word in last_words):
+                found = f"it left out the turn of the {turn['role']} {turn['content']!r:.40}"
+                raise InputError(where, found, "every turn", FIX)
+    return texts

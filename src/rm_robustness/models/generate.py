@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from transformers import (
+    AutoTokenizer,
     GenerationConfig,
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -28,7 +29,8 @@ from ..files import hashes, model_folder
 from ..frames import write_frame
 from ..progress import Progress
 from .answer_log import Answer, AnswerLog
-from .language_model import load_language_model
+from .chat import prompt_ids
+from .language_model import explained_loading, load_language_model
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
 DEFAULTS: dict[str, Any] = {
@@ -135,7 +137,10 @@ def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Ite
     from .openai_server import server_answers  # its client is an extra (pyproject.toml)
 
     seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
-    yield from server_answers(prompts, seeds, rows, settings)
+    asked: list[str] | list[list[int]] = prompts
+    if settings["serve"]:  # rendered here, as a server takes the time of day (chat.CLOCK)
+        asked = prompt_ids(_tokenizer(settings["model"]), prompts)
+    yield from server_answers(asked, seeds, rows, settings)
 
 
 class Gumbel:
@@ -156,12 +161,25 @@ class Gumbel:
         return scores.float() - noise.log()
 
 
+def _tokenizer(folder: str) -> Any:
+    """Load the tokenizer of a model that is served; without a chat template it is refused."""
+    with explained_loading(folder, "a model with its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    _require_template(tokenizer, folder)
+    return tokenizer
+
+
+def _require_template(tokenizer: Any, folder: str) -> None:
+    """Refuse a tokenizer that cannot render a chat."""
+    if tokenizer.chat_template is None:
+        raise InputError(folder, "no chat template", "one in the tokenizer", "save one with it")
+
+
 def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
     """Load a model for generation, with its tokenizer and end tokens."""
     name = settings["model"]
     model, tokenizer = load_language_model(name, settings["dtype"])
-    if tokenizer.chat_template is None:
-        raise InputError(name, "no chat template", "one in the tokenizer", "save one with it")
+    _require_template(tokenizer, name)
     ends = model.generation_config.eos_token_id
     ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     if not ends:
@@ -178,10 +196,10 @@ def _local_answers(
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     room = model.config.max_position_embeddings - settings["max_new_tokens"]
     chats: dict[int, list[int]] = {}
-    for row in rows:
-        turn = [{"role": "user", "content": prompts[row]}]
-        text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        chats[row] = tokenizer.encode(text, add_special_tokens=False)
+    for row, chat_ids in zip(
+        rows, prompt_ids(tokenizer, [prompts[row] for row in rows]), strict=True
+    ):
+        chats[row] = chat_ids
         if len(chats[row]) > room:
             raise InputError(
                 f"prompt {row}",

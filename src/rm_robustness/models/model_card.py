@@ -72,6 +72,7 @@ def card(kind: str, record: Mapping[str, Any]) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}",
         body,
         f"```python\n{SCORE if scores else ANSWER}\n```",
+        *([_clock(record["template_clock"])] if "template_clock" in record else []),
         *([f"## Limits\n\n{LIMITS}"] if scores else []),
         f"## Made from\n\n{_made_from(record)}",
     ]
@@ -141,6 +142,15 @@ def _policy(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
         "answers have more of that reward, which is not the same as being better."
     )
     return f"Policy {record['policy']}", {"tags": ["rloo", "trl", "rm-robustness"]}, body
+
+
+def _clock(date: str) -> str:
+    """How to render a template that writes a date as it was rendered in training."""
+    year, month, day = map(int, date.split("-"))
+    return (
+        "The chat template writes the day's date; in training it was always the same: pass "
+        f"`strftime_now=datetime({year}, {month}, {day}).strftime` to `apply_chat_template`."
+    )
 
 
 def _made_from(record: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import openai
+from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from ..errors import InputError
@@ -26,9 +27,14 @@ VLLM_SERVER = "vllm.entrypoints.openai.api_server"
 
 
 def server_answers(
-    prompts: list[str], seeds: list[int], rows: list[int], settings: dict[str, Any]
+    prompts: list[str] | list[list[int]],
+    seeds: list[int],
+    rows: list[int],
+    settings: dict[str, Any],
 ) -> Iterator[list[Answer]]:
     """Request answers to the prompts of `rows`, `concurrency` at a time; yield them as they arrive.
+
+    A prompt is a text, which the server renders as one user turn, or the token ids of a rendering.
 
     The client retries after 429, 5xx and lost connections, `retries` times with growing pauses.
     When a request fails for good, no new one is sent, the answers in flight are still yielded, and
@@ -67,23 +73,29 @@ def server_answers(
 
 
 def _request(
-    server: openai.OpenAI, settings: dict[str, Any], row: int, prompt: str, seed: int
+    server: openai.OpenAI, settings: dict[str, Any], row: int, prompt: str | list[int], seed: int
 ) -> Answer:
     """Request the answer to one prompt; InputError when the address is no such server."""
-    reply = server.chat.completions.create(
-        model=settings["model"],
-        messages=[{"role": "user", "content": prompt}],
-        temperature=settings["temperature"],
-        top_p=settings["top_p"],
-        max_tokens=settings["max_new_tokens"],
-        seed=seed,
-    )
-    if not isinstance(reply, ChatCompletion) or not reply.choices:
+    sampling = {
+        "model": settings["model"],
+        "temperature": settings["temperature"],
+        "top_p": settings["top_p"],
+        "max_tokens": settings["max_new_tokens"],
+        "seed": seed,
+    }
+    reply: Any
+    if isinstance(prompt, str):
+        turns: list[Any] = [{"role": "user", "content": prompt}]
+        reply = server.chat.completions.create(messages=turns, **sampling)
+    else:
+        reply = server.completions.create(prompt=prompt, **sampling)
+    if not isinstance(reply, ChatCompletion | Completion) or not reply.choices:
         fix = "base_url usually ends in /v1"
         where = str(server.base_url).rstrip("/")
         raise InputError(where, "no chat completion", "an OpenAI-compatible server", fix)
-    choice = reply.choices[0]
-    return Answer(row, choice.message.content or "", choice.finish_reason == "stop")
+    choice: Any = reply.choices[0]
+    text = choice.message.content if isinstance(prompt, str) else choice.text
+    return Answer(row, text or "", choice.finish_reason == "stop")
 
 
 def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:

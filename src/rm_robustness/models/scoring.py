@@ -34,11 +34,12 @@ def score_ids(
 ) -> Scores:
     """Score token sequences.
 
-    The pooled hidden state h is the last layer's, after the final norm, at the last token; the
-    reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's size, 0 means
-    one sequence at a time. Raises InputError when a sequence does not fit the model.
+    The pooled hidden state h is the last layer's, after the final norm, at the last token that is
+    no padding; the reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's
+    size, 0 means one sequence at a time. Raises InputError when a sequence does not fit the model.
     """
     limit = model.config.max_position_embeddings
+    sequences = [_without_padding(sequence, model.config.pad_token_id) for sequence in sequences]
     lengths = [len(sequence) for sequence in sequences]
     for row, length in enumerate(lengths):
         if length > limit:
@@ -60,6 +61,18 @@ def score_ids(
             progress.update(done)
     model.train(training)
     return Scores(rewards, hidden, np.array(lengths, np.int64))
+
+
+def _without_padding(ids: list[int], pad: int | None) -> list[int]:
+    """Drop padding tokens at the end, as a transformers classifier does when it reads the reward.
+
+    Many models were trained with EOS as the padding token, and so never read the reward at EOS
+    (D22).
+    """
+    end = len(ids)
+    while end > 1 and ids[end - 1] == pad:
+        end -= 1
+    return ids[:end]
 
 
 def is_sharded(model: Any) -> bool:
@@ -93,7 +106,7 @@ def score(
     if empty.any():
         where = f"response {split['response_id'][empty].iloc[0]}"
         raise InputError(where, "an empty response", "some text")
-    sequences = chat.pair_ids(tokenizer, list(split["prompt"]), list(split["response"]))
+    sequences = chat.frame_ids(tokenizer, split)
     limit = model.config.max_position_embeddings
     for row, sequence in enumerate(sequences):
         if len(sequence) > limit:

@@ -16,7 +16,7 @@ from ..evaluation.probes import read_probes
 from ..evaluation.rm_bench import domain_masks, metric_percent, read_scores
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
 from ..evaluation.scenarios import HEADINGS, score_path
-from ..experiment.grid import BSR, BT, bsr_weight
+from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight
 from ..experiment.paths import location
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..frames import read_frame
@@ -203,7 +203,8 @@ def hard_accuracy(run: RunResults) -> Parts:
     bench, default = run.settings["rm_bench"], run.settings["bsr"]["weight"]
     names, subject = (bench["objectives"], bench["backbone"]) if bench else ([], "-")
     reason = "the preset lacks a lambda" if bench else "the preset has no RM-Bench"
-    method_at = {bsr_weight(n, default) or 0.0: n for n in names if n == BT or n.startswith(BSR)}
+    of_lambda = [n for n in names if n == BT or (n.startswith(BSR) and not bsr_batch(n))]
+    method_at = {bsr_weight(n, default) or 0.0: n for n in of_lambda}
     # One (seeds, prompts) array, or None, and one published number for each lambda.
     hard, published = [], []
     for weight in LAMBDAS:

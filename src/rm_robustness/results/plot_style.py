@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..experiment.grid import bsr_batch, objective_parts
 from ..files import atomic_write
 from ..frames import write_csv
 
@@ -26,9 +27,11 @@ def method_label(method: str) -> str:
     """Display name of a method, as in the paper: `bt-hinge` is BT-Hinge."""
     from ..objectives import OBJECTIVES
 
-    name, _, weight = method.partition("@")
+    name, variant = objective_parts(method)
     title = OBJECTIVES[name].label if name in OBJECTIVES else name.upper()
-    return f"{title}, λ = {weight}" if weight else title
+    if batch := bsr_batch(method):
+        return f"{title}, B = {batch}"
+    return f"{title}, λ = {variant}" if variant else title
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:

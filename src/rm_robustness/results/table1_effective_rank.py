@@ -32,7 +32,7 @@ METRICS = {"erank_train": "train set", "erank_eval": "RM-Bench", "erank_delta": 
 COLUMNS = [
     *("preset", "backbone", "method", "metric", "n", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
-    *("weight_times_batch", "paper", "paper_model"),
+    *("weight_times_batch", "train_set", "paper", "paper_model"),
 ]
 
 
@@ -40,12 +40,13 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute effective ranks on both sets and their difference, at every n (paper, table 1; D43).
 
     `settings`: preset, ranks {objectives}, rm_bench {backbone, seeds, paper_model, published_as},
-    reference, bsr {weight, reduction}, micro_batch, resamples, seed, paper_values. The rows of the
-    largest n are the paper's table. `value` is the mean over seeds, its 95% interval over seeds
-    alone (NaN with one seed); erank_delta is RM-Bench minus train of the same model; `difference`
-    is against `reference`, paired by seed; `p_holm` corrects over the comparisons at the largest n,
-    the only rows with the paper's number. Raises `InputError` for a missing file, files with other
-    n, and a reference that is not among the objectives.
+    reference, bsr {weight, reduction}, micro_batch, train_set (the file with the models' training
+    pairs), resamples, seed, paper_values. The rows of the largest n are the paper's table. `value`
+    is the mean over seeds, its 95% interval over seeds alone (NaN with one seed); erank_delta is
+    RM-Bench minus train of the same model; `difference` is against `reference`, paired by seed;
+    `p_holm` corrects over the comparisons at the largest n, the only rows with the paper's number.
+    Raises `InputError` for a missing file, files with other n, and a reference that is not among
+    the objectives.
     """
     bench, methods = settings["rm_bench"], settings["ranks"]["objectives"]
     reference = settings["reference"]
@@ -61,13 +62,14 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             paper_method = published_name(method, bench["published_as"])
             model_columns = {"backbone": bench["backbone"], "method": method, "n": n}
             model_columns |= {"paper_model": bench["paper_model"], "n_seeds": len(bench["seeds"])}
-            model_columns["weight_times_batch"] = effective_weight(weight, settings)
+            model_columns["weight_times_batch"] = effective_weight(method, settings)
             for row in _metric_rows(ranks[ranks["n"] == n], method, settings):
                 cell_key = ("table1", bench["paper_model"], paper_method, weight, row["metric"])
                 row["paper"] = paper_value(published, *cell_key) if n == counts[0] else np.nan
                 rows.append(row | model_columns)
     add_holm([row for row in rows if row["n"] == counts[0]])
-    return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(preset=settings["preset"])
+    names = {"preset": settings["preset"], "train_set": settings["train_set"]}
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(**names)
 
 
 def _read_ranks(
@@ -122,7 +124,8 @@ def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
     seeds = int(frame["n_seeds"].max())
     caption = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, {seeds} "
-        f"seeds a method, {n:,} responses of each set. Each cell is the mean over seeds, "
+        f"seeds a method, {n:,} responses of each set; the train set is "
+        f"`{frame['train_set'].iloc[0]}`. Each cell is the mean over seeds, "
         "± half of its 95% bootstrap interval."
     )
     legend = [

@@ -78,7 +78,7 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             "n_seeds": len(bench_settings["seeds"]),
         }
         model_columns["paper_model"] = bench_settings["paper_model"]
-        model_columns["weight_times_batch"] = effective_weight(weight, settings)
+        model_columns["weight_times_batch"] = effective_weight(method, settings)
         paper_method = published_name(method, bench_settings["published_as"])
         reference_rewards = None if method == reference else measured[reference]
         for row in _metric_rows(bench, measured[method], reference_rewards, settings):

@@ -72,7 +72,7 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             row["paper"] = paper_value(
                 published, "table5", model, row["method"], weight, row["metric"]
             )
-            row["weight_times_batch"] = effective_weight(weight, settings)
+            row["weight_times_batch"] = effective_weight(row["method"], settings)
             rows.append(row)
     add_holm(rows)
     rows += _length_rows(runs, settings)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..experiment.grid import objective_parts
+from ..experiment.grid import bsr_batch, bsr_weight, objective_parts
 from ..frames import read_csv
 from ..statistics import holm
 
@@ -22,11 +22,12 @@ def add_holm(rows: list[dict[str, Any]]) -> None:
         row["p_holm"] = p
 
 
-def effective_weight(weight: float | None, settings: Mapping[str, Any]) -> float:
+def effective_weight(method: str, settings: Mapping[str, Any]) -> float:
     """Effective strength of BSR under reduction `release`: lambda x micro-batch (D2); else NaN."""
+    weight = bsr_weight(method, settings["bsr"]["weight"])
     if weight is None or settings["bsr"]["reduction"] != "release":
         return np.nan
-    return float(weight * settings["micro_batch"])
+    return float(weight * (bsr_batch(method) or settings["micro_batch"]))
 
 
 def read_published(path: Path) -> pd.DataFrame:
@@ -45,7 +46,12 @@ def paper_value(
     weight: float | None,
     metric: str,
 ) -> float:
-    """Look up one cell of the published numbers, at the same lambda; NaN if absent."""
+    """Look up one cell of the published numbers, at the same lambda; NaN if absent.
+
+    The paper does not give its micro-batch: its numbers belong to the preset's own (D2).
+    """
+    if bsr_batch(method):
+        return np.nan
     rows = published[
         (published["artifact"] == artifact)
         & (published["model"] == (model or ""))

@@ -115,8 +115,10 @@ class Pairs:
     def __init__(self, tokenizer: Any, split: pd.DataFrame, max_length: int, limit: int | None):
         frame = pairs(split)
         prompts = list(frame["prompt"])
-        chosen = chat.pair_ids(tokenizer, prompts, list(frame["chosen_response"]))
-        rejected = chat.pair_ids(tokenizer, prompts, list(frame["rejected_response"]))
+        # Of external pairs: the turns before the prompt, the same of both responses.
+        earlier = list(frame["chosen_earlier"]) if "chosen_earlier" in frame else None
+        chosen = chat.pair_ids(tokenizer, prompts, list(frame["chosen_response"]), earlier)
+        rejected = chat.pair_ids(tokenizer, prompts, list(frame["rejected_response"]), earlier)
         fits = [n for n in range(len(frame)) if max(len(chosen[n]), len(rejected[n])) <= max_length]
         self.dropped = len(frame) - len(fits)
         if not fits:
@@ -194,6 +196,7 @@ def train_reward_model(
         probes = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
         write_frame(pd.concat(probes, ignore_index=True), draft / "probes.parquet")
         facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
+        facts.update(chat.clock_fact(tokenizer))
         finalize(work, "reward_model", settings, seed, started, **facts)
 
     on_main_process(finish)

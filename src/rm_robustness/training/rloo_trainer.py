@@ -20,6 +20,7 @@ from ..cluster.vllm import require_vllm
 from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
+from ..models import chat
 from ..models.language_model import load_language_model
 from ..models.reward_model import save
 from .distributed import on_main_process, world_size
@@ -43,6 +44,7 @@ class Trainer(RLOOTrainer):  # type: ignore[misc]
     def __init__(self, *args: Any, batch_form: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.stride = self.num_generations if batch_form == "release" else 1
+        self.chat_template_kwargs = chat.TEMPLATE_VARIABLES  # TRL renders the prompts itself
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Drop the completions that are not trained on, once their advantages are computed.
@@ -135,13 +137,7 @@ def eligible(tokenizer: Any, frame: pd.DataFrame, prompt_length: int) -> tuple[p
     policy's template, with the opening of the assistant's turn.
     """
     prompts = frame.drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
-        for prompt in prompts["prompt"]
-    ]
-    ids = pd.Series(tokenizer(texts, add_special_tokens=False)["input_ids"], prompts.index)
+    ids = pd.Series(chat.prompt_ids(tokenizer, list(prompts["prompt"])), prompts.index)
     fits = ids.map(len) <= prompt_length
     return prompts.assign(ids=ids)[fits].reset_index(drop=True), int((~fits).sum())
 
@@ -221,6 +217,7 @@ def train_policy(
         write_frame(policy_eval.results(), draft / "samples.parquet")
         facts.update(policy=name, prompts=len(eligible_prompts), prompts_dropped=dropped)
         facts.update(updates=facts["steps"] // settings["mini_batches"])
+        facts.update(chat.clock_fact(tokenizer))
         finalize(work, "policy", settings, seed, started, **facts)
 
     on_main_process(finish)

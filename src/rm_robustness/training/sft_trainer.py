@@ -70,6 +70,7 @@ def build_backbone(
 
     def finish() -> None:
         save(model, tokenizer, work / "draft", weights)
+        facts.update(chat.clock_fact(tokenizer))
         finalize(work, "backbone", {**settings, "sft": sft}, seed, started, **facts)
 
     on_main_process(finish)
