@@ -115,10 +115,11 @@ def generate(options: argparse.Namespace) -> None:
     from ..models.generate import generate_to
 
     manifests = _manifests(options.settings["model"])
-    with hold_lease(options.output), write_record(options.settings, [options.output], manifests):
+    record = write_record(options.settings, [options.output], manifests)
+    with hold_lease(options.output), record as facts:
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
         prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
-        generate_to(prompts.reset_index(drop=True), options.settings, options.output)
+        facts |= generate_to(prompts.reset_index(drop=True), options.settings, options.output)
 
 
 @command(
