@@ -50,6 +50,7 @@ def split_settings() -> dict[str, Any]:
         "repeated_prompts": "keep_one",
         "identical_responses": "drop_prompt",
         "empty_responses": "error",
+        "max_left_out": 0.0,
         "responses_per_prompt": 4,
         "train_models": list(TRAIN_RESPONDERS[:6]),
         "valid_models": list(VALID_RESPONDERS),

@@ -1,5 +1,10 @@
 """The exceptions that the command line turns into one line: wrong input, and a request to stop."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Row = TypeVar("Row", int, str)
+
 
 class InputError(ValueError):
     """An error in a config, a data file or a checkpoint that the user can fix.
@@ -20,3 +25,22 @@ class InputError(ValueError):
 
 class StoppedError(Exception):
     """The process received SIGTERM; the same command resumes where possible."""
+
+
+def limit_left_out(
+    left_out: Mapping[Row, InputError], total: int, share: float, key: str
+) -> dict[Row, str]:
+    """Return why rows are left out, in words; raise the first error if they are too many.
+
+    `left_out` has an error that was not raised for each row, `share` the largest share of the
+    `total` that may be left out: the value of the configuration's `key`, 0 where none may.
+    """
+    if len(left_out) > share * total:
+        first = next(iter(left_out.values()))
+        more = f", and {len(left_out) - 1} more of {total}" if len(left_out) > 1 else ""
+        fix = f"{key} is the share that may be left out, {share:g}"
+        fix = f"{first.fix}; {fix}" if first.fix else fix
+        raise InputError(first.where, f"{first.found}{more}", first.expected, fix)
+    return {
+        row: f"found {error.found}; expected {error.expected}" for row, error in left_out.items()
+    }

@@ -288,6 +288,19 @@ def test_a_broken_row_is_named():
             hub.conversations([{"messages": broken}], "uc", ["messages"])
 
 
+@pytest.mark.parametrize("half", ["cut \ud83d", "\ude00 cut"])
+def test_half_of_a_surrogate_pair_is_named_with_its_row(half):
+    good = {"model": "m", "response": "r"}
+    for row in (
+        {"instruction": half, "completions": [good]},
+        {"instruction": "p", "completions": [good, {"model": "n", "response": half}]},
+    ):
+        with pytest.raises(InputError, match=r"uf row 0: found .* half of a surrogate pair"):
+            hub.completions([row], "uf")
+    with pytest.raises(InputError, match=r"uc row 0 column messages: .* half of a surrogate pair"):
+        hub.conversations([{"messages": [{"role": "user", "content": half}]}], "uc", ["messages"])
+
+
 def test_pairs_of_chats_become_a_split_whole(capsys):
     """A pair differs in its last answer alone; the turns before it are kept, as the prompt is."""
     frame = pd.DataFrame(

@@ -186,6 +186,43 @@ def test_bad_rows_are_named(change, words):
     assert all(word in line for word in words), line
 
 
+def test_a_prompt_with_too_few_train_responses_is_left_out_whole_and_listed():
+    rows = frame(10).drop(index=3)  # example 0, model d
+    splits, facts = build_splits(rows, settings(max_left_out=0.1))
+    why = "found 3 responses of train_models; expected 4 (responses.responses_per_prompt)"
+    assert facts["left_out"] == {"0": why}
+    assert "question 0" not in {prompt for split in splits.values() for prompt in split["prompt"]}
+    assert sum(counts(splits)[name]["prompts"] for name in ("train", "prompt_disjoint")) == 9
+
+
+def test_a_prompt_with_too_few_unseen_responses_is_left_out_of_their_scenarios_alone():
+    rows = frame(10).drop(index=6)  # example 0, model x
+    splits, facts = build_splits(rows, settings(max_left_out=0.1, train_prompts=5))
+    why = "found 3 responses of valid_models; expected 4 (responses.responses_per_prompt)"
+    assert facts["left_out"] == {"0": why}
+    known = pd.concat([splits["train"], splits["prompt_disjoint"]])
+    unseen = pd.concat([splits["response_disjoint"], splits["mutual_disjoint"]])
+    assert "question 0" in set(known["prompt"])
+    assert set(known["prompt"]) - set(unseen["prompt"]) == {"question 0"}
+
+
+def test_more_prompts_with_too_few_responses_than_the_share_are_an_error():
+    rows = frame(10).drop(index=[3, 8 + 6, 8 + 7])  # examples 0 and 1
+    build_splits(rows, settings(max_left_out=0.2))
+    with pytest.raises(InputError, match=r", and 1 more of 10; .*splits\.max_left_out .* 0\.1$"):
+        build_splits(rows, settings(max_left_out=0.1))
+
+
+@pytest.mark.parametrize("value", [None, 3, "cut \ud83d"])
+def test_a_response_or_prompt_that_is_no_text_is_named(value):
+    for column in ("prompt", "response"):
+        rows = frame()
+        rows[column] = rows[column].astype(object)
+        rows.at[3, column] = value
+        with pytest.raises(InputError, match=f"responses: row 3, example 0: found {column} "):
+            build_splits(rows, settings())
+
+
 def test_empty_responses_may_be_dropped_where_config_says_so():
     rows = frame(train=("a", "b", "c", "d", "e"))
     rows.loc[3, "response"] = ""

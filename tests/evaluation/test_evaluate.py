@@ -74,6 +74,16 @@ def of(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     return frame[frame["kind"] == kind].set_index("metric")
 
 
+@pytest.mark.parametrize(("value", "found"), [(None, "response None"), (" ", "an empty response")])
+def test_a_response_that_is_no_text_is_named_before_the_model_is_loaded(runs, value, found):
+    path = runs / "splits" / "in_domain.parquet"
+    frame = read_frame(path)
+    frame.loc[2, "response"] = value
+    write_frame(frame, path)
+    with pytest.raises(InputError, match=rf"in_domain.*, row 2, response .*: found {found}"):
+        measure("no/such/model", runs)
+
+
 def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_path):
     for split in scenarios.METRICS.values():
         scores = score(*load(model), read_frame(runs / "splits" / f"{split}.parquet"), 0)

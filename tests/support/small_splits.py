@@ -28,6 +28,7 @@ def settings(**changes):
         "repeated_prompts": "keep_one",
         "identical_responses": "drop_prompt",
         "empty_responses": "error",
+        "max_left_out": 0.0,
         "responses_per_prompt": 4,
         "train_models": ["a", "b", "c", "d"],
         "valid_models": ["v", "w", "x", "y"],

@@ -14,11 +14,11 @@ from support.small_models import training_settings
 
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json, sha256
-from rm_robustness.frames import read_frame
+from rm_robustness.frames import read_frame, write_frame
 from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training.resume import publish
-from rm_robustness.training.reward_trainer import Pairs, train_reward_model
+from rm_robustness.training.reward_trainer import Pairs, tokenised, train_reward_model
 
 RUN = """
 import json, sys
@@ -119,6 +119,18 @@ def test_pairs_beyond_the_length_are_dropped_and_counted_never_cut(llama, splits
     assert all(ids in whole.chosen for ids in short.chosen)
     with pytest.raises(InputError, match=r"all .* longer than 3 tokens"):
         Pairs(tokenizer, frame, 3, None)
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, "response None"), ("  ", "an empty response")])
+def test_a_train_response_that_is_no_text_is_named_by_file_and_row(
+    llama, splits, tmp_path, value, found
+):
+    frame = read_frame(splits / "train.parquet")
+    frame.loc[3, "response"] = value
+    write_frame(frame, tmp_path / "train.parquet")
+    where = rf"train\.parquet, row 3, response {frame['response_id'][3]}: found {found}"
+    with pytest.raises(InputError, match=where):
+        tokenised(llama, tmp_path / "train.parquet", 96, None)
 
 
 @pytest.mark.slow

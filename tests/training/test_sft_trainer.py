@@ -6,6 +6,7 @@ import torch
 from support.small_models import CHAT, INIT, SFT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rm_robustness.errors import InputError
 from rm_robustness.files import read_json
 from rm_robustness.frames import write_frame
 from rm_robustness.training.sft_trainer import build_backbone, conversations
@@ -51,6 +52,13 @@ def test_the_first_layers_of_a_pretrained_model_are_kept(llama, tmp_path):
     assert cut.config.num_hidden_layers == 1 == len(cut.model.layers)
     kept = cut.model.layers[0].mlp.up_proj.weight
     assert torch.equal(kept, whole.model.layers[0].mlp.up_proj.weight)
+
+
+def test_a_turn_that_is_no_text_is_named_by_file_and_row(tmp_path):
+    turns = [[{"role": "user", "content": text}] for text in ("a", None)]
+    write_frame(pd.DataFrame({"messages": turns}), tmp_path / "chats.parquet")
+    with pytest.raises(InputError, match=r"chats\.parquet, row 1: found content None"):
+        build_backbone(section(), SFT, tmp_path / "chats.parquet", None, tmp_path / "w", "test")
 
 
 def test_a_system_turn_goes_before_chats_that_have_none():

@@ -115,10 +115,11 @@ def generate(options: argparse.Namespace) -> None:
     from ..models.generate import generate_to
 
     manifests = manifests_of(options.settings["model"])
-    with hold_lease(options.output), write_record(options.settings, [options.output], manifests):
+    record = write_record(options.settings, [options.output], manifests)
+    with hold_lease(options.output), record as facts:
         prompts = read_frame(options.prompts, ["example_id", "prompt"])
         prompts = prompts.drop_duplicates("example_id")[["example_id", "prompt"]]
-        generate_to(prompts.reset_index(drop=True), options.settings, options.output)
+        facts |= generate_to(prompts.reset_index(drop=True), options.settings, options.output)
 
 
 @command(
@@ -130,15 +131,22 @@ def gold(options: argparse.Namespace) -> None:
     """Label responses with the gold preference r*."""
     import pandas as pd
 
-    from ..data.gold import add_gold
+    from ..cluster.lease import hold_lease
+    from ..data.gold import label
     from ..frames import read_frame, write_frame
+    from ..models.score_log import ScoreLog
 
-    columns = ["example_id", "prompt", "response", "response_model"]
-    manifests = manifests_of(options.settings.get("model"))
-    with write_record(options.settings, [options.output], manifests):
+    section, columns = options.settings, ["example_id", "prompt", "response", "response_model"]
+    model = section.get("model")
+    with (
+        hold_lease(options.output),
+        write_record(section, [options.output], manifests_of(model)) as facts,
+        ScoreLog(options.output, section, options.responses, model and Path(model)) as log,
+    ):
         frames = [read_frame(path, columns) for path in options.responses]
-        labelled = add_gold(pd.concat(frames, ignore_index=True), options.settings)
+        labelled, facts["left_out"] = label(pd.concat(frames, ignore_index=True), section, log)
         write_frame(labelled, options.output)
+        log.remove()
 
 
 @command(

@@ -49,22 +49,30 @@ def evaluate(options: argparse.Namespace) -> None:
 )
 def score(options: argparse.Namespace) -> None:
     """Score responses with a reward model."""
+    from ..cluster.lease import hold_lease
     from ..frames import read_frame, write_frame
     from ..models import scoring
     from ..models.reward_model import load
+    from ..models.score_log import ScoreLog
 
     if len(options.output) != len(options.data):
         output_count = f"{len(options.output)} files"
         raise InputError("--output", output_count, f"one for each of {len(options.data)} of --data")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
     section = {"batch_tokens": options.batch_tokens}
-    with write_record(section, options.output, [options.model / WEIGHTS]):
+    weights = [options.model / WEIGHTS]
+    with hold_lease(options.output[0]), write_record(section, options.output, weights):
         splits = [read_frame(path, columns) for path in options.data]
         model, tokenizer = load(options.model)
+        logs = []
         for path, split, output in zip(options.data, splits, options.output, strict=True):
             label = f"{'/'.join(options.model.parts[-3:])} {path.stem}"
-            frame = scoring.score(model, tokenizer, split, options.batch_tokens, label)
+            with ScoreLog(output, section, [path], options.model) as log:
+                frame = scoring.score(model, tokenizer, split, options.batch_tokens, label, log)
             write_frame(frame, output)
+            logs.append(log)  # kept until all is done: Snakemake deletes a killed job's outputs
+        for log in logs:
+            log.remove()
 
 
 @command(
@@ -108,10 +116,11 @@ def answers(options: argparse.Namespace) -> None:
 
     policy = {"model": str(options.model), "name": options.output.parent.name}
     weights = [options.model / WEIGHTS]
-    with hold_lease(options.output), write_record(options.settings, [options.output], weights):
+    record = write_record(options.settings, [options.output], weights)
+    with hold_lease(options.output), record as facts:
         prompts = read_frame(options.instructions, ["example_id", "prompt"])
         prompts = prompts[["example_id", "prompt"]]
-        generate_to(prompts, {**options.settings, **policy}, options.output)
+        facts |= generate_to(prompts, {**options.settings, **policy}, options.output)
 
 
 @command(

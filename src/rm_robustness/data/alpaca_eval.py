@@ -17,7 +17,7 @@ import pandas as pd
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import atomic_write, read_json
-from ..frames import write_csv, write_frame
+from ..frames import require_text, write_csv, write_frame
 from .git_checkout import require_commit
 from .hub_errors import explained
 from .synthetic import alpaca_eval as synthetic
@@ -77,10 +77,9 @@ def _read_model(results: Path, model: str) -> list[tuple[str, str, str, str, flo
 
 def _text(row: Any, field: str, where: str) -> str:
     """Return a text field of a row; the empty text is a text."""
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        found = f"{field} {row.get(field)!r}" if isinstance(row, dict) else repr(row)[:40]
-        raise InputError(where, found, f"a text `{field}`")
-    return str(row[field])
+    if not isinstance(row, dict):
+        raise InputError(where, repr(row)[:40], f"a text `{field}`")
+    return require_text(row.get(field), field, where)
 
 
 def _preference(row: dict[str, Any], where: str) -> float:
@@ -131,7 +130,7 @@ def read_baseline(path: Path) -> pd.DataFrame:
         ]
         if not all(isinstance(text, str) for text in texts):
             raise InputError(where, repr(row)[:60], "texts instruction, output and generator")
-        prompt, reference, model = map(str, texts)
+        prompt, reference, model = (require_text(text, "text", where) for text in texts)
         if not prompt.strip():
             raise InputError(where, "an empty instruction", "a text")
         if prompt in first:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..models.score_log import ScoreLog
 
 KINDS = ("programmatic", "column", "model")
 
@@ -19,7 +20,19 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
     folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
     that is not a preference.
     """
+    return label(frame, settings)[0]
+
+
+def label(
+    frame: pd.DataFrame, settings: dict[str, Any], log: ScoreLog | None = None
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Label as `add_gold` does, and list the rows that are left out, which the copy lacks.
+
+    Each is {example_id, response_model, why}: with kind `model` a chat longer than its context, as
+    long as these are at most the share `max_left_out`. A long job goes on from `log`.
+    """
     kind = settings["kind"]
+    why: dict[int, str] = {}
     if kind == "programmatic":
         from .synthetic import responses as synthetic
 
@@ -31,10 +44,17 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
         # Imports torch and transformers, which the other kinds do not need.
         from ..models import armorm
 
-        gold = armorm.armorm_scores(frame["prompt"].tolist(), frame["response"].tolist(), settings)
+        texts = frame["prompt"].tolist(), frame["response"].tolist()
+        gold, why = armorm.armorm_scores(*texts, settings, log)
     else:
         raise InputError("gold.kind", repr(kind), f"one of {', '.join(KINDS)}")
-    return frame.assign(gold=gold)
+    names = ["example_id", "response_model"]
+    left_out = [
+        {name: str(frame[name].iloc[row]) for name in names} | {"why": reason}
+        for row, reason in why.items()
+    ]
+    whole = ~np.isin(np.arange(len(frame)), list(why))
+    return frame.assign(gold=gold)[whole], left_out
 
 
 def preference_logit(preference: np.ndarray, clip: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError
+from ..frames import require_text
 from .git_checkout import require_commit
 from .hub_errors import explained
 
@@ -88,14 +89,14 @@ def completions(rows: Iterable[dict[str, Any]], where: str) -> pd.DataFrame:
     """
     frame_rows: list[tuple[str, str, str, str]] = []
     for number, row in enumerate(rows):
-        prompt = row["instruction"]
-        if not isinstance(prompt, str):
-            raise InputError(f"{where} row {number}", f"instruction {prompt!r}", "a text")
+        here = f"{where} row {number}"
+        prompt = require_text(row["instruction"], "instruction", here)
         for completion in row["completions"] or []:
             response, model = completion.get("response"), completion.get("model")
             if not isinstance(response, str) or not isinstance(model, str):
                 short = f"model {model!r}, response {response!r:.40}"
-                raise InputError(f"{where} row {number}", short, "texts `model` and `response`")
+                raise InputError(here, short, "texts `model` and `response`")
+            require_text(response, f"response of {model!r}", here)
             frame_rows.append((str(number), prompt, response, model))
     return pd.DataFrame(frame_rows, columns=["example_id", "prompt", "response", "response_model"])
 
@@ -120,6 +121,7 @@ def _require_messages(messages: Any, where: str) -> None:
         if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
             expected = f"`role` in {ROLES} and a text `content`"
             raise InputError(where, f"the message {repr(message)[:60]}", expected)
+        require_text(message["content"], "content", where)
 
 
 def _open_split(

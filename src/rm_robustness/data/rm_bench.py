@@ -13,6 +13,7 @@ from ..experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
 from ..experiment.scenarios import RM_BENCH_KINDS as KINDS
 from ..experiment.scenarios import RM_BENCH_STYLES as STYLES
 from ..files import read_json
+from ..frames import require_text
 from .git_checkout import checkout, require_commit
 from .hub_errors import explained
 from .synthetic import rm_bench as synthetic
@@ -120,7 +121,7 @@ def _identity(row: dict[str, Any], where: str) -> str:
     value = row.get("id")
     if not isinstance(value, int | str) or isinstance(value, bool) or value == "":
         raise InputError(where, f"id {value!r}", "a number or a text")
-    return str(value)
+    return require_text(str(value), "id", where)
 
 
 def _texts(row: dict[str, Any], kind: str, where: str) -> list[str]:
@@ -137,4 +138,4 @@ def _text(value: Any, name: str, where: str) -> str:
     """Return a text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(where, f"{name} {value!r:.40}", "a text that is not empty")
-    return value
+    return require_text(value, name, where)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError
+from ..errors import InputError, limit_left_out
 from ..experiment.config import Settings
+from ..frames import check_texts
 
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
 SCENARIOS = SPLITS[1:]
@@ -38,11 +39,15 @@ def build_splits(
     `frame` has a row per response: example_id, prompt, response, response_model, gold. `settings`
     is the config's `splits` section with `train_models` and `valid_models` added. Returns the
     splits by name, a row per prompt and response (two per prompt in train and in_domain, more in
-    the others), and the counts for the manifest. Raises InputError when a row is malformed, a
-    prompt has too few responses, or prompts run out.
+    the others), and for the manifest the counts and the examples that lack responses. Raises
+    InputError when a row is malformed, more examples than `max_left_out` lack responses, or
+    prompts run out.
     """
     dropped: Counter[str] = Counter()
-    frame = _checked(frame, settings, dropped)
+    check_texts(frame, ["prompt", "response"], "responses: ")
+    frame = _checked(frame, settings)
+    frame, left_out = _with_enough_responses(frame, settings)
+    frame = _not_empty(frame, settings, dropped)
     frame = _one_example_per_prompt(frame, settings, dropped)
     frame = _distinct_responses(frame, settings, dropped)
     all_prompts = frame["prompt_id"].unique()
@@ -60,7 +65,8 @@ def build_splits(
         dropped[f"{name}: pairs with equal gold"] = int(tied.sum()) // 2
         splits[name] = splits[name][~tied].reset_index(drop=True)
     check_leakage(splits, settings)
-    return splits, {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
+    facts = {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
+    return splits, {**facts, "left_out": left_out}
 
 
 def _known_models(
@@ -143,7 +149,7 @@ def pairs(split: pd.DataFrame) -> pd.DataFrame:
     return both.rename(columns={"chosen_prompt": "prompt"}).drop(columns="rejected_prompt")
 
 
-def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> pd.DataFrame:
+def _checked(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Check the rows of the listed models and give them their prompt ids."""
     models = [*settings["train_models"], *settings["valid_models"]]
     absent = [model for model in models if model not in set(frame["response_model"])]
@@ -157,17 +163,36 @@ def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> 
     twice = frame.duplicated(["example_id", "response_model"])
     if twice.any():
         raise InputError(_name(frame[twice].iloc[0]), "two responses", "one per model and prompt")
-    # Checked before anything is dropped: a source with missing responses is a broken source.
+    prompt_ids = frame["prompt"].map(lambda prompt: key(normalise(prompt)))
+    return frame.assign(prompt_id=prompt_ids)
+
+
+def _with_enough_responses(
+    frame: pd.DataFrame, settings: Settings
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Leave out examples that lack responses in the source; return why, by example.
+
+    Too few of M_train: the whole example. Too few of M_valid: it has no place in the scenarios of
+    unseen models (`_unseen_models`), and keeps the others. Done before anything else is dropped: a
+    source that lacks many responses is a broken source.
+    """
     trained = frame["response_model"].isin(settings["train_models"])
-    for part, side in ((frame[trained], "train"), (frame[~trained], "valid")):
-        size = part.groupby("example_id").size().reindex(frame["example_id"].unique(), fill_value=0)
-        few = size[size < settings["responses_per_prompt"]]
-        if len(few):
-            raise InputError(
-                f"responses: example {few.index[0]}",
-                f"{few.iloc[0]} responses of {side}_models",
-                f"{settings['responses_per_prompt']} (splits.responses_per_prompt)",
+    examples, few = frame["example_id"].unique(), {}
+    for part, side in ((frame[~trained], "valid"), (frame[trained], "train")):
+        size = part.groupby("example_id").size().reindex(examples, fill_value=0)
+        short = size[size < settings["responses_per_prompt"]]
+        for example, number in short.items():
+            few[str(example)] = InputError(
+                f"responses: example {example}",
+                f"{number} responses of {side}_models",
+                f"{settings['responses_per_prompt']} (responses.responses_per_prompt)",
             )
+    left_out = limit_left_out(few, len(examples), settings["max_left_out"], "splits.max_left_out")
+    return frame[~frame["example_id"].isin(short.index)], left_out
+
+
+def _not_empty(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> pd.DataFrame:
+    """Drop empty responses where the settings say so; otherwise one is an error."""
     empty = frame["response"].str.strip() == ""
     if empty.any():
         if settings["empty_responses"] == "error":
@@ -179,8 +204,7 @@ def _checked(frame: pd.DataFrame, settings: Settings, dropped: Counter[str]) -> 
             )
         dropped["responses: empty"] += int(empty.sum())
         frame = frame[~empty]
-    prompt_ids = frame["prompt"].map(lambda prompt: key(normalise(prompt)))
-    return frame.assign(prompt_id=prompt_ids)
+    return frame
 
 
 def _one_example_per_prompt(

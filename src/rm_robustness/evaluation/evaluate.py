@@ -14,7 +14,7 @@ import torch
 
 from ..errors import InputError
 from ..experiment.paths import location
-from ..frames import read_csv, read_frame
+from ..frames import check_texts, read_csv, read_frame
 from ..models import chat
 from ..models.reward_model import load
 from ..models.scoring import score_ids
@@ -102,6 +102,8 @@ def _read(runs: Path) -> dict[str, pd.DataFrame]:
     bench = runs / location("benchmark", benchmark="rm_bench")
     if bench.is_file():
         sets[BENCH] = read_frame(bench, [*columns, "domain", "style", "kind"])
+    for name, frame in sets.items():
+        check_texts(frame, ["response"], f"{name}, ", filled=True)
     return sets
 
 

@@ -63,7 +63,9 @@ def generate(config: Settings, response_model: str) -> Settings:
     model = f"{run_folder(config)}/{location('pretrained_model', model=response_model)}"
     if uses_external_server(config):
         model = pretrained(config, response_model)["repo"]
-    return {**config["responses"]["generate"]["options"], "name": response_model, "model": model}
+    section = config["responses"]["generate"]
+    identity = {"name": response_model, "model": model}
+    return {**section["options"], **identity, "max_left_out": section["max_left_out"]}
 
 
 def gold(config: Settings, **_: str) -> Settings:
@@ -72,6 +74,11 @@ def gold(config: Settings, **_: str) -> Settings:
         return dict(config["gold"])
     options = {k: v for k, v in config["gold"].items() if k not in ("repo", "revision")}
     return options | {"model": f"{run_folder(config)}/{location('pretrained_model', model='gold')}"}
+
+
+def policy_gold(config: Settings, **_: str) -> Settings:
+    """As `gold`, but no sample of a policy may be left out: the curves need every one."""
+    return {k: v for k, v in gold(config).items() if k != "max_left_out"}
 
 
 def splits(config: Settings) -> Settings:
@@ -162,7 +169,7 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
     "backbone": backbone,
     "reward_model": reward_model,
     "policy": policy,
-    "policy_gold": gold,
+    "policy_gold": policy_gold,
     "scores": scores,
     "benchmark_scores": scores,
     "ranks": ranks,

@@ -20,6 +20,8 @@ class Answer(NamedTuple):
     row: int
     response: str
     finished: bool
+    replaced: int = 0  # halves of surrogate pairs that the server sent, now U+FFFD
+    refused: str | None = None  # why the server refuses this prompt, which then has no response
 
 
 class AnswerLog:
@@ -44,10 +46,11 @@ class AnswerLog:
             raise InputError(self.path, "a run of other prompts or settings", "this run", fix)
         answers: dict[int, Answer] = {}
         for where, entry in entries:
-            row, response, finished = values_of(entry, Answer._fields, where, fix)
+            row, response, finished = values_of(entry, Answer._fields[:3], where, fix)
             if not isinstance(row, int) or not 0 <= row < total:
                 raise InputError(where, f"row {row!r}", f"rows below {total}", fix)
-            answers[row] = Answer(row, response, finished)
+            further = (entry.get("replaced", 0), entry.get("refused"))
+            answers[row] = Answer(row, response, finished, *further)
         return answers
 
     def append(self, batch: list[Answer]) -> None:
@@ -106,6 +109,6 @@ def append_entries(path: Path, entries: list[dict[str, Any]]) -> None:
     """Add a JSON line per entry; they are on the disk when this returns."""
     with path.open("ab") as file:
         for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(entry).encode() + b"\n")  # ASCII: half a surrogate pair too
         file.flush()
         os.fsync(file.fileno())

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
-from ..errors import InputError
+from ..errors import InputError, limit_left_out
 from ..files import model_folder
+from ..progress import Progress
 from . import chat
 from .batching import equal_length_batches
 from .language_model import explained_loading
+from .score_log import ScoreLog
 
 # The published weights were fitted to the state of this text's FIRST token: the end of the user
 # turn, before the assistant's header. Reading the header's own token would be another model.
@@ -118,29 +120,46 @@ def gate_position(tokens: Sequence[int], pattern: Sequence[int]) -> int:
 
 @torch.inference_mode()
 def score_tokens(
-    model: ArmoRM, chats: list[list[int]], gates: list[int], batch_tokens: int
+    model: ArmoRM,
+    chats: list[list[int]],
+    gates: list[int],
+    batch_tokens: int,
+    log: ScoreLog | None = None,
 ) -> np.ndarray:
     """Score tokenised chats, returning float64 of shape (n,) in the order given.
 
     Chats of equal length are scored together, at most `batch_tokens` tokens at a time (0: one by
-    one); nothing is ever padded, so a chat's score does not depend on the others'.
+    one); nothing is ever padded, so a chat's score does not depend on the others'. Finished batches
+    go into `log`, and those that are in it are not scored again.
     """
     scores = np.full(len(chats), np.nan)
+    done = log.done if log else {}
+    for row, (value,) in done.items():
+        scores[row] = value
     device = model.regression_layer.weight.device
     lengths = [len(chat) for chat in chats]
+    progress = Progress("gold", len(chats), "responses", len(done))
     for batch in equal_length_batches(lengths, batch_tokens, longest_first=True):
+        if batch[0] in done:
+            continue
         tokens = torch.tensor([chats[row] for row in batch], device=device)
         gate = torch.tensor([gates[row] for row in batch], device=device)
         scores[batch] = model(tokens, gate).double().cpu().numpy()
+        if log:
+            log.add(batch, scores[batch][:, None])
+        progress.update(progress.done + len(batch))
     return scores
 
 
-def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, Any]) -> np.ndarray:
-    """Return ArmoRM's score of every (prompt, response), float64 of shape (n,).
+def armorm_scores(
+    prompts: list[str], responses: list[str], settings: dict[str, Any], log: ScoreLog | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return ArmoRM's score of every (prompt, response), float64 (n,), and the rows left out.
 
-    `settings`: `model` (its folder), `dtype`, `batch_tokens`. The chat is rendered by the model's
-    own template, one user turn and one assistant turn, and is never cut. Raises `InputError` with
-    the row for a chat longer than the model's context.
+    `settings`: `model` (its folder), `dtype`, `batch_tokens`, `max_left_out`. The chat is rendered
+    by the model's own template, one user turn and one assistant turn, and is never cut: one longer
+    than the model's context is left out, its score is NaN, and the second value says why. Raises
+    `InputError` with the row when these are more than the share `max_left_out` (absent: 0).
     """
     folder = settings["model"]
     model = load_armorm(folder, settings["dtype"])
@@ -148,6 +167,8 @@ def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, 
     pattern = tokenizer.encode(GATE_TEXT, add_special_tokens=False)
     chats: list[list[int]] = []
     gates: list[int] = []
+    rows: list[int] = []
+    too_long: dict[int, InputError] = {}
     turns = [
         [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         for prompt, response in zip(prompts, responses, strict=True)
@@ -156,12 +177,18 @@ def armorm_scores(prompts: list[str], responses: list[str], settings: dict[str, 
         limit = model.config.max_position_embeddings
         if len(tokens) > limit:
             found = f"a chat of {len(tokens)} tokens"
-            raise InputError(f"row {row}", found, f"at most {limit}", "drop the row")
+            too_long[row] = InputError(f"row {row}", found, f"at most {limit}")
+            continue
         try:
             gates.append(gate_position(tokens, pattern))
         except ValueError as error:
             where = f"row {row}, chat template of {folder}"
             raise InputError(where, str(error), repr(GATE_TEXT)) from error
         chats.append(tokens)
+        rows.append(row)
+    share = settings.get("max_left_out", 0.0)
+    left_out = limit_left_out(too_long, len(prompts), share, "gold.max_left_out")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return score_tokens(model, chats, gates, settings["batch_tokens"])
+    scores = np.full(len(prompts), np.nan)
+    scores[rows] = score_tokens(model, chats, gates, settings["batch_tokens"], log)
+    return scores, left_out

@@ -8,8 +8,10 @@ a server).
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Set
+import math
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     GenerationConfig,
     LogitsProcessorList,
@@ -24,7 +27,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..errors import InputError
+from ..errors import InputError, limit_left_out
 from ..files import hashes, model_folder
 from ..frames import write_frame
 from ..progress import Progress
@@ -51,7 +54,9 @@ DEFAULTS: dict[str, Any] = {
     "serve_arguments": [],
     "serve_timeout": 1800.0,
     "port": 0,  # 0: any free port
+    "max_left_out": 0.0,  # the share of prompts that may go without a response
 }
+SHARE = "responses.generate.max_left_out"
 # What an answer depends on: an answer log is resumed only with the same values.
 IDENTITY = ("kind", "model", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
 
@@ -65,37 +70,101 @@ def generate(prompts: list[str], settings: dict[str, Any]) -> list[str]:
     an unknown key, a model that cannot be loaded, a prompt that does not fit, or a server that
     keeps failing.
     """
+    settings = complete(settings) | {"max_left_out": 0.0}
+    if not prompts:
+        return []
+    limit_left_out(too_long(prompts, settings), len(prompts), 0.0, SHARE)
     progress = Progress("generate", len(prompts), "responses")
     responses: dict[int, str] = {}
-    for batch in answers(prompts, complete(settings), frozenset()):
+    for batch in answers(prompts, settings, frozenset()):
         responses |= {answer.row: answer.response for answer in batch}
         progress.update(len(responses))
     return [responses[row] for row in range(len(prompts))]
 
 
-def generate_to(prompts: pd.DataFrame, settings: dict[str, Any], output: Path) -> None:
+def generate_to(prompts: pd.DataFrame, settings: dict[str, Any], output: Path) -> dict[str, Any]:
     """Answer `example_id, prompt` and write `output`, a parquet file that is whole or absent.
 
     The raw frame has `example_id, prompt, response, response_model, finished`, in the order of
     `prompts`. Answers are logged in `output` with the ending `.jsonl` as they arrive, so that an
-    interrupted run resumes and generates nothing twice; the log is removed at the end. Arguments
-    and errors otherwise as in `generate`.
+    interrupted run resumes and generates nothing twice; the log is removed at the end. Prompts that
+    do not fit the model's context are left out before any is answered, and those that a server
+    refuses, as long as they are at most the share `max_left_out`. Returns what to record: left_out,
+    the reasons by example_id, and replaced_characters. Arguments and errors otherwise as in
+    `generate`.
     """
     settings = complete(settings)
-    texts = prompts["prompt"].tolist()
+    texts, names = prompts["prompt"].tolist(), prompts["example_id"].tolist()
+    unanswered = too_long(texts, settings)
+    share = settings["max_left_out"]
+    limit_left_out(unanswered, len(texts), share, SHARE)
     log = AnswerLog(output.with_suffix(".jsonl"), fingerprint(prompts, settings))
     answered = log.read(len(texts))
-    progress = Progress("generate", len(texts), "responses", len(answered))
-    for batch in answers(texts, settings, answered.keys()):
+    progress = Progress("generate", len(texts) - len(unanswered), "responses", len(answered))
+    unanswered |= _refused(answered.values())
+    for batch in answers(texts, settings, answered.keys() | unanswered.keys()):
         log.append(batch)
         answered |= {answer.row: answer for answer in batch}
+        unanswered |= _refused(batch)
+        limit_left_out(unanswered, len(texts), share, SHARE)
         progress.update(len(answered))
-    frame = prompts[["example_id", "prompt"]].reset_index(drop=True)
-    frame["response"] = [answered[row].response for row in range(len(texts))]
+    left_out = limit_left_out(unanswered, len(texts), share, SHARE)
+    rows = [row for row in range(len(texts)) if row not in left_out]
+    frame = prompts[["example_id", "prompt"]].iloc[rows].reset_index(drop=True)
+    frame["response"] = [answered[row].response for row in rows]
     frame["response_model"] = settings["name"] or settings["model"]
-    frame["finished"] = [answered[row].finished for row in range(len(texts))]
+    frame["finished"] = [answered[row].finished for row in rows]
     write_frame(frame, output)
     log.path.unlink(missing_ok=True)
+    return {
+        "left_out": {str(names[row]): left_out[row] for row in sorted(left_out)},
+        "replaced_characters": sum(answered[row].replaced for row in rows),
+    }
+
+
+def _refused(batch: Iterable[Answer]) -> dict[int, InputError]:
+    """The prompts of a batch that the server refused, as errors by row."""
+    return {
+        answer.row: InputError(f"prompt {answer.row}", answer.refused, "an answer")
+        for answer in batch
+        if answer.refused is not None
+    }
+
+
+def too_long(prompts: list[str], settings: dict[str, Any]) -> dict[int, InputError]:
+    """The prompts that leave too little of the model's context for a response, as errors by row.
+
+    The model's own tokenizer and template are asked. Empty where they are not here: for an external
+    server, and for a folder in a format that only vLLM reads.
+    """
+    if settings["kind"] == "vllm" and not settings["serve"]:
+        return {}
+    name, folder = settings["model"], model_folder(settings["model"])
+    if settings["kind"] == "vllm" and not (folder / "config.json").is_file():
+        return {}
+    tokenizer = _tokenizer(name)
+    with explained_loading(name, "a causal language model"):
+        context = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    room = _context(context, settings) - settings["max_new_tokens"]
+    expected = f"at most {room} (the context of {name} less max_new_tokens)"
+    return {
+        row: InputError(f"prompt {row}", f"{len(ids)} tokens", expected, "lower max_new_tokens")
+        for row, ids in enumerate(prompt_ids(tokenizer, prompts))
+        if len(ids) > room
+    }
+
+
+def _context(config: Any, settings: dict[str, Any]) -> float:
+    """Tokens of the context: the last --max-model-len of `serve_arguments`, or the model's own."""
+    words = [word for argument in settings["serve_arguments"] for word in str(argument).split("=")]
+    given = [
+        value
+        for option, value in itertools.pairwise(words)
+        if option.replace("_", "-") == "--max-model-len" and value.isdecimal()
+    ]
+    if settings["serve"] and given:
+        return int(given[-1])
+    return getattr(config, "max_position_embeddings", None) or math.inf
 
 
 def complete(settings: dict[str, Any]) -> dict[str, Any]:
@@ -162,8 +231,8 @@ class Gumbel:
 
 
 def _tokenizer(folder: str) -> Any:
-    """Load the tokenizer of a model that is served; without a chat template it is refused."""
-    with explained_loading(folder, "a model with its tokenizer"):
+    """Load the tokenizer of a model in a folder; without a chat template it is refused."""
+    with explained_loading(folder, "a causal language model"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     _require_template(tokenizer, folder)
     return tokenizer
@@ -194,19 +263,8 @@ def _local_answers(
     """Answer with transformers, in batches of similar lengths, the longest first."""
     model, tokenizer, ends = _load(settings)
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    room = model.config.max_position_embeddings - settings["max_new_tokens"]
-    chats: dict[int, list[int]] = {}
-    for row, chat_ids in zip(
-        rows, prompt_ids(tokenizer, [prompts[row] for row in rows]), strict=True
-    ):
-        chats[row] = chat_ids
-        if len(chats[row]) > room:
-            raise InputError(
-                f"prompt {row}",
-                f"{len(chats[row])} tokens",
-                f"at most {room} (the context of {settings['model']} less max_new_tokens)",
-                "leave the prompt out or lower max_new_tokens",
-            )
+    rendered = prompt_ids(tokenizer, [prompts[row] for row in rows])
+    chats = dict(zip(rows, rendered, strict=True))
     rows = sorted(rows, key=lambda row: (-len(chats[row]), row))
     for start in range(0, len(rows), settings["batch_size"]):
         batch = rows[start : start + settings["batch_size"]]

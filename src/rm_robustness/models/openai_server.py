@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,7 +39,8 @@ def server_answers(
 
     The client retries after 429, 5xx and lost connections, `retries` times with growing pauses.
     When a request fails for good, no new one is sent, the answers in flight are still yielded, and
-    then `InputError` has the server's message. Settings as in `generate.DEFAULTS`.
+    then `InputError` has the server's message. Where prompts may be left out (`max_left_out`), HTTP
+    400 is an answer too, `refused`. Settings as in `generate.DEFAULTS`.
     """
     with ExitStack() as stack:
         if settings["serve"]:
@@ -84,18 +86,25 @@ def _request(
         "seed": seed,
     }
     reply: Any
-    if isinstance(prompt, str):
-        turns: list[Any] = [{"role": "user", "content": prompt}]
-        reply = server.chat.completions.create(messages=turns, **sampling)
-    else:
-        reply = server.completions.create(prompt=prompt, **sampling)
+    try:
+        if isinstance(prompt, str):
+            turns: list[Any] = [{"role": "user", "content": prompt}]
+            reply = server.chat.completions.create(messages=turns, **sampling)
+        else:
+            reply = server.completions.create(prompt=prompt, **sampling)
+    except openai.BadRequestError as error:
+        if not settings["max_left_out"]:
+            raise
+        return Answer(row, "", False, refused=_message(error))
     if not isinstance(reply, ChatCompletion | Completion) or not reply.choices:
         fix = "base_url usually ends in /v1"
         where = str(server.base_url).rstrip("/")
         raise InputError(where, "no chat completion", "an OpenAI-compatible server", fix)
     choice: Any = reply.choices[0]
-    text = choice.message.content if isinstance(prompt, str) else choice.text
-    return Answer(row, text or "", choice.finish_reason == "stop")
+    content = choice.message.content if isinstance(prompt, str) else choice.text
+    # A text that the server cut within a character has half of it, which UTF-8 cannot encode.
+    text, replaced = re.subn("[\ud800-\udfff]", "\ufffd", content or "")
+    return Answer(row, text, choice.finish_reason == "stop", replaced)
 
 
 def client(base_url: str, key: str, retries: int, timeout: float, *, local: bool) -> openai.OpenAI:
@@ -124,14 +133,20 @@ def as_input_error(row: int, error: BaseException, base_url: str, key: str | Non
     """Turn the client's error into one line; any other error is returned as it is."""
     where = f"{base_url}, prompt {row}"
     fix = "run the same command again: it resumes from the answers so far"
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, openai.BadRequestError):
+        found = _message(error)
+        fix = "correct the settings or leave the prompt out (max_left_out): the server would refuse"
+        fix += " the same request again; the answers so far are kept"
+    elif isinstance(error, openai.APIStatusError):
         if error.status_code in (401, 403):
             # The server's own message may repeat the key.
             found = (
                 f"HTTP {error.status_code} (key from {key or 'nowhere: api_key_env is not set'})"
             )
         else:
-            found = f"HTTP {error.status_code} ({' '.join(error.message.split())[:200]})"
+            found = _message(error)
+        if error.status_code < 500 and error.status_code not in (408, 409, 429):
+            fix = "correct the key, the address or the model's name; the answers so far are kept"
     elif isinstance(error, openai.APITimeoutError):
         found = "no answer in time"
     elif isinstance(error, openai.APIError):
@@ -139,6 +154,11 @@ def as_input_error(row: int, error: BaseException, base_url: str, key: str | Non
     else:
         return error
     return InputError(where, found, "an answer", fix)
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """The status and the server's message, in one line."""
+    return f"HTTP {error.status_code} ({' '.join(error.message.split())[:200]})"
 
 
 @contextmanager

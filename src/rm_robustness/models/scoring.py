@@ -5,7 +5,7 @@ padded or masked, and a score cannot depend on what it was batched with beyond f
 """
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,11 @@ from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from ..errors import InputError
+from ..frames import check_texts
 from ..progress import Progress
 from . import chat
 from .batching import equal_length_batches
+from .score_log import ScoreLog
 
 
 class Scores(NamedTuple):
@@ -28,7 +30,6 @@ class Scores(NamedTuple):
     n_tokens: np.ndarray
 
 
-@torch.no_grad()
 def score_ids(
     model: Any, sequences: list[list[int]], batch_tokens: int, label: str | None = None
 ) -> Scores:
@@ -39,40 +40,57 @@ def score_ids(
     size, 0 means one sequence at a time. Raises InputError when a sequence does not fit the model.
     """
     limit = model.config.max_position_embeddings
-    sequences = [_without_padding(sequence, model.config.pad_token_id) for sequence in sequences]
+    sequences = _without_padding(model, sequences)
     lengths = [len(sequence) for sequence in sequences]
     for row, length in enumerate(lengths):
         if length > limit:
             raise InputError(f"row {row}", f"{length} tokens", f"{limit} or fewer")
     rewards = np.empty(len(sequences), np.float32)
     hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
-    progress = Progress(label, len(sequences), "responses") if label else None
-    head, training, done = whole_weight(model.score.weight).float(), model.training, 0
-    body = _body(model)
-    model.eval()
-    for batch in equal_length_batches(lengths, batch_tokens):
-        tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
-        states = body(input_ids=tokens, use_cache=False).last_hidden_state
-        pooled = states[:, -1].float()
-        hidden[batch] = pooled.cpu().numpy()
-        rewards[batch] = (pooled @ head.T).squeeze(-1).cpu().numpy()
-        done += len(batch)
-        if progress:
-            progress.update(done)
-    model.train(training)
+    for batch, batch_rewards, states in _batches(model, sequences, batch_tokens, label):
+        rewards[batch], hidden[batch] = batch_rewards, states
     return Scores(rewards, hidden, np.array(lengths, np.int64))
 
 
-def _without_padding(ids: list[int], pad: int | None) -> list[int]:
+@torch.no_grad()
+def _batches(
+    model: Any,
+    sequences: list[list[int]],
+    batch_tokens: int,
+    label: str | None,
+    done: Collection[int] = (),
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Yield rows, rewards (B,) and pooled states (B, H) of each batch whose rows are not `done`."""
+    head, training = whole_weight(model.score.weight).float(), model.training
+    body = _body(model)
+    model.eval()
+    progress = Progress(label, len(sequences), "responses", len(done)) if label else None
+    for batch in equal_length_batches([len(sequence) for sequence in sequences], batch_tokens):
+        if batch[0] in done:
+            continue
+        tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
+        states = body(input_ids=tokens, use_cache=False).last_hidden_state
+        pooled = states[:, -1].float()
+        rewards = (pooled @ head.T).squeeze(-1)
+        yield batch, rewards.cpu().numpy(), pooled.cpu().numpy()
+        if progress:
+            progress.update(progress.done + len(batch))
+    model.train(training)
+
+
+def _without_padding(model: Any, sequences: list[list[int]]) -> list[list[int]]:
     """Drop padding tokens at the end, as a transformers classifier does when it reads the reward.
 
     Many models were trained with EOS as the padding token, and so never read the reward at EOS
     (D22).
     """
-    end = len(ids)
-    while end > 1 and ids[end - 1] == pad:
-        end -= 1
-    return ids[:end]
+    pad, ends = model.config.pad_token_id, []
+    for ids in sequences:
+        end = len(ids)
+        while end > 1 and ids[end - 1] == pad:
+            end -= 1
+        ends.append(end)
+    return [ids[:end] for ids, end in zip(sequences, ends, strict=True)]
 
 
 def is_sharded(model: Any) -> bool:
@@ -95,18 +113,22 @@ def _body(model: Any) -> Callable[..., Any]:
 
 
 def score(
-    model: Any, tokenizer: Any, split: pd.DataFrame, batch_tokens: int, label: str | None = None
+    model: Any,
+    tokenizer: Any,
+    split: pd.DataFrame,
+    batch_tokens: int,
+    label: str | None = None,
+    log: ScoreLog | None = None,
 ) -> pd.DataFrame:
     """Score a split: a row per response with reward, hidden_norm (L2) and n_tokens.
 
-    `split` has prompt_id, response_id, prompt, response, response_model and gold.
-    Raises InputError for an empty response and for one that does not fit the model's length.
+    `split` has prompt_id, response_id, prompt, response, response_model and gold. Finished batches
+    go into `log`, and those that are in it are not scored again. Raises InputError for an empty
+    response, for what is no text and for a response that does not fit the model's length.
     """
-    empty = split["response"].str.strip() == ""
-    if empty.any():
-        where = f"response {split['response_id'][empty].iloc[0]}"
-        raise InputError(where, "an empty response", "some text")
-    sequences = chat.frame_ids(tokenizer, split)
+    check_texts(split, ["prompt"])
+    check_texts(split, ["response"], filled=True)
+    sequences = _without_padding(model, chat.frame_ids(tokenizer, split))
     limit = model.config.max_position_embeddings
     for row, sequence in enumerate(sequences):
         if len(sequence) > limit:
@@ -117,10 +139,18 @@ def score(
                 f"{limit} or fewer",
                 "lower splits.max_characters: responses are never cut",
             )
-    scores = score_ids(model, sequences, batch_tokens, label)
+    values = np.empty((len(sequences), 2))  # reward, hidden_norm
+    done = log.done if log else {}
+    for row, scores in done.items():
+        values[row] = scores
+    for batch, rewards, hidden in _batches(model, sequences, batch_tokens, label, done):
+        norms = np.linalg.norm(hidden.astype(np.float64), axis=1)
+        values[batch] = np.stack([rewards, norms], axis=1)
+        if log:
+            log.add(batch, values[batch])
     keys = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
     return keys.assign(
-        reward=scores.rewards.astype(np.float64),
-        hidden_norm=np.linalg.norm(scores.hidden.astype(np.float64), axis=1),
-        n_tokens=scores.n_tokens,
+        reward=values[:, 0],
+        hidden_norm=values[:, 1],
+        n_tokens=np.array([len(sequence) for sequence in sequences], np.int64),
     )[["prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm", "n_tokens"]]

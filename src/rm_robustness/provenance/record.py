@@ -74,21 +74,23 @@ def record(
 @contextmanager
 def write_record(
     settings: Settings, files: list[Path], also: Iterable[Path] = (), to: Path | None = None
-) -> Iterator[None]:
+) -> Iterator[Settings]:
     """Write the record of `files`, which the block writes, once the block has succeeded.
 
     Its inputs are the files that `files.track_reads` sees it read, and `also`. It is written to
-    `to`, or to the path that `record_path` gives.
+    `to`, or to the path that `record_path` gives. What the block puts into the yielded dictionary
+    is recorded too.
     """
     revision(), code()  # as they are when the job starts, not when it ends
     started = time.time()
+    facts: Settings = {}
     before = {path: sha256(path) for path in also}
     with track_reads() as read:
-        yield
+        yield facts
     # A temporary file that the block wrote, read and removed is no input.
     sums = {path: digest for path, digest in sorted({**read, **before}.items()) if path.exists()}
     inputs = {str(path): {"path": str(path), "sha256": digest} for path, digest in sums.items()}
-    content = record(settings, inputs, files, settings.get("seed"), started)
+    content = record(settings, inputs, files, settings.get("seed"), started, **facts)
     write_json(content, to or record_path(files))
 
 

@@ -16,7 +16,7 @@ from trl import RewardConfig, RewardTrainer
 from ..data.splits import pairs
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..frames import read_frame, write_frame
+from ..frames import check_texts, read_frame, write_frame
 from ..models import chat
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
@@ -138,7 +138,9 @@ class Pairs:
 def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -> tuple[Any, Pairs]:
     """Read and tokenise a split's pairs, once for all the seeds of a process."""
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    return tokenizer, Pairs(tokenizer, read_frame(split), max_length, limit)
+    frame = read_frame(split, ["prompt_id", "prompt", "response", "gold"])
+    check_texts(frame, ["response"], f"{split}, ", filled=True)
+    return tokenizer, Pairs(tokenizer, frame, max_length, limit)
 
 
 def train_reward_model(

@@ -10,7 +10,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from ..frames import read_frame
+from ..frames import read_frame, require_text
 from ..models import chat
 from ..models.language_model import from_config, load_language_model
 from ..models.reward_model import save
@@ -48,6 +48,9 @@ def build_backbone(
     if finished(work, {"settings": settings, "sft": sft}, files):
         return final
     frame = read_frame(chats, ["messages"]) if chats else None
+    for row, messages in enumerate(frame["messages"] if frame is not None else []):
+        for message in messages:
+            require_text(message["content"], "content", f"{chats}, row {row}")
     if pretrained is None:
         if frame is None or sft is None:
             raise InputError("backbone", "neither a pretrained model nor chats", "one of them")
