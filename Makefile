@@ -21,7 +21,7 @@ report: env ## Make results/report.html, one page with every table, figure, verd
 release: env ## Check the demo, record it with DVC and push it to dvcstore/
 	source $(BIN)/activate && rm-robustness release --runs runs/demo
 
-env: $(ENV)/ready $(if $(VLLM),$(ENV)/ready-vllm) ## Make the environment, .venv (CPU=1: torch's CPU build; VLLM=1: with vLLM; PYTHON=python3.12)
+env: $(ENV)/ready $(if $(VLLM),$(ENV)/ready-vllm) ## Make the environment, .venv (CPU=1: a CPU build of torch; VLLM=1: vLLM)
 
 # A stamp older than the lock updates the environment.
 $(ENV)/ready: requirements.lock pyproject.toml

@@ -68,9 +68,10 @@ def given(monkeypatch):
 CPU = {"ACCELERATE_USE_CPU": "true"}
 
 
-def test_one_gpu_or_none_starts_nothing(given):
+def test_no_gpu_starts_nothing_and_one_starts_a_process_where_fsdp_sets_the_number_format(given):
     assert given() is None
-    assert given(**CPU, CUDA_VISIBLE_DEVICES="3") is None
+    assert given("ddp", **CPU, CUDA_VISIBLE_DEVICES="3") is None
+    assert "--num_processes 1 --num_machines 1" in given(**CPU, CUDA_VISIBLE_DEVICES="3")
     assert given(**CPU, CUDA_VISIBLE_DEVICES="") is None
     assert given(**CPU, CUDA_VISIBLE_DEVICES="NoDevFiles", SLURM_JOB_ID="7") is None
     assert given(SLURM_JOB_ID="7", SLURM_JOB_NUM_NODES="2") is None  # nodes without GPUs
@@ -134,9 +135,12 @@ def test_slurm_that_does_not_answer_is_named():
         launch._query("no-such-squeue", "--jobs", "7")
 
 
-def test_of_gpus_that_nobody_gave_one_is_used(given):
+def test_of_gpus_that_nobody_gave_one_is_used(given, monkeypatch):
     """Or a demo on a workstation of eight would be refused, and two jobs would share them all."""
     assert given() is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)  # the one that is visible then
+    assert "--num_processes 1 --num_machines 1" in given()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
@@ -168,21 +172,22 @@ def test_the_global_batch_is_the_same_for_every_count_that_works(tmp_path, monke
 # Trainings of two processes
 
 
-def command(config: str | None, *words: Any) -> list[str]:
-    """tests/support/processes.py in one process, or in two by a file of config/accelerate."""
+def command(config: str | None, *words: Any, processes: int = 2) -> list[str]:
+    """tests/support/processes.py in one process, or in some by a file of config/accelerate."""
     program = [str(ROOT / "tests/support/processes.py"), *map(str, words)]
     if config is None:
         return [sys.executable, *program]
     return [
         *(sys.executable, "-m", "rm_robustness.cluster.launch"),
         *("--config_file", str(ROOT / f"config/accelerate/{config}.yaml")),
-        *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0", *program),
+        *("--num_processes", str(processes), "--num_machines", "1"),
+        *("--main_process_port", "0", *program),
     ]
 
 
-def run(config: str | None, kind: str, work: Path, *inputs: Any) -> Path:
+def run(config: str | None, kind: str, work: Path, *inputs: Any, processes: int = 2) -> Path:
     answer = subprocess.run(
-        command(config, kind, work, *inputs),
+        command(config, kind, work, *inputs, processes=processes),
         env=ON_CPU,
         capture_output=True,
         text=True,
@@ -190,7 +195,7 @@ def run(config: str | None, kind: str, work: Path, *inputs: Any) -> Path:
         check=False,
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
-    assert read_json(work / "final/record.json")["processes"] == (2 if config else 1)
+    assert read_json(work / "final/record.json")["processes"] == (processes if config else 1)
     return work / "final"
 
 
@@ -237,6 +242,24 @@ def test_a_reward_model_does_not_depend_on_how_many_trained_it(
     run(config, "reward_model", work, llama, splits, REWARD_MODEL)
     assert read_json(final / "record.json")["resumed_from"] == "checkpoint-15"
     assert {name: sha256(final / name) for name in before} == before
+
+
+@pytest.mark.slow
+def test_one_gpu_trains_in_the_number_format_of_several(llama, splits, tmp_path):
+    """bfloat16 between the layers too (FSDP2), where autocast alone would keep float32 there.
+
+    One step: later ones differ by the order in which two gradients in bfloat16 are added up.
+    """
+    settings = json.dumps(training_settings(micro_batch=4, epochs=0.125, bf16=True))
+    losses, probes = [], []
+    for config, processes in (("fsdp2", 1), ("fsdp2", 2), (None, 1)):
+        work = tmp_path / f"{config}-{processes}"
+        final = run(config, "reward_model", work, llama, splits, settings, processes=processes)
+        losses.append(read_json(final / "record.json")["train_loss"])
+        probes.append(numbers(final).query("step == 0"))
+    one, two, autocast = losses
+    assert one == two and probes[0].equals(probes[1])
+    assert abs(one - autocast) > 1e-4 and not probes[0].equals(probes[2])
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """Answers of an OpenAI-compatible server: one that is there, and one that is started."""
 
+import importlib.util
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -199,7 +199,6 @@ def test_a_server_that_is_not_there_or_speaks_something_else_is_named(server):
 # --- a server started here ---
 
 STAND_IN = """\
-    #!{python}
     import json, os, sys, time
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -219,17 +218,17 @@ STAND_IN = """\
             self.wfile.write(data)
         def do_GET(self):
             healthy = self.path == "/health" and time.time() > ready
-            self.reply(200 if healthy else 503, {{}})
+            self.reply(200 if healthy else 503, {})
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if time.time() < ready or self.path != "/v1/completions":
-                return self.reply(404, {{}})
+                return self.reply(404, {})
             if "--slow" in sys.argv:
                 time.sleep(60)
             text = " ".join(map(str, body["prompt"])) + "?"
-            choice = {{"index": 0, "text": text, "finish_reason": "stop"}}
-            self.reply(200, {{"id": "1", "object": "text_completion", "created": 0,
-                              "model": body["model"], "choices": [choice]}})
+            choice = {"index": 0, "text": text, "finish_reason": "stop"}
+            self.reply(200, {"id": "1", "object": "text_completion", "created": 0,
+                              "model": body["model"], "choices": [choice]})
         def log_message(self, *_):
             pass
 
@@ -240,12 +239,14 @@ STAND_IN = """\
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A program `vllm` on PATH with vLLM's command line and protocol; gives where it logs."""
-    program = tmp_path / "bin" / "vllm"
-    program.parent.mkdir()
-    program.write_text(textwrap.dedent(STAND_IN).format(python=sys.executable))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    """A package `vllm` whose server has vLLM's command line and protocol; gives where it logs."""
+    module = tmp_path / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py"
+    module.parent.mkdir(parents=True)
+    for folder in list(module.parents)[:3]:
+        (folder / "__init__.py").touch()
+    module.write_text(textwrap.dedent(STAND_IN))
+    path = f"{tmp_path / 'packages'}:{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "log.json"))
     # A cluster's proxy must not stand between this process and its own server.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -288,27 +289,30 @@ def test_a_server_is_started_used_when_healthy_and_stopped(stand_in, serving):
     # Rendered here, at the clock of every rendering: "26 Jul user: a b".
     assert answers[0] == "1 2 3 4 5?" and answers[2] == "1 2 3 10?"
     pid, *command = json.loads(stand_in.read_text())
-    assert command[:2] == ["serve", serving["model"]]
-    pairs = set(zip(command[2::2], command[3::2], strict=True))
-    assert {("--dtype", "bfloat16"), ("--max-model-len", "4096")} <= pairs
+    pairs = set(zip(command[::2], command[1::2], strict=True))
+    assert {("--model", serving["model"]), ("--dtype", "bfloat16")} <= pairs
+    assert ("--max-model-len", "4096") in pairs
     assert ("--generation-config", "vllm") in pairs
     assert not alive(pid)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in, serving):
-    with pytest.raises(InputError, match="vllm serve: found exit status 3"):
+    with pytest.raises(InputError, match="vLLM's server: found exit status 3"):
         generate(["a"], {**serving, "serve_arguments": ["--fail"]})
     with pytest.raises(InputError, match=r"no health after 0\.1 s"):
         generate(["a"], {**serving, "serve_timeout": 0.1})
     assert not alive(json.loads(stand_in.read_text())[0])
 
 
-def test_a_missing_program_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):
+def test_a_missing_package_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):
     with pytest.raises(InputError, match="in use; expected a free port"):
         generate(["a"], {**serving, "port": server.server_port})
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="no program `vllm`"):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "vllm" else found(name)
+    )
+    with pytest.raises(InputError, match="no package `vllm`"):
         generate(["a"], serving)
 
 

@@ -1,5 +1,7 @@
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from itertools import chain
 
@@ -51,7 +53,7 @@ def environment() -> tuple[list[str], dict[str, str]]:
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     entries = yaml.safe_load(text)["dependencies"]
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
-    assert pip[0] == "--editable ."
+    assert pip[0] == "--editable ${PWD}"
     return [entry for entry in entries if isinstance(entry, str)], pins(pip[1:])
 
 
@@ -99,3 +101,19 @@ def test_the_vllm_extra_is_the_range_that_trl_takes():
     source = inspect.getsource(import_utils.is_vllm_available)
     lowest, highest = re.findall(r'Version\("([\d.]+)"\)', source)[:2]
     assert str(requirements()["vllm"].specifier) == f"<={highest},>={lowest}"
+
+
+# What the core must not need: the imports of pyproject.toml's extras.
+EXTRAS = ["alpaca_eval", "dvc", "gguf", "markdown_it", "matplotlib", "openai"]
+EXTRAS += ["rocrate", "sklearn", "snakemake", "vllm"]
+
+
+def test_training_and_evaluation_work_without_the_extras():
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({EXTRAS}))\n"
+        "from rm_robustness import ObjectiveTrainer, bt_bsr\n"
+        "from rm_robustness.cli.main import COMMANDS\n"
+        "from rm_robustness.evaluation import effective_rank, evaluate\n"
+        "from rm_robustness.training import reward_trainer, rloo_trainer, sft_trainer\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -17,7 +17,7 @@ if JUDGED:
         wildcard_constraints:
             policy="|".join(["sft", *POLICIES]),
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("answers", "policy"),
         params:
@@ -44,7 +44,7 @@ if JUDGED and JUDGED["judge"]:
         # An external judge needs the internet.
         localrule: not JUDGED["judge"]["serve"]
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("judge"),
         params:

@@ -15,7 +15,7 @@ rule backbone:
     wildcard_constraints:
         backbone=trained_here("backbones/"),
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     resources:
         **on_cluster("backbone", "backbone"),
     params:

@@ -26,7 +26,7 @@ if RLOO:
             policy=trained_here("policies/", "|".join(POLICIES)),
         priority: 1
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("rloo", "policy"),
         params:
@@ -52,7 +52,7 @@ if RLOO:
         benchmark:
             f"{RUN}/benchmarks/policy_gold/{{policy}}.tsv"
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("policy_gold", "policy", len(RLOO["seeds"])),
         params:

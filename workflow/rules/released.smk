@@ -22,7 +22,7 @@ for name, released in RELEASED.items():
         wildcard_constraints:
             released="|".join(map(re.escape, released)),
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("released", "released"),
         params:
@@ -48,7 +48,7 @@ if SPLITS_RELEASED:
         log:
             f"logs/{config['preset']}/splits.log",
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             folder=subpath(output.manifest, parent=True),
         shell:

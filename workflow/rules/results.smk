@@ -33,7 +33,7 @@ for text in TEXTS:
             f"logs/{config['preset']}/{text}.log",
         localrule: True
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             code=CODE,
             command=text,
@@ -58,7 +58,7 @@ for drawn in DRAWN:
             f"logs/{config['preset']}/{drawn}.log",
         localrule: True
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             code=CODE,
             command=drawn,
@@ -80,7 +80,7 @@ rule metrics:
     log:
         f"logs/{config['preset']}/metrics.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         code=CODE,
     shell:
@@ -101,7 +101,7 @@ rule run_times:
     log:
         f"logs/{config['preset']}/run_times.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         benchmarks=subpath(output[0], ancestor=2),
     shell:
@@ -118,7 +118,7 @@ rule publish_table:
     log:
         f"logs/{config['preset']}/publish/{{table}}.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     shell:
         "cp {input} results/ 2> {log}"
 
@@ -131,6 +131,6 @@ rule publish_figure:
     log:
         f"logs/{config['preset']}/publish/{{figure}}.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     shell:
         "cp {input} results/ 2> {log}"

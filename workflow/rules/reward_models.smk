@@ -30,7 +30,7 @@ for batch in SEED_BATCHES:
         # The longest jobs first, so that no core idles at the end.
         priority: 2
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("reward_model", "backbone", len(batch)),
         params:

@@ -14,7 +14,7 @@ rule score:
     benchmark:
         f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     resources:
         **on_cluster("scores", "backbone"),
     params:
@@ -42,7 +42,7 @@ for benchmark in BENCHMARKS:
         benchmark:
             f"{RUN}/benchmarks/{kind}/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster(kind, "backbone"),
         params:
@@ -68,7 +68,7 @@ if config["ranks"]:
         benchmark:
             f"{RUN}/benchmarks/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("ranks", "backbone"),
         params:

@@ -17,7 +17,7 @@ rule responses:
     log:
         f"logs/{config['preset']}/responses.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         settings=settings("responses"),
     shell:
@@ -32,7 +32,7 @@ rule chats:
     log:
         f"logs/{config['preset']}/chats/{{source}}.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         settings=settings("chats"),
     shell:
@@ -47,7 +47,7 @@ rule preferences:
     log:
         f"logs/{config['preset']}/preferences/{{source}}.log",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         settings=settings("preferences"),
     shell:
@@ -67,7 +67,7 @@ for benchmark in BENCHMARKS:
             f"logs/{config['preset']}/{benchmark}.log",
         localrule: True
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             command=benchmark,
             settings=settings("benchmark", benchmark=benchmark),
@@ -86,7 +86,7 @@ if JUDGED:
         log:
             f"logs/{config['preset']}/instructions.log",
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             settings=settings("instructions"),
             folder=subpath(output[0], parent=True),
@@ -104,7 +104,7 @@ rule pretrained:
     wildcard_constraints:
         model=".+",
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     params:
         settings=settings("pretrained"),
         folder=subpath(output[0], parent=True),

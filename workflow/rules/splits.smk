@@ -20,7 +20,7 @@ if GENERATED:
             f"{RUN}/benchmarks/generate/{{response_model}}.tsv"
         localrule: EXTERNAL
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         resources:
             **on_cluster("generate", "response_model"),
         params:
@@ -45,7 +45,7 @@ rule gold:
     benchmark:
         f"{RUN}/benchmarks/gold.tsv"
     conda:
-        "rm-robustness"
+        "../../environment.yml"
     resources:
         **on_cluster("gold"),
     params:
@@ -67,7 +67,7 @@ if not SPLITS_RELEASED:
         log:
             f"logs/{config['preset']}/splits.log",
         conda:
-            "rm-robustness"
+            "../../environment.yml"
         params:
             settings=settings("splits"),
             folder=subpath(output.manifest, parent=True),

@@ -23,7 +23,8 @@ CONFIGS = Path(__file__).parents[3] / "config" / "accelerate"
 def launch_processes(config: str) -> None:
     """Restart this command as one process a GPU, with config/accelerate/`config`.yaml.
 
-    Returns at once in such a process, and where at most one GPU is allocated. Otherwise this
+    Returns at once in such a process, and where there is no GPU, or one and no FSDP2, which sets
+    the number format of a training and therefore runs on a single GPU too (D25). Otherwise this
     process is replaced, and its exit status becomes that of the first trainer that fails. Raises
     InputError when torch does not see the allocated GPUs; ACCELERATE_USE_CPU=true starts CPU
     processes instead.
@@ -39,7 +40,7 @@ def launch_processes(config: str) -> None:
             if name not in ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME"):
                 del os.environ[name]
         _replace(command)
-    if gpus * nodes > 1:
+    if gpus * nodes > 1 or (gpus and config == "fsdp2"):
         _replace(_launcher_command(config, gpus, nodes))
 
 
@@ -57,7 +58,7 @@ def _allocated_gpus() -> int:
     """Number of GPUs allocated on this node, by CUDA_VISIBLE_DEVICES or by Slurm."""
     if not {"CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"} & set(os.environ):
         os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # no allocation: use one GPU, if any
-        return 0
+        return 0 if on_cpu() else _visible_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         allocated = sum(
@@ -67,10 +68,10 @@ def _allocated_gpus() -> int:
         allocated = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
     if on_cpu():
         return allocated
-    import torch
-
-    visible_gpus = torch.cuda.device_count()
+    visible_gpus = _visible_gpus()
     if visible_gpus < allocated:
+        import torch
+
         raise InputError(
             "GPUs",
             f"{visible_gpus} that torch {torch.__version__} sees, of {allocated} allocated "
@@ -80,6 +81,12 @@ def _allocated_gpus() -> int:
             "ACCELERATE_USE_CPU=true trains on its CPU",
         )
     return allocated
+
+
+def _visible_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _allocated_nodes() -> int:

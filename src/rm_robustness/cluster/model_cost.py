@@ -2,16 +2,16 @@
 
 Pure arithmetic on a model's shape, without torch, cheap enough for every job of a dry run.
 
-Memory of one GPU in training, in bytes. N: parameters; n: GPUs; s: n where weights are sharded
-(FSDP2: SFT, reward models), 1 where each GPU has all (one GPU, or DDP: RLOO); T: tokens of a
-micro-batch, padding too (a pair is two sequences); S: their length; h, i, V, L: hidden size, MLP
+Memory of one GPU in training, in bytes. N: parameters; n: GPUs; s: n under FSDP2, which shards
+the weights (SFT, reward models, on one GPU too), 1 where each GPU has all (DDP: RLOO); T: tokens of
+a micro-batch, padding too (a pair is two sequences); S: their length; h, i, V, L: hidden size, MLP
 width, vocabulary, layers; k: width of the keys, h where a mask makes attention repeat them; c: 2
 with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that of the residual).
 
     weights      4N / s       float32 masters (D25)
     gradients    4N / s
     optimizer    8N / s       AdamW's two moments; adamw_8bit: 2N / s
-    copies       s > 1:       c (2 root + 3 layer), gathered: the layer in use, the next and its
+    copies       FSDP2:       c (2 root + 3 layer), gathered: the layer in use, the next and its
                               gradient, and root, what is outside the layers, with its gradient;
                               and cN when gradients accumulate, as they stay whole until the step
                  DDP, n > 1:  4N, its buckets of gradients
@@ -22,7 +22,7 @@ with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that
       embedding  4Vh                        its gradient before it is added
       step       4N / s                     AdamW's temporary; the fused one has none
 
-    w  cN with bf16 where s = 1             autocast's copies of the weights
+    w  cN with bf16 without FSDP2           autocast's copies of the weights
     p  T (2ic + rh)                         gradients on their way through a layer; or, if larger,
        min(T, 4096) 32768 c + 32768 ch + 4Vh + 4Th   the head of a language model: TRL never holds
                                             all logits, only a tile of them
@@ -110,9 +110,9 @@ def training_memory(
     total, layer = parameters(shape, reward), layer_parameters(shape)
     shares = processes if sharded else 1
     compute = 2 if bf16 else 4
-    residual = compute if shares > 1 else 4
-    casts = compute * total if bf16 and shares == 1 else 0  # autocast's copies
-    if shares > 1:
+    residual = compute if sharded else 4
+    casts = compute * total if bf16 and not sharded else 0  # autocast's copies
+    if sharded:
         root = total - shape.layers * layer
         copies = compute * (2 * root + 3 * layer + (total if accumulating else 0))
     else:

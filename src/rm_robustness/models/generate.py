@@ -31,7 +31,6 @@ from ..progress import Progress
 from .answer_log import Answer, AnswerLog
 from .chat import prompt_ids
 from .language_model import explained_loading, load_language_model
-from .openai_server import server_answers
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
 DEFAULTS: dict[str, Any] = {
@@ -135,6 +134,8 @@ def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Ite
     if settings["kind"] == "transformers":
         yield from _local_answers(prompts, rows, settings)
         return
+    from .openai_server import server_answers  # its client is an extra (pyproject.toml)
+
     seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
     asked: list[str] | list[list[int]] = prompts
     if settings["serve"]:  # rendered here, as a server takes the time of day (chat.CLOCK)

@@ -1,7 +1,7 @@
 """Responses from an OpenAI-compatible server: an external one, or vLLM's, started here."""
 
+import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +22,8 @@ from openai.types.chat import ChatCompletion
 
 from ..errors import InputError
 from .answer_log import Answer
+
+VLLM_SERVER = "vllm.entrypoints.openai.api_server"
 
 
 def server_answers(
@@ -141,20 +143,23 @@ def as_input_error(row: int, error: BaseException, base_url: str, key: str | Non
 
 @contextmanager
 def serve(settings: dict[str, Any]) -> Iterator[str]:
-    """Run `vllm serve MODEL` as a child process and yield its base url once it is healthy.
+    """Run vLLM's server as a child process and yield its base url once it is healthy.
 
     The server's output goes to this process's stderr. It and its children are terminated with the
-    block, also when this process gets SIGTERM. Raises `InputError` when the program is missing,
-    the port is taken, the server exits early or is not healthy after `serve_timeout` s.
+    block, also when this process gets SIGTERM. Raises `InputError` when vLLM is missing, the port
+    is taken, the server exits early or is not healthy after `serve_timeout` s.
     """
     port = _free_port(settings["port"])
-    command = ["vllm", "serve", settings["model"], "--host", "127.0.0.1", "--port", str(port)]
+    # The module, because the program `vllm` fails in the CPU build, whose distribution has another
+    # name; and vLLM is then of this environment, as records say.
+    command = [sys.executable, "-m", VLLM_SERVER, "--model", settings["model"]]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     # Otherwise vLLM takes a top-k or a penalty from the model's files instead of its defaults.
     command += ["--generation-config", "vllm", "--dtype", settings["dtype"]]
     command += [str(argument) for argument in settings["serve_arguments"]]
-    if shutil.which("vllm") is None:
-        fix = "install vllm on this machine, or set base_url to an external server"
-        raise InputError("generator.serve", "no program `vllm`", "vllm on PATH", fix)
+    if importlib.util.find_spec("vllm") is None:
+        fix = "`make env VLLM=1` installs it; or set base_url to an external server"
+        raise InputError("generator.serve", "no package `vllm`", "vLLM in this environment", fix)
 
     def exit_on_signal(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -193,9 +198,11 @@ def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, limit: float)
             time.sleep(0.2)
         if time.monotonic() > deadline:
             fix = "see its output above, or raise serve_timeout"
-            raise InputError("vllm serve", f"no health after {limit:g} s", "a ready server", fix)
+            raise InputError("vLLM's server", f"no health after {limit:g} s", "a ready server", fix)
     fix = "see its output above"
-    raise InputError("vllm serve", f"exit status {child.returncode}", "a server that stays up", fix)
+    raise InputError(
+        "vLLM's server", f"exit status {child.returncode}", "a server that stays up", fix
+    )
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:

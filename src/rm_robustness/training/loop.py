@@ -82,6 +82,9 @@ def train_to_end(trainer: Any, work: Path, label: str, resume_every: int = 1) ->
         trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16, reduce_dtype=torch.float32
         )
+    if trainer.args.device.type == "cpu":
+        # accelerate calls it "cpu:0" in several processes: to torch.load that is no place.
+        trainer.args._setup_devices = torch.device("cpu")
     checkpoint = on_main_process(lambda: last_checkpoint(work, trainer.is_fsdp_enabled))
     trainer.remove_callback(PrinterCallback)
     with StopOnSignal(resume_every) as stop:
