@@ -7,10 +7,13 @@ import sys
 import pandas as pd
 import pytest
 from support import vllm_cpu
+from transformers import AutoTokenizer
 
 from rm_robustness.frames import read_frame, write_frame
-from rm_robustness.models.generate import DEFAULTS, generate, generate_to
-from rm_robustness.models.openai_server import serve
+from rm_robustness.models import chat
+from rm_robustness.models.generate import DEFAULTS, generate, generate_to, sample
+from rm_robustness.models.language_model import load_language_model
+from rm_robustness.models.openai_server import serve, server_answers
 
 pytestmark = [pytest.mark.slow, vllm_cpu.needs_vllm]
 PROMPTS = ["Name a tree .", "Which is heavier , iron or wool ?", "Count to three ."]
@@ -44,6 +47,26 @@ def test_greedy_answers_are_those_of_transformers(asked, model):
     answers = generate(PROMPTS, greedy)
     assert answers == generate(PROMPTS, here)
     assert len(set(answers)) > 1 and all(answers)
+
+
+def test_a_prompt_rendered_here_is_answered_as_by_transformers(asked, model):
+    """The token ids that a server started by a job gets, with the date of every rendering."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = "{{ strftime_now('%d %B') }}" + tokenizer.chat_template
+    ids = chat.prompt_ids(tokenizer, PROMPTS)
+    settings = {**DEFAULTS, **asked, "temperature": 0}
+    served = {
+        answer.row: answer.response
+        for batch in server_answers(ids, [0, 0, 0], [0, 1, 2], settings)
+        for answer in batch
+    }
+    language_model, _ = load_language_model(model, "float32")
+    ends, pad = [tokenizer.eos_token_id], tokenizer.pad_token_id
+    tokens = sample(
+        language_model, ids, [0, 0, 0], ends=ends, pad=pad, max_new_tokens=12, temperature=0
+    )
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+    assert [served[row] for row in range(3)] == texts
 
 
 def test_a_sample_depends_on_its_own_seed_alone(asked, tmp_path):
