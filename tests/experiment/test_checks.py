@@ -11,6 +11,7 @@ from support.presets import PINNED, dry_run, preset
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import check
 from rm_robustness.experiment.config import read_mapping, read_settings
+from rm_robustness.experiment.downloads import pinned
 from rm_robustness.experiment.grid import check_objective as known_objective
 from rm_robustness.experiment.grid import policies
 from rm_robustness.experiment.schema_types import as_schema_types
@@ -318,13 +319,15 @@ def test_a_third_party_model_needs_an_entry_for_each_requested_seed():
 def test_what_the_authors_published_wants_a_commit_of_each():
     config = preset("paper")
     update_config(config, preset("paper-released"))
+    config["sources"]["skywork"]["revision"] = "c" * 40
+    check(config, SCHEMA)  # as for `plan`
     with pytest.raises(InputError) as caught:
-        check(config, SCHEMA)
+        pinned(config, [])
     named = preset("paper-released")["artifacts"]
     assert len(named) == 6 and all(name in str(caught.value) for name in named)
     for name in named:
         config["artifacts"][name]["revision"] = "c" * 40
-    check(config, SCHEMA)
+    pinned(config, [])
 
 
 def test_a_weight_in_an_objectives_name_replaces_the_presets():

@@ -1,6 +1,5 @@
 """Answers of an OpenAI-compatible server: one that is there, and one that is started."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from rm_robustness.cluster import vllm
 from rm_robustness.errors import InputError
 from rm_robustness.models.generate import generate, generate_to, prompt_seed
 
@@ -247,6 +247,7 @@ def stand_in(tmp_path, monkeypatch):
     module.write_text(textwrap.dedent(STAND_IN))
     path = f"{tmp_path / 'packages'}:{os.environ.get('PYTHONPATH', '')}"
     monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr(vllm, "installed", lambda: ("vllm", "0.31.0"))
     monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "log.json"))
     # A cluster's proxy must not stand between this process and its own server.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -308,11 +309,8 @@ def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in, serv
 def test_a_missing_package_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):
     with pytest.raises(InputError, match="in use; expected a free port"):
         generate(["a"], {**serving, "port": server.server_port})
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "vllm" else found(name)
-    )
-    with pytest.raises(InputError, match="no package `vllm`"):
+    monkeypatch.setattr(vllm, "DISTRIBUTIONS", ("no-vllm",))
+    with pytest.raises(InputError, match="generator.serve: found no vLLM.*make env VLLM=1"):
         generate(["a"], serving)
 
 

@@ -1,6 +1,5 @@
 """Responses from an OpenAI-compatible server: an external one, or vLLM's, started here."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -21,6 +20,7 @@ import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
+from ..cluster.vllm import require_vllm
 from ..errors import InputError
 from .answer_log import Answer
 
@@ -177,9 +177,7 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     # Otherwise vLLM takes a top-k or a penalty from the model's files instead of its defaults.
     command += ["--generation-config", "vllm", "--dtype", settings["dtype"]]
     command += [str(argument) for argument in settings["serve_arguments"]]
-    if importlib.util.find_spec("vllm") is None:
-        fix = "`make env VLLM=1` installs it; or set base_url to an external server"
-        raise InputError("generator.serve", "no package `vllm`", "vLLM in this environment", fix)
+    require_vllm("generator.serve")
 
     def exit_on_signal(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
