@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from support.cut_demo import clone
 from support.paths import ROOT
 from support.presets import dry_run
@@ -43,6 +44,7 @@ EXCLUDED = {
 # Commands whose inputs are not here: their arguments are parsed.
 PARSED = {
     "rm-robustness train": "trains, from files that are named only for example",
+    "rm-robustness pin": "asks the Hugging Face hub",
     "rm-robustness history": "of a run of the preset `paper`",
 }
 # What computes is planned; what is named only for example is replaced.
@@ -54,8 +56,9 @@ REPLACED = {
     r"^(dvc remote add --local) big (\S+)": r"\1 --force big \2",
     r"(?<= )/data/rm-robustness$": "$PWD/../big",
 }
-# A preset that leaves something to its user is refused in one line until it is set.
-UNSET = re.compile(r"rm-robustness: error: .*(revision|judge\.model)")
+# A preset that leaves something to its user is refused in one line until it is set; the last line of
+# `check` says that this machine lacks something.
+UNSET = re.compile(r"rm-robustness: error: .*(revision|judge\.model|check: found)")
 
 PUT_BACK = (
     "git checkout -q . && dvc config --local cache.type copy"
@@ -126,6 +129,8 @@ def pulled(tmp_path_factory) -> Path:
     """A clone with the release, and with what the examples name."""
     folder = clone(tmp_path_factory.mktemp("commands"), released=True)
     (folder / "alpaca_eval").mkdir()
+    pinned = {"sources": {"skywork": {"revision": "c" * 40}}}  # as `rm-robustness pin` writes it
+    (folder / "config/paper-pinned.yaml").write_text(yaml.safe_dump(pinned), encoding="utf-8")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v1"]):
         subprocess.run([*git, *words], cwd=folder, check=True)
