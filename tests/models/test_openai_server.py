@@ -309,8 +309,8 @@ def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in, serv
 def test_a_missing_package_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):
     with pytest.raises(InputError, match="in use; expected a free port"):
         generate(["a"], {**serving, "port": server.server_port})
-    monkeypatch.setattr(vllm, "DISTRIBUTIONS", ("no-vllm",))
-    with pytest.raises(InputError, match="generator.serve: found no vLLM.*make env VLLM=1"):
+    monkeypatch.setattr(vllm, "installed", lambda: None)
+    with pytest.raises(InputError, match=r"generator\.serve: found no vLLM.*make env VLLM=1"):
         generate(["a"], serving)
 
 

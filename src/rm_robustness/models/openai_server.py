@@ -179,10 +179,14 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     command += [str(argument) for argument in settings["serve_arguments"]]
     require_vllm("generator.serve")
 
-    def exit_on_signal(number: int, _: FrameType | None) -> None:
+    def exit_on_signal(number: int, frame: FrameType | None) -> None:
+        if callable(previous):  # the command line's own: exit status 75
+            previous(number, frame)
         sys.exit(128 + number)
 
-    previous = signal.signal(signal.SIGTERM, exit_on_signal)
+    # Without a handler, SIGTERM would end this process and leave the server.
+    previous = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     # A session of its own, so that vLLM's own children can be terminated with it.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
     try:
