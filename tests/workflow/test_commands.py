@@ -56,8 +56,8 @@ REPLACED = {
     r"^(dvc remote add --local) big (\S+)": r"\1 --force big \2",
     r"(?<= )/data/rm-robustness$": "$PWD/../big",
 }
-# A preset that leaves something to its user is refused in one line until it is set; the last line of
-# `check` says that this machine lacks something.
+# A preset that leaves something to its user is refused in one line until it is set; the last line
+# of `check` says that this machine lacks something.
 UNSET = re.compile(r"rm-robustness: error: .*(revision|judge\.model|check: found)")
 
 PUT_BACK = (
