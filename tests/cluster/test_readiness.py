@@ -148,7 +148,7 @@ def test_a_disk_too_small_is_refused_and_the_profile_bounds_the_checkpoints(here
     here.has(disk=9e13)
     bounded = (SLURM._replace(disk=disk) for disk in (2000, 9999, 500))
     texts = [readiness.disk_suffices(preset("paper"), machines) for machines in bounded]
-    assert [re.findall(r"(\d+) GB of ch", text)[0] for text in texts] == ["2000", "7618", "500"]
+    assert [re.findall(r"(\d+) GB of ch", text)[0] for text in texts] == ["2000", "8925", "500"]
 
 
 def test_what_a_run_has_already_is_not_asked_for_again(here):

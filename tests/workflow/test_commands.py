@@ -19,6 +19,7 @@ from support.paths import ROOT
 from support.presets import dry_run
 
 from rm_robustness.cli.main import parser
+from rm_robustness.experiment.command_line import config_files
 
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
 # Blocks that are no commands, by their first word.
@@ -189,9 +190,38 @@ def run_block(block: Block, folder: Path) -> None:
             assert "Traceback" not in done.stderr, said
 
 
-def test_a_target_without_dashes_is_taken_for_a_file_before_the_workflow_is_read(tmp_path):
-    """As config/README.md says; what Snakemake then prints is its own."""
-    done = dry_run(tmp_path, "--configfile", "config/demo.yaml", "results/table2.csv")
-    assert done.returncode == 1
-    said = done.stdout + done.stderr
-    assert re.search(r"^FileNotFoundError: .*'results/table2.csv'$", said, re.MULTILINE)
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("results/table2.csv", "no readable file"),
+        ("config/missing.yaml", "no readable file"),
+        ("Snakefile", "broken YAML"),
+        ("made.csv", "'preset,backbone'"),
+    ],
+)
+def test_what_is_no_configuration_file_is_one_line_that_names_the_dashes(tmp_path, word, found):
+    """Snakemake takes a target without `--` before it for a file, and would end in a traceback."""
+    (tmp_path / "made.csv").write_text("preset,backbone\n")
+    done = dry_run(tmp_path, "--configfile", "config/demo.yaml", word)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert f"--configfile {word}: found {found}" in line and "`--` before the targets" in line
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_files_of_a_command_line_are_found_however_they_are_named():
+    words = [
+        "snakemake",
+        "-n",
+        "--configfile",
+        "a",
+        "b",
+        "--cores",
+        "2",
+        "--configfile=c",
+        "--configfiles",
+        "d",
+        "--",
+        "all",
+    ]
+    assert list(config_files(words)) == ["a", "b", "c", "d"]

@@ -1,6 +1,6 @@
 """Scores and effective ranks: what the rules of workflow/rules/scores.smk read."""
 
-from support.presets import dry_run
+from support.presets import PINNED, dry_run
 
 
 def test_ranks_are_measured_on_the_pairs_that_the_models_were_trained_on(tmp_path):
@@ -11,7 +11,7 @@ def test_ranks_are_measured_on_the_pairs_that_the_models_were_trained_on(tmp_pat
             ("Llama-3.2-1B", "bt/seed-0"),
         )
     ]
-    done = dry_run(tmp_path, "--configfile", "config/paper.yaml", "--", *targets)
+    done = dry_run(tmp_path, "--configfile", "config/paper.yaml", str(PINNED), "--", *targets)
     assert done.returncode == 0, done.stdout + done.stderr
     read = {
         target: line
