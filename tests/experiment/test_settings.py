@@ -133,6 +133,14 @@ def test_keys_that_dvc_writes_with_dots_are_read():
     assert differences(recorded, locked, record("ranks")) == "seed 5 recorded, 99 there"
 
 
+@pytest.mark.parametrize(
+    "path", ["results/table5.record.json", "runs/demo/other.json", "table5.record.json", "runs/"]
+)
+def test_a_path_that_no_job_of_a_run_has_is_a_key_error(path):
+    with pytest.raises(KeyError):
+        configured(preset("demo"), path)
+
+
 def test_keys_of_one_side_alone_are_passed_over():
     assert compared({"a": 1, "b": {"c": 2}}, {"b": {"c": 3}, "d": 4}) == "b.c 2 recorded, 3 there"
 

@@ -25,11 +25,14 @@ def refuse(error):
 
 def checked(config):
     """Check the configuration and that its run folder can be written."""
-    files = ", ".join(map(str, workflow.configfiles)) or "config"
+    # Without the empty file `all`, which a target without `--` names (config/README.md).
+    paths = [os.path.relpath(path) for path in workflow.configfiles]
+    paths = [Path(path) for path in paths if path != "all"]
+    files = ", ".join(map(str, paths)) or "config"
     schema = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
     try:
         config = check(config, schema, files)
-        pinned(config, workflow.configfiles)
+        pinned(config, paths)
         for name, source in config["sources"].items():
             path = source.get("path")
             if path and not Path(path).is_dir():

@@ -190,8 +190,9 @@ def configured(config: Settings, record: str) -> Settings:
 
     Raises KeyError for a missing section, and for a record that no pattern of `RECORDS` matches.
     """
-    _, preset, name = record.split("/", 2)
-    job = kind_of(name)
+    folder, _, rest = record.partition("/")
+    preset, _, name = rest.partition("/")
+    job = kind_of(name) if folder == "runs" else None
     if job is None:
         raise KeyError(record)
     kind, wildcards = job
