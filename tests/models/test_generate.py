@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import chisquare
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from support.ten_words import frame_of, make_ten_words
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rm_robustness.errors import InputError
 from rm_robustness.models.answer_log import AnswerLog
@@ -21,39 +21,12 @@ from rm_robustness.models.generate import (
 PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
 
 
-def frame_of(prompts: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"example_id": [f"e{i}" for i in range(len(prompts))], "prompt": prompts})
-
-
 # --- transformers, with a tiny model made here ---
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A random Llama over ten words whose end token is likely enough to be drawn."""
-    folder = tmp_path_factory.mktemp("model")
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<end>", "user:", *"abcdefgh"])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<end>", unk_token="<pad>"
-    )
-    tokenizer.chat_template = "{% for m in messages %}user: {{ m['content'] }} {% endfor %}"
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=24,
-        initializer_range=0.5,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_ten_words(tmp_path_factory.mktemp("model"))
 
 
 def here(folder, **change):

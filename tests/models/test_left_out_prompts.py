@@ -11,9 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from support.ten_words import frame_of, make_ten_words
 
 from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
@@ -25,35 +23,9 @@ PROMPTS = [" ".join("abcdefgh"[: n % 8 + 1]) for n in range(40)]
 LONG = "a " * 18  # fits 24 tokens, but leaves no room for 12 more
 
 
-def frame_of(prompts: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"example_id": [f"e{i}" for i in range(len(prompts))], "prompt": prompts})
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A random Llama over ten words with a context of 24 tokens."""
-    folder = tmp_path_factory.mktemp("model")
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<end>", "user:", *"abcdefgh"])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<end>", unk_token="<pad>"
-    )
-    tokenizer.chat_template = "{% for m in messages %}user: {{ m['content'] }} {% endfor %}"
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=24,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_ten_words(tmp_path_factory.mktemp("model"))
 
 
 def here(folder, **change):

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+from support.ten_words import frame_of
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,10 +23,6 @@ from rm_robustness.errors import InputError
 from rm_robustness.models.generate import generate, generate_to, prompt_seed
 
 PROMPTS = ["a b", "c d e f", "g", "h a c", "b b b b b", "f g h"]
-
-
-def frame_of(prompts: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"example_id": [f"e{i}" for i in range(len(prompts))], "prompt": prompts})
 
 
 # --- a server with the chat completions protocol ---
