@@ -8,15 +8,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate import DistributedType, PartialState
 from transformers import training_args
 
+from rm_robustness.training import trl_arguments
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
 training_args.is_torch_bf16_gpu_available = lambda: True  # bf16 on a CPU is slow, not impossible
 if os.environ.get("ACCELERATE_USE_FSDP"):
+    trl_arguments.torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
     PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     del os.environ["ACCELERATE_USE_CPU"]
