@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+from support.json_server import JsonHandler, running
 from support.ten_words import frame_of, make_ten_words
 
 from rm_robustness.cli.main import main
@@ -86,9 +86,9 @@ def test_an_external_server_s_model_is_not_looked_for():
 # --- what a server refuses or sends ---
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler, BaseHTTPRequestHandler):
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         prompt = body["messages"][0]["content"]
         self.server.asked.append(prompt)
         status = 200
@@ -100,27 +100,15 @@ class Handler(BaseHTTPRequestHandler):
             status, reply = 400, {"error": {"message": "maximum context length is 16 tokens"}}
         if "emoji" in prompt:  # cut within a character; a whole one is a pair
             choice["message"]["content"] = "low \ude00, high \ud83d, whole \U0001f600 \ud83d"
-        data = json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+        self.reply(status, reply)
 
 
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(server):
+        yield server
 
 
 def served(port, **change):
