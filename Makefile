@@ -7,7 +7,7 @@ TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 UV_TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
 VLLM_RANGE := $(shell sed -n 's/^vllm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
-.PHONY: help reproduce report release env test test-quick test-faults lint lock clean
+.PHONY: help reproduce report rehearsal release env test test-quick test-faults lint lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ reproduce: env ## Make the environment, then every table, figure and verdict of 
 
 report: env ## Make results/report.html, one page with every table, figure, verdict and run time
 	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
+
+rehearsal: env ## Run the paper's whole graph on tiny stand-ins of its models and data (GPU=1: on GPUs; PROFILE=slurm)
+	source $(BIN)/activate && python -m rehearsal $(if $(GPU),--gpu) $(if $(PROFILE),--profile $(PROFILE))
 
 release: env ## Check the demo, record it with DVC and push it to dvcstore/
 	source $(BIN)/activate && rm-robustness release --runs runs/demo
@@ -72,4 +75,4 @@ lock: ## Write the three locks from pyproject.toml
 	rm -r .lock
 
 clean: ## Remove everything that was computed
-	rm -rf runs results logs .snakemake
+	rm -rf runs results logs .snakemake .rehearsal
