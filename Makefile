@@ -18,7 +18,7 @@ reproduce: env ## Make the environment, then every table, figure and verdict of 
 report: env ## Make results/report.html, one page with every table, figure, verdict and run time
 	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
 
-rehearsal: env ## Run the paper's whole graph on tiny stand-ins of its models and data (GPU=1: on GPUs; PROFILE=slurm)
+rehearsal: env ## Run the paper's whole graph on tiny stand-ins (GPU=1: on GPUs)
 	source $(BIN)/activate && python -m rehearsal $(if $(GPU),--gpu) $(if $(PROFILE),--profile $(PROFILE))
 
 release: env ## Check the demo, record it with DVC and push it to dvcstore/

@@ -14,7 +14,7 @@ TEST_MODULES = sorted(TESTS.rglob("test_*.py"))
 def test_tests_have_the_folders_of_the_package():
     folders = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()}
     here = {path.name for path in TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert here - {"workflow", "slurm", "support"} == folders
+    assert here - {"workflow", "slurm", "support", "rehearsal"} == folders
 
 
 @pytest.mark.parametrize("path", TEST_MODULES, ids=lambda path: path.name)
@@ -39,5 +39,6 @@ def test_a_name_that_says_nothing_is_nobodys(name):
 
 def test_no_line_is_kept_from_the_formatter():
     marks = ("fmt: " + "skip", "fmt: " + "off")
-    paths = [*MODULES, *TESTS.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    others = (TESTS, ROOT / "benchmarks", ROOT / "rehearsal")
+    paths = [*MODULES, *(path for folder in others for path in folder.rglob("*.py"))]
     assert [path.name for path in paths if any(m in path.read_text("utf-8") for m in marks)] == []
