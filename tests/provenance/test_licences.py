@@ -37,6 +37,22 @@ def test_the_list_has_what_the_presets_download_and_nothing_else():
     assert sorted(NAMED) == sorted(LICENCES)
 
 
+def test_the_table_of_the_document_is_the_list():
+    text = (ROOT / "docs/REPRODUCIBILITY.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.+?) \| (yes|no) \| (.*?) \|$", text, re.MULTILINE)
+    expected = [
+        (
+            name,
+            each.name or "not stated in what was read",
+            "yes" if each.gated else "no",
+            each.limits,
+        )
+        for name, each in LICENCES.items()
+    ]
+    lines = "\n".join(f"| `{row[0]}` | {' | '.join(row[1:])} |" for row in expected)
+    assert rows == expected, f"write this:\n{lines}"
+
+
 def test_a_preset_has_one_line_for_each_licence_and_those_with_limits_come_first():
     lines = list(licence_lines(preset("paper")))
     texts = [line.partition(": ")[2] for line in lines]
