@@ -1,17 +1,25 @@
 """Commands of the data: downloads, generated responses, gold preferences, splits."""
 
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..experiment.config import Settings
 from ..experiment.scenarios import BENCHMARKS, Benchmark
+from ..provenance import licences
 from ..provenance.record import write_record
 from .command import Command, command, manifests_of, path, paths, settings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def say_licence(source: Settings) -> None:
+    """Print the licence of what is about to be downloaded, if anything is."""
+    if name := licences.downloaded(source):
+        print(licences.line([name]), file=sys.stderr, flush=True)
 
 
 @command(
@@ -24,6 +32,7 @@ def responses(options: argparse.Namespace) -> None:
     from ..data.sources import read_responses
     from ..frames import write_frame
 
+    say_licence(options.settings)
     with write_record(options.settings, [options.output]):
         write_frame(read_responses(options.settings, options.output.parent), options.output)
 
@@ -37,6 +46,7 @@ def chats(options: argparse.Namespace) -> None:
     from ..data.sources import read_chats
     from ..frames import write_frame
 
+    say_licence(options.settings)
     with write_record(options.settings, [options.output]):
         write_frame(read_chats(options.settings), options.output)
 
@@ -51,6 +61,7 @@ def preferences(options: argparse.Namespace) -> None:
     from ..data.sources import read_preferences
     from ..frames import write_frame
 
+    say_licence(options.settings)
     with write_record(options.settings, [options.output]):
         write_frame(read_preferences(options.settings), options.output)
 
@@ -63,6 +74,7 @@ def benchmark_command(name: str, benchmark: Benchmark) -> Command:
 
         module, _, function = benchmark.reader.partition(":")
         read = getattr(import_module(f"rm_robustness.data.{module}"), function)
+        say_licence(options.settings)
         with write_record(options.settings, [options.output]):
             write_frame(read(options.settings, options.output.parent), options.output)
 
@@ -83,6 +95,7 @@ def instructions(options: argparse.Namespace) -> None:
     """
     from ..data.alpaca_eval import instructions
 
+    say_licence(options.settings)
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
     with write_record(options.settings, files):
         instructions(options.settings, options.output)
@@ -98,6 +111,7 @@ def pretrained(options: argparse.Namespace) -> None:
     from ..cluster.lease import hold_lease
     from ..data.download import fetch
 
+    say_licence(options.settings)
     manifest = options.output / "manifest.json"
     with hold_lease(options.output), write_record(options.settings, [manifest]):
         fetch(options.settings, options.output)

@@ -39,18 +39,22 @@ def plan(options: argparse.Namespace) -> None:
 def check(options: argparse.Namespace) -> None:
     """Check what a preset needs: commits, access, vLLM, GPUs, disk.
 
-    A line for each: `ok`, or `--` with the cure, and then exit status 2. Snakemake checks what its
+    A line for each: `ok`, or `--` with the cure, and then exit status 2. Before them a `note` for
+    each licence of what the preset downloads, those with limits first. Snakemake checks what its
     jobs need of this machine again when it starts.
     """
     from ..cluster import readiness
     from ..cluster.machines import machines_of
     from ..experiment.checks import read_config
     from ..experiment.downloads import pinned
+    from ..provenance.licences import licence_lines
 
     config = read_config(options.configfile)
     profile = Path(f"profiles/{options.profile}/config.yaml") if options.profile else None
     machines = machines_of(profile) if profile else None
     print(f"Preset {config['preset']}, {profile or 'this machine, no profile'}")
+    for line in licence_lines(config):
+        print("note", line)
     checks = [lambda: pinned(config, options.configfile)]
     checks += readiness.local_checks(config, machines, readiness.rules_of(config))
     findings = list(readiness.findings(checks))
