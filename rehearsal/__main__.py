@@ -46,8 +46,9 @@ def main() -> int:
     try:
         require_vllm("the rehearsal")
         config = read_config(PAPER)
-        if stand_ins.build(WORK / "hub", config):
-            shutil.rmtree("runs/stand-ins", ignore_errors=True)
+        if stand_ins.build(WORK / "hub", config):  # at the same commits, in the clients' caches too
+            for earlier in (Path("runs/stand-ins"), WORK / "home"):
+                shutil.rmtree(earlier, ignore_errors=True)
         with stand_ins.hub(WORK / "hub", config) as hub:
             environment = environment_of(hub, options.gpu)
             pin(environment)

@@ -11,12 +11,12 @@ from rm_robustness.experiment.config import Settings
 from rm_robustness.experiment.downloads import Repository as Wanted
 from rm_robustness.experiment.downloads import repositories
 from rm_robustness.files import write_text
+from rm_robustness.provenance.licences import LICENCES
 
 from . import data, models
 from .hub import Hub, Repository, serving
 
 TOKEN = "hf_ofTheRehearsal"
-GATED = ("meta-llama/", "google/")  # whose terms are accepted on the hub
 GIT = "THU-KEG/RM-Bench"
 # What goes wrong once while the run downloads.
 CUT = {"allenai/OLMo-2-1124-7B-Instruct/model-00002-of-00003.safetensors": 20_000}
@@ -51,7 +51,7 @@ def hub(folder: Path, config: Settings) -> Iterator[Hub]:
         each.page: Repository(folder / each.page, commit(each)) for each in repositories(config)
     }
     with serving(Hub(known, TOKEN, folder / "git")) as server:
-        server.gated = {name for name in known if name.startswith(GATED)}
+        server.gated = {name for name in known if LICENCES[name.removeprefix("datasets/")].gated}
         yield server
 
 

@@ -40,6 +40,7 @@ EXCLUDED = {
     "runcrate": "not of the lock",
     "dvc exp run": "trains; its --dry wants outputs of stages that it only pretends to run",
     "dvc commit --force": "records a run of the preset `paper`",
+    "python -m rehearsal": "tests/rehearsal/test_cut.py runs a cut of it",
     "python examples": "tests/workflow/test_examples.py runs it",
 }
 # Commands whose inputs are not here: their arguments are parsed.
