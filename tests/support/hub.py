@@ -1,4 +1,4 @@
-"""A local hub (rehearsal/hub.py) whose repositories are folders, all at one commit, and its user."""
+"""A local hub (rehearsal/hub.py) whose repositories are folders at one commit, and its user."""
 
 import os
 import subprocess
