@@ -20,7 +20,7 @@ CUT = {
         "backbones": ["Qwen2.5-3B"],  # the one that two processes train
         "objectives": ["bt", "bt-bsr"],
         "seeds": [0],
-        "families": [["Qwen2.5-3B"]],
+        "families": [],
     },
     "rm_bench": {"objectives": ["skywork", "bt-bsr"]},
     "ranks": {"objectives": ["skywork", "bt-bsr"]},
