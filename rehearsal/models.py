@@ -7,6 +7,7 @@ pickles). Unlike them: sizes, and values, which are random. Written from public 
 layouts. A few tokens are made likely, so that answers end and a judge answers with m or M.
 """
 
+import copy
 import hashlib
 import itertools
 import json
@@ -478,7 +479,8 @@ def _weights(
     """Random tensors with the published names and number formats."""
     torch.manual_seed(seed)
     kind = config["architectures"][0]
-    plain = {key: value for key, value in config.items() if key != "auto_map"}
+    # A copy: transformers adds keys to the sections of what it is given.
+    plain = copy.deepcopy({key: value for key, value in config.items() if key != "auto_map"})
     auto = AutoModelForCausalLM
     if kind.endswith("ForSequenceClassification"):
         auto = AutoModelForSequenceClassification

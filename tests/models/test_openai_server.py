@@ -13,6 +13,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
+import psutil
 import pytest
 from support.json_server import JsonHandler, running
 from support.ten_words import frame_of
@@ -262,11 +263,7 @@ def test_a_name_of_the_hub_is_not_served(stand_in, serving):
 
 
 def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_server_is_started_used_when_healthy_and_stopped(stand_in, serving):
@@ -300,7 +297,11 @@ def test_a_missing_package_and_a_taken_port_are_errors(stand_in, serving, server
         generate(["a"], serving)
 
 
-def test_the_server_ends_when_this_process_is_terminated(stand_in, serving):
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_the_server_ends_with_this_process(stand_in, serving, number, status):
     settings = {**serving, "serve_arguments": ["--slow"]}
     code = f"from rm_robustness.models.generate import generate; generate(['a'], {settings!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
@@ -317,6 +318,8 @@ def test_the_server_ends_when_this_process_is_terminated(stand_in, serving):
             break
         except OSError:
             time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 128 + signal.SIGTERM
-    assert not alive(pid)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == status
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -20,6 +20,7 @@ from ..files import atomic_write, read_json
 from ..frames import require_text, write_csv, write_frame
 from .git_checkout import require_commit
 from .hub_errors import explained
+from .hub_files import fetch_file
 from .synthetic import alpaca_eval as synthetic
 
 BASELINE = "alpaca_eval_gpt4_baseline.json"
@@ -146,7 +147,5 @@ def read_baseline(path: Path) -> pd.DataFrame:
 def _fetch(repo: str, revision: str, name: str) -> Path:
     """Download one file of a hub data set at a commit."""
     require_commit(revision, repo)
-    from huggingface_hub import hf_hub_download
-
     with explained(f"{repo} at {revision}", f"no readable file {name}"):
-        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision))
+        return fetch_file(repo, revision, name)

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..frames import require_text
 from .git_checkout import require_commit
 from .hub_errors import explained
+from .hub_files import fetch_file
 
 ROLES = ("system", "user", "assistant")
 
@@ -134,7 +135,12 @@ def _open_split(
 
     where, reason = f"{repo} at {revision}", f"no readable split {split!r}"
     with explained(where, reason, (datasets.exceptions.DatasetsError,)):
-        rows = datasets.load_dataset(repo, revision=revision, split=split)
+        builder = datasets.load_dataset_builder(repo, revision=revision)
+        for place in builder.config.data_files.get(split, []):
+            if place.startswith("hf://"):
+                fetch_file(repo, revision, place.partition(f"@{revision}/")[2])
+        builder.download_and_prepare()
+        rows = builder.as_dataset(split=split)
     missing = [column for column in columns if column not in rows.column_names]
     if missing:
         raise InputError(repo, f"columns {rows.column_names}", f"also the columns {missing}")

@@ -14,8 +14,8 @@ def explained(
     """Turn an error of the hub or the network into one InputError, without secrets of addresses.
 
     `where` names the repository and its commit; `found` what an error of no kind known here means;
-    `errors` are kinds to explain besides those of huggingface_hub. An error of the disk is raised
-    as it is.
+    `errors` are kinds to explain besides those of huggingface_hub. An error of the disk, and one
+    that is an InputError already, are raised as they are.
     """
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -26,6 +26,8 @@ def explained(
 
     try:
         yield
+    except InputError:
+        raise
     except RevisionNotFoundError as error:
         raise InputError(where, "no such commit", "one of the repository's") from error
     except RepositoryNotFoundError as error:

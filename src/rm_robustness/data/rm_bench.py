@@ -16,6 +16,7 @@ from ..files import read_json
 from ..frames import require_text
 from .git_checkout import checkout, require_commit
 from .hub_errors import explained
+from .hub_files import require_sum
 from .synthetic import rm_bench as synthetic
 
 COLUMNS = [
@@ -47,12 +48,16 @@ def _download(repo: str, revision: str) -> Path:
     # Importing it takes a second, and the other kinds do not need it.
     import huggingface_hub
 
-    with explained(f"{repo} at {revision}", "no readable data set"):
-        return Path(
+    where = f"{repo} at {revision}"
+    with explained(where, "no readable data set"):
+        folder = Path(
             huggingface_hub.snapshot_download(
                 repo, repo_type="dataset", revision=revision, allow_patterns="*.json"
             )
         )
+    for path in sorted(folder.rglob("*.json")):
+        require_sum(path, f"{where}: {path.relative_to(folder)}")
+    return folder
 
 
 def read_benchmark(folder: Path) -> pd.DataFrame:

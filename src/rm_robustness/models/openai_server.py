@@ -1,5 +1,6 @@
 """Responses from an OpenAI-compatible server: an external one, or vLLM's, started here."""
 
+import ctypes
 import os
 import re
 import signal
@@ -25,6 +26,8 @@ from ..errors import InputError
 from .answer_log import Answer
 
 VLLM_SERVER = "vllm.entrypoints.openai.api_server"
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def server_answers(
@@ -166,8 +169,8 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     """Run vLLM's server as a child process and yield its base url once it is healthy.
 
     The server's output goes to this process's stderr. It and its children are terminated with the
-    block, also when this process gets SIGTERM. Raises `InputError` when vLLM is missing, the port
-    is taken, the server exits early or is not healthy after `serve_timeout` s.
+    block, also when this process gets SIGTERM or is killed. Raises `InputError` when vLLM is
+    missing, the port is taken, the server exits early or is not healthy after `serve_timeout` s.
     """
     port = _free_port(settings["port"])
     # The module, because the program `vllm` fails in the CPU build, whose distribution has another
@@ -188,13 +191,27 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     previous = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, exit_on_signal)
     # A session of its own, so that vLLM's own children can be terminated with it.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # only a call of C, so safe beside threads
+    )
     try:
         _wait_until_healthy(child, port, settings["serve_timeout"])
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         _terminate(child)
         signal.signal(signal.SIGTERM, previous)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent ends, by kill -9 too.
+
+    A server that stayed would keep its GPU memory from the same command's next attempt.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _free_port(port: int) -> int:
