@@ -192,6 +192,11 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     try:
         _wait_until_healthy(child, port, settings["serve_timeout"])
         yield f"http://127.0.0.1:{port}/v1"
+    except InputError as error:
+        if child.poll() is None:
+            raise
+        # The client found no connection, because the server is gone.
+        raise _ended(child) from error
     finally:
         _terminate(child)
         signal.signal(signal.SIGTERM, previous)
@@ -221,10 +226,14 @@ def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, limit: float)
         if time.monotonic() > deadline:
             fix = "see its output above, or raise serve_timeout"
             raise InputError("vLLM's server", f"no health after {limit:g} s", "a ready server", fix)
-    fix = "see its output above"
-    raise InputError(
-        "vLLM's server", f"exit status {child.returncode}", "a server that stays up", fix
-    )
+    raise _ended(child)
+
+
+def _ended(child: subprocess.Popen[bytes]) -> InputError:
+    """The error of a server that has ended; a negative status is the signal that ended it."""
+    found = f"exit status {child.returncode}"
+    fix = "see its output above; the same command resumes from the answers so far"
+    return InputError("vLLM's server", found, "a server that stays up", fix)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
