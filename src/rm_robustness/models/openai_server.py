@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -193,10 +193,10 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
         _wait_until_healthy(child, port, settings["serve_timeout"])
         yield f"http://127.0.0.1:{port}/v1"
     except InputError as error:
-        if child.poll() is None:
-            raise
-        # The client found no connection, because the server is gone.
-        raise _ended(child) from error
+        with suppress(subprocess.TimeoutExpired):  # its connections close a moment before it ends
+            child.wait(timeout=1)
+            raise _ended(child) from error
+        raise
     finally:
         _terminate(child)
         signal.signal(signal.SIGTERM, previous)
