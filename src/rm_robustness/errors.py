@@ -1,7 +1,8 @@
 """The exceptions that the command line turns into one line: wrong input, and a request to stop."""
 
+import sys
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 Row = TypeVar("Row", int, str)
 
@@ -25,6 +26,12 @@ class InputError(ValueError):
 
 class StoppedError(Exception):
     """The process received SIGTERM; the same command resumes where possible."""
+
+
+def refuse(error: object) -> NoReturn:
+    """Print an error in one line and exit with status 2."""
+    print(f"rm-robustness: error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def limit_left_out(

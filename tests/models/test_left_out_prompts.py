@@ -17,7 +17,7 @@ from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json
 from rm_robustness.frames import read_frame, write_frame
-from rm_robustness.models.generate import complete, generate, generate_to, too_long
+from rm_robustness.models.generate import complete, generate, generate_to, rendered, too_long
 
 PROMPTS = [" ".join("abcdefgh"[: n % 8 + 1]) for n in range(40)]
 LONG = "a " * 18  # fits 24 tokens, but leaves no room for 12 more
@@ -75,12 +75,12 @@ def test_the_context_of_a_served_model_is_its_own_or_the_argument_s(folder, argu
     prompts = [*PROMPTS, LONG]
     tokens = [len(prompt.split()) + 1 for prompt in prompts]
     expected = {row for row, number in enumerate(tokens) if number + 12 > context}
-    assert set(too_long(prompts, complete(settings))) == expected
+    assert set(too_long(rendered(prompts, complete(settings)), complete(settings))) == expected
 
 
 def test_an_external_server_s_model_is_not_looked_for():
     settings = complete({"kind": "vllm", "model": "some/model", "base_url": "http://127.0.0.1:9"})
-    assert too_long([LONG], settings) == {}
+    assert too_long(rendered([LONG], settings), settings) == {}
 
 
 # --- what a server refuses or sends ---

@@ -212,6 +212,8 @@ STAND_IN = """\
                 return self.reply(404, {})
             if "--slow" in sys.argv:
                 time.sleep(60)
+            if "--die" in sys.argv:
+                os.kill(os.getpid(), 9)
             text = " ".join(map(str, body["prompt"])) + "?"
             choice = {"index": 0, "text": text, "finish_reason": "stop"}
             self.reply(200, {"id": "1", "object": "text_completion", "created": 0,
@@ -287,6 +289,12 @@ def test_a_server_that_ends_early_or_is_never_healthy_is_an_error(stand_in, serv
     with pytest.raises(InputError, match=r"no health after 0\.1 s"):
         generate(["a"], {**serving, "serve_timeout": 0.1})
     assert not alive(json.loads(stand_in.read_text())[0])
+
+
+def test_a_server_that_is_killed_while_it_answers_is_named(stand_in, serving):
+    """Not the lost connection, which only follows from it."""
+    with pytest.raises(InputError, match="vLLM's server: found exit status -9.*resumes"):
+        generate(["a"], {**serving, "serve_arguments": ["--die"], "retries": 0})
 
 
 def test_a_missing_package_and_a_taken_port_are_errors(stand_in, serving, server, monkeypatch):

@@ -4,10 +4,9 @@
 import hashlib
 import os
 import re
-import sys
 from pathlib import Path
 
-from rm_robustness.errors import InputError
+from rm_robustness.errors import InputError, refuse
 from rm_robustness.experiment import artifacts, catalog, grid, jobs
 from rm_robustness.experiment.checks import check
 from rm_robustness.experiment.downloads import pinned
@@ -15,12 +14,6 @@ from rm_robustness.experiment.paths import RECORDS, filled, location
 from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
 from rm_robustness.experiment.settings import SETTINGS, as_json
 from rm_robustness.provenance import snakemake_metadata
-
-
-def refuse(error):
-    """Print the error and exit with status 2, before anything is written."""
-    print(f"rm-robustness: error: {error}", file=sys.stderr)
-    sys.exit(2)
 
 
 def checked(config):

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, refuse
 
 LOCKS = Path(f"/tmp/rm-robustness-gpus-{os.getuid()}")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -109,8 +109,7 @@ def main() -> None:
     try:
         taken = take(int(sys.argv[1]), listed() if sys.argv[1] != "0" else [])
     except InputError as error:
-        print(f"rm-robustness: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
     os.environ[VISIBLE] = ",".join(taken)
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of nvidia-smi
     os.execvp("bash", ["bash", *sys.argv[2:]])

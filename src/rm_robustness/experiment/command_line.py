@@ -1,10 +1,9 @@
 """Check of Snakemake's command line: its configuration files, before Snakemake reads them."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, refuse
 from .config import read_mapping
 
 OPTIONS = ("--configfile", "--configfiles")
@@ -21,9 +20,7 @@ def refuse_wrong_config_files(words: list[str]) -> None:
             read_mapping(Path(word), "a configuration file")
         except InputError as error:
             fix = "`--` before the targets ends the files: --configfile FILE -- TARGET"
-            line = InputError(f"--configfile {word}", error.found, error.expected, fix)
-            print(f"rm-robustness: error: {line}", file=sys.stderr)
-            sys.exit(2)
+            refuse(InputError(f"--configfile {word}", error.found, error.expected, fix))
 
 
 def config_files(words: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..errors import InputError
 from .config import Settings
 from .jobs import jobs
-from .settings import pretrained
+from .settings import pretrained, pretrained_key
 
 
 class Repository(NamedTuple):
@@ -30,7 +30,7 @@ def repositories(config: Settings) -> list[Repository]:
         if job.phase != "downloads":
             continue
         if job.rule == "pretrained":
-            key, section = _key(config, job.name), pretrained(config, job.name)
+            key, section = pretrained_key(config, job.name), pretrained(config, job.name)
         else:
             key, section = ("sources", job.name), config["sources"][job.name]
         if "repo" in section:
@@ -38,20 +38,6 @@ def repositories(config: Settings) -> list[Repository]:
             kind = "dataset" if data else "model"
             found.append(Repository(key, section["repo"], kind, section["revision"]))
     return list(dict.fromkeys(found))
-
-
-def _key(config: Settings, model: str) -> tuple[str, ...]:
-    """Config section of a downloaded model: the one that `settings.pretrained` reads."""
-    generate = config["responses"]["generate"]
-    if model in config["artifacts"]:
-        return ("artifacts", model)
-    if model == "gold":
-        return ("gold",)
-    if generate and model in generate["models"]:
-        return ("responses", "generate", "models", model)
-    if model not in config["backbones"]:
-        return ("alpaca_eval", "judge")
-    return ("backbones", model, "init")
 
 
 def unpinned(config: Settings) -> list[Repository]:

@@ -8,6 +8,8 @@ record. Each function takes the configuration and the wildcards of the job's rec
 
 import json
 from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from . import artifacts, catalog
@@ -50,12 +52,26 @@ def pretrained(config: Settings, model: str) -> Settings:
     """Origin of a downloaded model: artifact, gold, judge, response model or backbone."""
     if model in config["artifacts"]:
         return artifacts.origin(config, model)
-    generate = config["responses"]["generate"] or {"models": {}}
+    key = pretrained_key(config, model)
+    section: Settings = reduce(getitem, key, config)
+    if key[0] == "backbones":
+        return dict(section)
+    return {"kind": "hub", "repo": section["repo"], "revision": section["revision"]}
+
+
+def pretrained_key(config: Settings, model: str) -> tuple[str, ...]:
+    """The config section with the repository of a downloaded model."""
+    generate = config["responses"]["generate"]
     judge = (config["alpaca_eval"] or {}).get("judge") or {}
-    section = {"gold": config["gold"], "judge": judge, **generate["models"]}.get(model, {})
-    if "repo" in section:
-        return {"kind": "hub", "repo": section["repo"], "revision": section["revision"]}
-    return dict(config["backbones"][model]["init"])
+    if model in config["artifacts"]:
+        return ("artifacts", model)
+    if model == "gold" and "repo" in config["gold"]:
+        return ("gold",)
+    if model == "judge" and "repo" in judge:
+        return ("alpaca_eval", "judge")
+    if generate and model in generate["models"]:
+        return ("responses", "generate", "models", model)
+    return ("backbones", model, "init")
 
 
 def generate(config: Settings, response_model: str) -> Settings:

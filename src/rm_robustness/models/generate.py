@@ -56,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
     "port": 0,  # 0: any free port
     "max_left_out": 0.0,  # the share of prompts that may go without a response
 }
+Chats = list[list[int]] | None  # token ids of every prompt; None where they are not rendered here
 SHARE = "responses.generate.max_left_out"
 # What an answer depends on: an answer log is resumed only with the same values.
 IDENTITY = ("kind", "model", "dtype", "temperature", "top_p", "max_new_tokens", "seed")
@@ -73,10 +74,11 @@ def generate(prompts: list[str], settings: dict[str, Any]) -> list[str]:
     settings = complete(settings) | {"max_left_out": 0.0}
     if not prompts:
         return []
-    limit_left_out(too_long(prompts, settings), len(prompts), 0.0, SHARE)
+    chats = rendered(prompts, settings)
+    limit_left_out(too_long(chats, settings), len(prompts), 0.0, SHARE)
     progress = Progress("generate", len(prompts), "responses")
     responses: dict[int, str] = {}
-    for batch in answers(prompts, settings, frozenset()):
+    for batch in answers(prompts, chats, settings, frozenset()):
         responses |= {answer.row: answer.response for answer in batch}
         progress.update(len(responses))
     return [responses[row] for row in range(len(prompts))]
@@ -95,14 +97,15 @@ def generate_to(prompts: pd.DataFrame, settings: dict[str, Any], output: Path) -
     """
     settings = complete(settings)
     texts, names = prompts["prompt"].tolist(), prompts["example_id"].tolist()
-    unanswered = too_long(texts, settings)
+    chats = rendered(texts, settings)
+    unanswered = too_long(chats, settings)
     share = settings["max_left_out"]
     limit_left_out(unanswered, len(texts), share, SHARE)
     log = AnswerLog(output.with_suffix(".jsonl"), fingerprint(prompts, settings))
     answered = log.read(len(texts))
     progress = Progress("generate", len(texts) - len(unanswered), "responses", len(answered))
     unanswered |= _refused(answered.values())
-    for batch in answers(texts, settings, answered.keys() | unanswered.keys()):
+    for batch in answers(texts, chats, settings, answered.keys() | unanswered.keys()):
         log.append(batch)
         answered |= {answer.row: answer for answer in batch}
         unanswered |= _refused(batch)
@@ -131,25 +134,33 @@ def _refused(batch: Iterable[Answer]) -> dict[int, InputError]:
     }
 
 
-def too_long(prompts: list[str], settings: dict[str, Any]) -> dict[int, InputError]:
-    """The prompts that leave too little of the model's context for a response, as errors by row.
+def rendered(prompts: list[str], settings: dict[str, Any]) -> Chats:
+    """Token ids of each prompt by the model's own tokenizer and template.
 
-    The model's own tokenizer and template are asked. Empty where they are not here: for an external
-    server, and for a folder in a format that only vLLM reads.
+    None for an external server, which renders the prompts itself. One that is started here gets
+    the ids, as a server takes the time of day for a template that asks (chat.CLOCK).
     """
     if settings["kind"] == "vllm" and not settings["serve"]:
+        return None
+    return prompt_ids(_tokenizer(str(model_folder(settings["model"]))), prompts)
+
+
+def too_long(chats: Chats, settings: dict[str, Any]) -> dict[int, InputError]:
+    """The prompts that leave too little of the model's context for a response, as errors by row.
+
+    `chats` is what `rendered` returned. Empty for an external server, and for a folder in a format
+    that only vLLM reads.
+    """
+    name, folder = settings["model"], Path(settings["model"])
+    if chats is None or (settings["kind"] == "vllm" and not (folder / "config.json").is_file()):
         return {}
-    name, folder = settings["model"], model_folder(settings["model"])
-    if settings["kind"] == "vllm" and not (folder / "config.json").is_file():
-        return {}
-    tokenizer = _tokenizer(name)
     with explained_loading(name, "a causal language model"):
         context = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     room = _context(context, settings) - settings["max_new_tokens"]
     expected = f"at most {room} (the context of {name} less max_new_tokens)"
     return {
         row: InputError(f"prompt {row}", f"{len(ids)} tokens", expected, "lower max_new_tokens")
-        for row, ids in enumerate(prompt_ids(tokenizer, prompts))
+        for row, ids in enumerate(chats)
         if len(ids) > room
     }
 
@@ -193,23 +204,24 @@ def prompt_seed(seed: int, prompt: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def answers(prompts: list[str], settings: dict[str, Any], done: Set[int]) -> Iterator[list[Answer]]:
-    """Yield batches of answers to the prompts whose row is not in `done`, in any order."""
+def answers(
+    prompts: list[str], chats: Chats, settings: dict[str, Any], done: Set[int]
+) -> Iterator[list[Answer]]:
+    """Yield batches of answers to the prompts whose row is not in `done`, in any order.
+
+    `chats` is what `rendered` returned for the prompts.
+    """
     rows = [row for row in range(len(prompts)) if row not in done]
     if not rows:
         return
-    if settings["kind"] == "transformers" or settings["serve"]:
-        model_folder(settings["model"])
+    seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
     if settings["kind"] == "transformers":
-        yield from _local_answers(prompts, rows, settings)
+        assert chats is not None
+        yield from _local_answers(chats, seeds, rows, settings)
         return
     from .openai_server import server_answers  # its client is an extra (pyproject.toml)
 
-    seeds = [prompt_seed(settings["seed"], prompt) for prompt in prompts]
-    asked: list[str] | list[list[int]] = prompts
-    if settings["serve"]:  # rendered here, as a server takes the time of day (chat.CLOCK)
-        asked = prompt_ids(_tokenizer(settings["model"]), prompts)
-    yield from server_answers(asked, seeds, rows, settings)
+    yield from server_answers(prompts if chats is None else chats, seeds, rows, settings)
 
 
 class Gumbel:
@@ -258,21 +270,18 @@ def _load(settings: dict[str, Any]) -> tuple[Any, Any, list[int]]:
 
 
 def _local_answers(
-    prompts: list[str], rows: list[int], settings: dict[str, Any]
+    chats: list[list[int]], seeds: list[int], rows: list[int], settings: dict[str, Any]
 ) -> Iterator[list[Answer]]:
     """Answer with transformers, in batches of similar lengths, the longest first."""
     model, tokenizer, ends = _load(settings)
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    rendered = prompt_ids(tokenizer, [prompts[row] for row in rows])
-    chats = dict(zip(rows, rendered, strict=True))
     rows = sorted(rows, key=lambda row: (-len(chats[row]), row))
     for start in range(0, len(rows), settings["batch_size"]):
         batch = rows[start : start + settings["batch_size"]]
-        seeds = [prompt_seed(settings["seed"], prompts[row]) for row in batch]
         outputs = sample(
             model,
             [chats[row] for row in batch],
-            seeds,
+            [seeds[row] for row in batch],
             ends=ends,
             pad=pad,
             max_new_tokens=settings["max_new_tokens"],

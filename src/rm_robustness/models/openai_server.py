@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -201,6 +201,11 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
     try:
         _wait_until_healthy(child, port, settings["serve_timeout"])
         yield f"http://127.0.0.1:{port}/v1"
+    except InputError as error:
+        with suppress(subprocess.TimeoutExpired):  # its connections close a moment before it ends
+            child.wait(timeout=1)
+            raise _ended(child) from error
+        raise
     finally:
         _terminate(child)
         signal.signal(signal.SIGTERM, previous)
@@ -238,10 +243,14 @@ def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, limit: float)
         if time.monotonic() > deadline:
             fix = "see its output above, or raise serve_timeout"
             raise InputError("vLLM's server", f"no health after {limit:g} s", "a ready server", fix)
-    fix = "see its output above"
-    raise InputError(
-        "vLLM's server", f"exit status {child.returncode}", "a server that stays up", fix
-    )
+    raise _ended(child)
+
+
+def _ended(child: subprocess.Popen[bytes]) -> InputError:
+    """The error of a server that has ended; a negative status is the signal that ended it."""
+    found = f"exit status {child.returncode}"
+    fix = "see its output above; the same command resumes from the answers so far"
+    return InputError("vLLM's server", found, "a server that stays up", fix)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
