@@ -196,7 +196,8 @@ def serve(settings: dict[str, Any]) -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         stdout=2,
         start_new_session=True,
-        preexec_fn=_end_with_parent,  # only a call of C, so safe beside threads
+        # Only a call of C, so safe beside threads.
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
     )
     try:
         _wait_until_healthy(child, port, settings["serve_timeout"])
