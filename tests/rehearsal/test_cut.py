@@ -22,8 +22,8 @@ CUT = {
         "seeds": [0],
         "families": [],
     },
-    "rm_bench": {"objectives": ["skywork", "bt-bsr"]},
-    "ranks": {"objectives": ["skywork", "bt-bsr"]},
+    "rm_bench": {"objectives": ["skywork", "bt", "bt-bsr"]},
+    "ranks": {"objectives": ["skywork", "bt", "bt-bsr"]},
     "rloo": {"runs": {"standard": {"reward_model_seeds": [0]}}, "seeds": [0]},
     "alpaca_eval": {"seeds": [0]},
 }

@@ -225,6 +225,11 @@ def _check_evaluation(config: Settings, where: str) -> None:
     for name, models in measured.items():
         for backbone, objective, _ in models:
             check_reward_model(config, f"{backbone}/{objective}", f"{where}: {name}")
+    for name in ("grid", *measured):
+        objectives, reference = config[name]["objectives"], config["statistics"]["reference"]
+        if reference not in objectives:
+            expected = f"also the reference {reference}"
+            raise InputError(f"{where}: {name}.objectives", f"{objectives}", expected)
     if rloo:
         _check_rloo(config, rloo, where)
     if judged:
@@ -256,6 +261,13 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
             f"{where}: rloo.mini_batches",
             f"{rloo['mini_batches']}",
             f"a divisor of prompts_per_update x k, which is {completions}",
+        )
+    prompts = config["splits"]["evaluation_prompts"]
+    if prompts is not None and prompts < rloo["prompts_per_update"]:
+        raise InputError(
+            f"{where}: rloo.prompts_per_update",
+            f"{rloo['prompts_per_update']}",
+            f"at most splits.evaluation_prompts, which is {prompts}",
         )
     if config["gold"]["kind"] == "column":
         raise InputError(
