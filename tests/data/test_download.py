@@ -42,8 +42,8 @@ def origin(**changes: Any) -> dict[str, Any]:
 
 
 def fetch(hub: Hub, folder: Path, settings: dict[str, Any], **more: str) -> Any:
-    text = json.dumps(settings)
-    return run(hub, folder, "pretrained", "--settings", text, "--output", "got", **more)
+    command = ["pretrained", "--settings", json.dumps(settings), "--output", "got"]
+    return run(hub, folder, *command, "--patience", "0", **more)
 
 
 def refused(done: Any, folder: Path) -> str:

@@ -5,6 +5,7 @@ download on the same path is not here: a model's commit, its sums, a shard cut s
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -72,10 +73,11 @@ def read(hub: Hub, folder: Path, repo: str, **more: Any) -> CompletedProcess[str
     """Read a data set into `folder`/out."""
     settings = section(repo, **{"split": SPLITS.get(repo, "train"), **more})
     if repo == ALPACA_EVAL:
-        return run(hub, folder, "instructions", "--settings", settings, "--output", "out")
-    command = READERS[repo]
-    output = f"out/{command}.parquet"
-    return run(hub, folder, command, "--settings", settings, "--output", output)
+        command = ["instructions", "--settings", settings, "--output", "out"]
+    else:
+        name = READERS[repo]
+        command = [name, "--settings", settings, "--output", f"out/{name}.parquet"]
+    return run(hub, folder, *command, "--patience", "0")
 
 
 def refused(done: CompletedProcess[str], folder: Path) -> str:
@@ -163,7 +165,7 @@ def test_a_model_is_fetched_to_its_end_after_the_hub_was_down(hub, folders, tmp_
     shard = "model-00002-of-00003.safetensors"
     hub.goes_down[shard] = DOWN
     command = ["pretrained", "--settings", section(MISTRAL), "--output", "out"]
-    done = run(hub, tmp_path, *command)
+    done = run(hub, tmp_path, *command, "--patience", "0")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "rm-robustness: error: " in line]
     assert f"{MISTRAL} at {COMMIT}" in line
@@ -175,6 +177,13 @@ def test_a_model_is_fetched_to_its_end_after_the_hub_was_down(hub, folders, tmp_
     assert done.returncode == 0, done.stderr
     assert shard in hub.fetched() and not whole & set(hub.fetched())
     assert hashes(tmp_path / "out/model").items() < hashes(folders[MISTRAL]).items()
+
+
+def test_a_command_waits_for_a_hub_that_is_down(hub, tmp_path):
+    hub.goes_down["model-00001-of-00003.safetensors"] = 8.0
+    done = run(hub, tmp_path, "pretrained", "--settings", section(MISTRAL), "--output", "out")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^{MISTRAL} at {COMMIT}: nothing to fetch .*; again in 1 s$", done.stderr, re.MULTILINE)
 
 
 def test_a_data_set_is_read_to_its_end_after_the_hub_was_down(hub, tmp_path):

@@ -2,18 +2,25 @@
 
 import argparse
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.patience import patiently
 from ..experiment.config import Settings
 from ..experiment.scenarios import BENCHMARKS, Benchmark
 from ..provenance import licences
 from ..provenance.record import write_record
-from .command import Command, command, manifests_of, path, paths, settings
+from .command import Command, command, manifests_of, option, path, paths, settings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+PATIENCE = option(
+    "--patience", "seconds to wait for a server that does not answer", type=float, default=120.0
+)
 
 
 def say_licence(source: Settings) -> None:
@@ -25,6 +32,7 @@ def say_licence(source: Settings) -> None:
 @command(
     settings("a section of `sources` with the section `responses`"),
     path("--output", "responses.parquet"),
+    PATIENCE,
     online=True,
 )
 def responses(options: argparse.Namespace) -> None:
@@ -34,10 +42,13 @@ def responses(options: argparse.Namespace) -> None:
 
     say_licence(options.settings)
     with write_record(options.settings, [options.output]):
-        write_frame(read_responses(options.settings, options.output.parent), options.output)
+        read = partial(read_responses, options.settings, options.output.parent)
+        write_frame(patiently(read, options.patience), options.output)
 
 
-@command(settings("a section of `sources`"), path("--output", "chats.parquet"), online=True)
+@command(
+    settings("a section of `sources`"), path("--output", "chats.parquet"), PATIENCE, online=True
+)
 def chats(options: argparse.Namespace) -> None:
     """Read conversations for SFT into one parquet file.
 
@@ -48,12 +59,14 @@ def chats(options: argparse.Namespace) -> None:
 
     say_licence(options.settings)
     with write_record(options.settings, [options.output]):
-        write_frame(read_chats(options.settings), options.output)
+        read = partial(read_chats, options.settings)
+        write_frame(patiently(read, options.patience), options.output)
 
 
 @command(
     settings("a section of `sources`"),
     path("--output", "parquet in the shape of the split `train`"),
+    PATIENCE,
     online=True,
 )
 def preferences(options: argparse.Namespace) -> None:
@@ -63,7 +76,8 @@ def preferences(options: argparse.Namespace) -> None:
 
     say_licence(options.settings)
     with write_record(options.settings, [options.output]):
-        write_frame(read_preferences(options.settings), options.output)
+        read = partial(read_preferences, options.settings)
+        write_frame(patiently(read, options.patience), options.output)
 
 
 def benchmark_command(name: str, benchmark: Benchmark) -> Command:
@@ -76,16 +90,18 @@ def benchmark_command(name: str, benchmark: Benchmark) -> Command:
         read = getattr(import_module(f"rm_robustness.data.{module}"), function)
         say_licence(options.settings)
         with write_record(options.settings, [options.output]):
-            write_frame(read(options.settings, options.output.parent), options.output)
+            fetch = partial(read, options.settings, options.output.parent)
+            write_frame(patiently(fetch, options.patience), options.output)
 
     write.__doc__ = f"Download the benchmark {name}: a row per prompt and response."
-    arguments = settings("a section of `sources`"), path("--output", f"{name}.parquet")
+    arguments = settings("a section of `sources`"), path("--output", f"{name}.parquet"), PATIENCE
     return command(*arguments, name=name, online=True)(write)
 
 
 @command(
     settings("a section of `sources`"),
     path("--output", "folder for instructions.parquet and df_gamed.csv"),
+    PATIENCE,
     online=True,
 )
 def instructions(options: argparse.Namespace) -> None:
@@ -98,12 +114,13 @@ def instructions(options: argparse.Namespace) -> None:
     say_licence(options.settings)
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
     with write_record(options.settings, files):
-        instructions(options.settings, options.output)
+        patiently(partial(instructions, options.settings, options.output), options.patience)
 
 
 @command(
     settings("kind `hub` or `dataset`, or `wheel`, and what backbones.*.init has"),
     path("--output", "folder"),
+    PATIENCE,
     online=True,
 )
 def pretrained(options: argparse.Namespace) -> None:
@@ -114,7 +131,7 @@ def pretrained(options: argparse.Namespace) -> None:
     say_licence(options.settings)
     manifest = options.output / "manifest.json"
     with hold_lease(options.output), write_record(options.settings, [manifest]):
-        fetch(options.settings, options.output)
+        patiently(partial(fetch, options.settings, options.output), options.patience)
 
 
 @command(

@@ -8,6 +8,13 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import atomic_write
+from .patience import UnavailableError
+
+# What git says when a server does not answer, or cannot now.
+NO_ANSWER = re.compile(
+    r"Could not resolve|Failed to connect|Couldn't connect|Connection (reset|refused|timed out)"
+    r"|timed out|early EOF|hung up|Empty reply|returned error: (429|5\d\d)"
+)
 
 
 def require_commit(revision: object, where: object) -> str:
@@ -32,7 +39,7 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
     `commit` (40 hex digits) and `files` (sparse-checkout patterns in the syntax of .gitignore).
     Only the blobs of `files` at `commit` are fetched. `folder` is whole or absent; one that already
     has that commit and those patterns is reused. Raises `InputError` when `path` is not a folder,
-    `folder` has other contents, or git fails.
+    `folder` has other contents, or git fails; UnavailableError when the server does not answer.
     """
     if settings.get("path"):
         path = Path(settings["path"])
@@ -95,7 +102,7 @@ def _git(folder: Path, *words: str, stdin: str = "", where: object = None) -> st
         raise InputError("git", "no such program", "git on PATH", "install git") from error
     if git.returncode:
         reason = (git.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(
+        raise (UnavailableError if NO_ANSWER.search(git.stderr) else InputError)(
             where or folder,
             f"`git {words[0]}` failing ({reason})",
             "that commit, fetched",
