@@ -24,7 +24,10 @@ CUT = {
     },
     "rm_bench": {"objectives": ["skywork", "bt", "bt-bsr"]},
     "ranks": {"objectives": ["skywork", "bt", "bt-bsr"]},
-    "rloo": {"runs": {"standard": {"reward_model_seeds": [0]}}, "seeds": [0]},
+    "rloo": {
+        "runs": {"standard": {"policy": "Qwen2.5-1.5B-tulu3", "reward_model_seeds": [0]}},
+        "seeds": [0],
+    },
     "alpaca_eval": {"seeds": [0]},
 }
 RUN = Path("runs/stand-ins")
@@ -54,7 +57,7 @@ def rehearsed(tmp_path_factory):
 
 def test_every_result_is_there_and_the_claims_say_what_they_are_of(rehearsed):
     folder, done = rehearsed
-    assert "13 results in results/" in done.stdout
+    assert "12 results in results/" in done.stdout
     page = (folder / "results/claims.md").read_text()
     assert page.startswith(
         "# The paper's claims in preset `stand-ins`\n\nThese are random stand-ins"
@@ -64,7 +67,7 @@ def test_every_result_is_there_and_the_claims_say_what_they_are_of(rehearsed):
 def test_the_table_has_every_rule_and_every_changed_key(rehearsed):
     _, done = rehearsed
     rules = dict(re.findall(r"^(\w+) +(\d+) +\d+(?:  .+)?$", done.stdout, re.MULTILINE))
-    kinds = {"pretrained": 13, "generate": 4, "rloo": 4, "answers": 3, "judge": 1, "score": 2}
+    kinds = {"pretrained": 10, "generate": 4, "rloo": 4, "answers": 3, "judge": 1, "score": 2}
     assert {rule: int(rules[rule]) for rule in kinds} == kinds
     assert {"gold", "splits", "backbone", "reward_models_0", "reward_models_90"} <= rules.keys()
     assert re.search(r"^sft\.global_batch +512 +16$", done.stdout, re.MULTILINE)
@@ -97,7 +100,8 @@ def test_odd_rows_are_left_out_with_their_reasons(rehearsed):
     assert "at most 4080" in reason
     assert [*left_out.values()] == [{}, {}, {}]
     manifest = read_json(folder / RUN / "splits/manifest.json")
-    assert manifest["left_out"] or manifest["dropped"]
+    assert len(manifest["left_out"]) == 2  # too few completions, and too few responses to it
+    assert {"responses: empty", "examples: repeated prompt"} <= manifest["dropped"].keys()
     texts = read_frame(folder / RUN / "splits/train.parquet")["response"]
     assert texts.str.strip().all()
 
@@ -117,5 +121,5 @@ def test_check_finds_everything_in_order_under_the_rehearsal_s_hub(rehearsed):
     folder, _ = rehearsed
     done = rehearsal(folder, "--", "rm-robustness", "check")
     assert done.returncode == 0, done.stdout
-    assert "\nok   hub: all 18 repositories can be read\n" in done.stdout
+    assert re.search(r"^ok   hub: all \d+ repositories can be read$", done.stdout, re.MULTILINE)
     assert "\n--" not in done.stdout

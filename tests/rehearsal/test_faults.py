@@ -183,7 +183,9 @@ def test_a_command_waits_for_a_hub_that_is_down(hub, tmp_path):
     hub.goes_down["model-00001-of-00003.safetensors"] = 8.0
     done = run(hub, tmp_path, "pretrained", "--settings", section(MISTRAL), "--output", "out")
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"^{MISTRAL} at {COMMIT}: nothing to fetch .*; again in 1 s$", done.stderr, re.MULTILINE)
+    assert re.search(
+        rf"^{MISTRAL} at {COMMIT}: nothing to fetch .*; again in 1 s$", done.stderr, re.MULTILINE
+    )
 
 
 def test_a_data_set_is_read_to_its_end_after_the_hub_was_down(hub, tmp_path):
