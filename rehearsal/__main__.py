@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--gpu", action="store_true", help="on GPUs; default: on a CPU")
-    parser.add_argument("--profile", default="profiles/rehearsal", help="Snakemake's")
+    parser.add_argument("--profile", default="rehearsal", choices=["rehearsal", "gpus", "slurm"])
     parser.add_argument("--override", type=Path, nargs="*", default=[], help="further config files")
     parser.add_argument("command", nargs="*", help="run this instead, after --")
     options = parser.parse_args()
@@ -123,8 +123,8 @@ def rehearse(
     started = time.monotonic()
     configured = ["--configfile", *map(str, files)]
     for command in (
-        ["rm-robustness", "check", *configured],
-        ["snakemake", "--profile", options.profile, *configured, "--", "all"],
+        ["rm-robustness", "check", "--profile", options.profile, *configured],
+        ["snakemake", "--profile", f"profiles/{options.profile}", *configured, "--", "all"],
     ):
         status = run(command, environment)
         if status:

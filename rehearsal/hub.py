@@ -79,8 +79,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a listing, a file or a question about access."""
-        if time.monotonic() < self.server.down_until:
-            self.close_connection = True
+        if self.is_down():
             return
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
         self.server.requests.append((path, self.headers.get("Range", "")))
@@ -109,8 +108,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer which of some paths there are, or a fetch by git."""
-        if time.monotonic() < self.server.down_until:
-            self.close_connection = True
+        if self.is_down():
             return
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
         asked = re.fullmatch(r"/api/(?:models/|(?=datasets/))(.+)/paths-info/([^/]+)", path)
@@ -127,6 +125,12 @@ class HubHandler(BaseHTTPRequestHandler):
             self.reply_git()
         elif not asked:
             self.refuse(404, "EntryNotFound")
+
+    def is_down(self) -> bool:
+        """Whether there is no answer now; the connection is then closed."""
+        down = time.monotonic() < self.server.down_until
+        self.close_connection = self.close_connection or down
+        return down
 
     def body(self) -> bytes:
         """The body of a request."""
@@ -286,8 +290,7 @@ class HubHandler(BaseHTTPRequestHandler):
             command, input=body, env=os.environ | server, capture_output=True, check=True
         )
         head, _, data = done.stdout.partition(b"\r\n\r\n")
-        lines = (line.split(": ", 1) for line in head.decode().splitlines())
-        headers = {name: value for name, value in lines}
+        headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
         status = int(headers.pop("Status", "200 OK").split()[0])
         self.reply(data, status=status, **headers)
 
@@ -302,13 +305,13 @@ class HubHandler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """Run a hub in a thread."""
-    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        with hub:
+    with hub:
+        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
             yield hub
-    finally:
-        for event in hub.held.values():
-            event.set()
-        hub.shutdown()
-        thread.join()
+        finally:
+            for event in hub.held.values():
+                event.set()
+            hub.shutdown()
+            thread.join()

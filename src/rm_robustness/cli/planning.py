@@ -31,7 +31,11 @@ def plan(options: argparse.Namespace) -> None:
 
 @command(
     CONFIGFILE,
-    option("--profile", "whose machines are meant; default: this one", choices=["slurm", "gpus"]),
+    option(
+        "--profile",
+        "whose machines are meant; default: this one",
+        choices=["slurm", "gpus", "rehearsal"],
+    ),
     option("--offline", "do not ask the hub", action="store_true"),
     online=True,
     for_people=True,
