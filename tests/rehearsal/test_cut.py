@@ -14,7 +14,9 @@ from support.vllm_cpu import needs_vllm
 from rm_robustness.files import read_json
 from rm_robustness.frames import read_frame
 
-pytestmark = [pytest.mark.slow, needs_vllm]
+# Seven minutes alone on two cores, twice as long beside other tests.
+LIMIT = 1700  # seconds
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT + 100), needs_vllm]
 CUT = {
     "grid": {
         "backbones": ["Qwen2.5-3B"],  # the one that two processes train
@@ -41,7 +43,7 @@ def rehearsal(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=850,
+        timeout=LIMIT,
     )
 
 
