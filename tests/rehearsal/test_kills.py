@@ -144,7 +144,7 @@ def generation(folder: Path, start: Callable[..., Job]) -> None:
     assert second.end() == 2
     assert "Traceback" not in second.output
     (line,) = [line for line in second.output.splitlines() if "rm-robustness: error: " in line]
-    assert "found no connection" in line and "run the same command again" in line
+    assert "vLLM's server: found exit status -9" in line and "the same command resumes" in line
     assert answers() < N and not output.exists()
     assert second.output.count(ASKED) <= answers() - kept + 1
     kept = answers()
