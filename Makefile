@@ -7,7 +7,7 @@ TORCH_CPU := --index-url https://download.pytorch.org/whl/cpu
 UV_TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
 VLLM_RANGE := $(shell sed -n 's/^vllm = \["\(.*\)"\]/\1/p' pyproject.toml)
 
-.PHONY: help reproduce report rehearsal release env test test-quick test-faults lint lock clean
+.PHONY: help reproduce report rehearsal release env test test-quick test-rehearsal test-faults lint lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,14 @@ $(ENV)/ready-vllm: $(ENV)/ready $(VLLM_LOCK)
 # Two workers: tests mostly wait, and each may start a Snakemake with two cores.
 TEST := python -m pytest --numprocesses 2 --dist worksteal
 
-test: env ## Run every test except the slowest ones of Slurm
-	source $(BIN)/activate && $(TEST) -m "not faults"
+test: env ## Run every test except the slowest ones of Slurm and of vLLM
+	source $(BIN)/activate && $(TEST) -m "not faults and not rehearsal"
 
 test-quick: env ## Run the tests that train nothing and run no workflow
 	source $(BIN)/activate && $(TEST) -m "not slow"
+
+test-rehearsal: env ## Run a cut of the rehearsal, and kills of vLLM's server (after make env VLLM=1)
+	source $(BIN)/activate && python -m pytest -m rehearsal
 
 # Installs Slurm (apt, as root) if it is absent.
 test-faults: env ## Run the tests of failures on a local Slurm

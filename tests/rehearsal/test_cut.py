@@ -16,7 +16,7 @@ from rm_robustness.frames import read_frame
 
 # Seven minutes alone on two cores, twice as long beside other tests.
 LIMIT = 1700  # seconds
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT + 100), needs_vllm]
+pytestmark = [pytest.mark.slow, pytest.mark.rehearsal, pytest.mark.timeout(LIMIT + 100), needs_vllm]
 CUT = {
     "grid": {
         "backbones": ["Qwen2.5-3B"],  # the one that two processes train

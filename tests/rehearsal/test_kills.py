@@ -25,7 +25,7 @@ from rehearsal import models
 from rm_robustness.frames import read_frame, write_frame
 from rm_robustness.models.generate import generate_to
 
-pytestmark = [pytest.mark.slow, vllm_cpu.needs_vllm]
+pytestmark = [pytest.mark.slow, pytest.mark.rehearsal, vllm_cpu.needs_vllm]
 RESPONDER = "HuggingFaceTB/SmolLM2-1.7B-Instruct"  # its pad is its end of text
 JUDGE = "meta-llama/Meta-Llama-3-70B-Instruct"
 N = 12
