@@ -176,10 +176,10 @@ def rm_bench(folder: Path) -> str:
         path = folder / "data" / f"{domain}_filtered.json"
         path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     (folder / "README.md").write_text("A stand-in of RM-Bench.\n", encoding="utf-8")
-    who = "stand-in", "stand-in@localhost", "2024-10-01T00:00:00Z"
-    names = [f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in _PARTS]
-    ours = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    environment = os.environ | dict(zip(names, who * 2, strict=True)) | ours
+    who = {"NAME": "stand-in", "EMAIL": "stand-in@localhost", "DATE": "2024-10-01T00:00:00Z"}
+    environment = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    for role in ("AUTHOR", "COMMITTER"):
+        environment |= {f"GIT_{role}_{part}": value for part, value in who.items()}
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
@@ -194,7 +194,6 @@ def rm_bench(folder: Path) -> str:
     return git("rev-parse", "HEAD")
 
 
-_PARTS = ("NAME", "EMAIL", "DATE")
 # What a builder writes into an empty folder, by the repository's name on the hub.
 DATASETS: dict[str, Callable[[Path], None]] = {
     "openbmb/UltraFeedback": ultrafeedback,

@@ -209,6 +209,7 @@ class HubHandler(BaseHTTPRequestHandler):
         if not self.known(name, commit):
             return
         data = self.server.files(name).get(file)
+        headers = {"X-Repo-Commit": self.server.repositories[name].commit}
         if not self.may_read(name):
             self.refuse(401, "GatedRepo")
         elif data is None:
@@ -218,13 +219,10 @@ class HubHandler(BaseHTTPRequestHandler):
             # Another host, as on the hub: clients go there to download alone, without the token.
             host = f"http://localhost:{self.server.server_port}"
             place = f"{host}/storage/{urllib.parse.quote(name)}/at/{file}"
-            commit = self.server.repositories[name].commit
-            linked = {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{sha256}"'}
-            more = {"Location": place, "X-Repo-Commit": commit, **linked}
-            self.reply(b"", status=302, **more)
+            headers |= {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{sha256}"'}
+            self.reply(b"", status=302, Location=place, **headers)
         else:
-            more = {"X-Repo-Commit": self.server.repositories[name].commit}
-            self.reply_bytes(data, f"{name}/{file}", **more)
+            self.reply_bytes(data, f"{name}/{file}", **headers)
 
     def reply_bytes(self, data: bytes, file: str, **more: str) -> None:
         """Answer with the requested range of a file's bytes, unless a fault is switched on."""

@@ -449,7 +449,7 @@ def _with_ids(section: dict[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
     def id_of(value: Any) -> Any:
         return [id_of(each) for each in value] if isinstance(value, list) else ids[value]
 
-    ids = {token: number for token, number in tokenizer.get_vocab().items()}
+    ids = tokenizer.get_vocab()
     return {
         key: id_of(value) if key.endswith("_token_id") and value is not None else value
         for key, value in section.items()

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
+from rehearsal.__main__ import CPU, PAPER, REHEARSAL
 from rehearsal.summary import changed
 from rm_robustness.experiment.checks import read_config
 from rm_robustness.experiment.jobs import jobs
 
-PAPER = [ROOT / "config/paper.yaml", ROOT / "config/judge.yaml"]
-REHEARSAL, CPU = ROOT / "config/rehearsal.yaml", ROOT / "config/rehearsal-cpu.yaml"
 BATCHES = "global_batch|micro_batch|batch_tokens|save_steps"
 # Counts of rows, tokens, steps, seeds and processes, and what pages and plans say of them.
 SIZES = [

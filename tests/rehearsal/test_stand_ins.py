@@ -16,13 +16,12 @@ from transformers import (
 )
 
 from rehearsal import data, models, stand_ins
+from rehearsal.__main__ import PAPER
 from rm_robustness.data.download import PATTERNS
 from rm_robustness.experiment.checks import read_config
 from rm_robustness.experiment.downloads import repositories
 from rm_robustness.files import hashes
 from rm_robustness.models.armorm import load_armorm
-
-PAPER = [Path("config/paper.yaml"), Path("config/judge.yaml")]
 
 
 class Published(NamedTuple):
