@@ -2,7 +2,6 @@ import math
 import os
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +10,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rm_robustness.errors import InputError
-from rm_robustness.statistics import Estimate, holm, paired_difference, seed_mean
+from rm_robustness.pivot import Spread
+from rm_robustness.statistics import (
+    Estimate,
+    conjunction,
+    contrast,
+    holm,
+    moderated,
+    paired_difference,
+    seed_mean,
+)
 
 
 def world(rng, seeds, prompts, seed_sd, prompt_sd, noise_sd):
@@ -22,22 +30,43 @@ def world(rng, seeds, prompts, seed_sd, prompt_sd, noise_sd):
     )
 
 
+# Components of the demo: seeds' sd, prompts' sd, noise; the last two are means, not differences.
 @pytest.mark.parametrize(
     ("seeds", "sds"),
-    [(4, (0.1, 1, 1)), (4, (0.3, 1, 0.5)), (4, (1, 0.3, 0.3)), (4, (0, 1, 1)), (2, (0.3, 1, 1))],
+    [
+        (4, (0.012, 0.03, 0.25)),
+        (4, (0.025, 0.2, 0.35)),
+        (4, (0.06, 0.2, 0.4)),
+        (4, (0.015, 0.4, 0.25)),
+        (4, (0.06, 0.38, 0.31)),
+        (2, (0.06, 0.38, 0.31)),
+        (8, (0.012, 0.03, 0.25)),
+    ],
 )
 def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds, sds):
     rng = np.random.default_rng(7)
-    estimates = [seed_mean(world(rng, seeds, 60, *sds), i, resamples=400) for i in range(300)]
+    estimates = [seed_mean(world(rng, seeds, 400, *sds)) for _ in range(400)]
     covered = np.mean([e.low <= 0 <= e.high for e in estimates])
-    accepted = np.mean([e.p_value > 0.05 for e in estimates])
-    assert 0.90 <= covered <= 0.99
-    assert 0.90 <= accepted <= 0.99
+    assert covered == np.mean([e.p_value > 0.05 for e in estimates])
+    assert 0.93 <= covered <= 1.0
+    widths = np.mean([e.high - e.low for e in estimates])
+    assert widths < 2.2 * 3.92 * np.std([e.value for e in estimates]) * (3 if seeds == 2 else 1)
+
+
+def test_undefined_entries_keep_the_coverage():
+    rng = np.random.default_rng(8)
+    covered = []
+    for _ in range(300):
+        values = world(rng, 4, 200, 0.03, 0.3, 0.4)
+        values[rng.random(values.shape) < 0.25] = np.nan
+        estimate = seed_mean(values)
+        covered.append(estimate.low <= 0 <= estimate.high)
+    assert 0.93 <= np.mean(covered) <= 1.0
 
 
 def test_one_seed_cannot_see_the_variation_between_seeds():
     rng = np.random.default_rng(7)
-    estimates = [seed_mean(world(rng, 1, 60, 0.3, 1, 0.5), i, resamples=400) for i in range(100)]
+    estimates = [seed_mean(world(rng, 1, 60, 0.3, 1, 0.5)) for _ in range(100)]
     assert np.mean([e.low <= 0 <= e.high for e in estimates]) < 0.85
 
 
@@ -48,67 +77,72 @@ def test_the_value_is_the_mean_of_the_seeds_means():
     assert (estimate.n_seeds, estimate.n_prompts) == (2, 2)
 
 
-def test_one_seed_gives_the_t_interval_over_prompts():
-    sample = np.random.default_rng(3).normal(0.2, 1.0, size=40)
+def test_variances_are_those_of_the_two_way_layout():
+    # By hand: rows (1, 2, 6), (3, 4, 5). Seeds' means 3, 4; prompts' 2, 3, 5.5; residuals
+    # (-.5, -.5, 1), (.5, .5, -1), whose squares sum to 3, over (2 - 1)(3 - 1) degrees.
+    spread = seed_mean([[1.0, 2.0, 6.0], [3.0, 4.0, 5.0]]).spread
+    assert spread.seeds == pytest.approx(0.5 / 2)
+    assert spread.prompts == pytest.approx((1.5**2 + 0.5**2 + 2**2) / 2 / 3)
+    assert spread.noise == pytest.approx(3 / 2 / 6)
+    assert (spread.seeds_df, spread.prompts_df) == (1, 2)
+
+
+def test_the_noise_is_counted_once():
+    rng = np.random.default_rng(2)
+    spreads = [seed_mean(world(rng, 4, 100, 0.02, 0.1, 0.5)).spread for _ in range(200)]
+    true = 0.02**2 / 4 + 0.1**2 / 100 + 0.5**2 / 400
+    net = [s.seeds + s.prompts - s.noise for s in spreads]
+    assert np.mean(net) == pytest.approx(true, rel=0.1)
+    assert np.mean([s.noise for s in spreads]) == pytest.approx(0.5**2 / 400, rel=0.02)
+
+
+def test_components_are_those_of_the_world():
+    rng = np.random.default_rng(2)
+    drawn = [seed_mean(world(rng, 8, 300, 0.1, 0.3, 0.4)).components() for _ in range(60)]
+    for name, true in (("seed_sd", 0.1), ("prompt_sd", 0.3), ("noise_sd", 0.4)):
+        assert np.sqrt(np.mean([c[name] ** 2 for c in drawn])) == pytest.approx(true, rel=0.1)
+    one = seed_mean(world(rng, 1, 300, 0.1, 0.3, 0.4)).components()
+    assert math.isnan(one["seed_sd"]) and math.isnan(one["noise_sd"]) and one["prompt_sd"] > 0.3
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_one_seed_and_one_prompt_give_the_t_test(n):
+    sample = np.random.default_rng(3).normal(0.2, 1.0, size=n)
     oracle = stats.ttest_1samp(sample, 0.0)
     low, high = oracle.confidence_interval(0.95)
-    estimate = seed_mean(sample[None], resamples=20_000)
-    width = high - low
-    assert estimate.low == pytest.approx(low, abs=0.04 * width)
-    assert estimate.high == pytest.approx(high, abs=0.04 * width)
-    assert estimate.p_value == pytest.approx(oracle.pvalue, rel=0.1)
-
-
-def test_few_prompts_give_the_p_value_of_the_t_test():
-    sample = np.array([0.9, -0.2, 0.4, 1.1, 0.3])
-    oracle = stats.ttest_1samp(sample, 0.0).pvalue
-    assert seed_mean(sample[None], resamples=20_000).p_value == pytest.approx(oracle, rel=0.05)
-
-
-def test_seeds_that_differ_by_a_constant_give_the_t_test_over_seeds():
-    effects = np.array([0.1, 0.5, 0.2, 0.4])
-    estimate = seed_mean(np.tile(effects[:, None], (1, 50)), resamples=20_000)
-    assert estimate.value == pytest.approx(0.3)
-    assert estimate.p_value == pytest.approx(stats.ttest_1samp(effects, 0.0).pvalue, rel=0.05)
-
-
-def test_one_prompt_leaves_the_variation_of_seeds():
-    many = seed_mean(np.tile([[0.1], [0.5], [0.2]], (1, 9)))
-    one = seed_mean([[0.1], [0.5], [0.2]])
-    assert one.high - one.low == pytest.approx(many.high - many.low, rel=0.1)
-    assert one.n_prompts == 1
+    for values in (sample[None], sample[:, None], np.tile(sample[:, None], (1, 50))):
+        estimate = seed_mean(values)
+        assert estimate.p_value == pytest.approx(oracle.pvalue, rel=1e-4)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), rel=1e-4)
+    assert seed_mean(sample[None]).p_of(low) == pytest.approx(0.05, rel=1e-4)
 
 
 @settings(deadline=None)
 @given(st.floats(-5, 5), st.integers(1, 4), st.integers(2, 30))
 def test_equal_values_have_an_interval_of_no_width(value, seeds, prompts):
-    estimate = seed_mean(np.full((seeds, prompts), value), resamples=20)
+    estimate = seed_mean(np.full((seeds, prompts), value))
     assert estimate == Estimate(value, value, value, float(value == 0), seeds, prompts)
+    assert (estimate.p_of(value), estimate.p_of(value + 1)) == (1, 0)
 
 
 def test_a_single_number_has_no_interval_and_nothing_has_no_value():
     single = seed_mean([[0.7]])
     assert single.value == 0.7
     assert math.isnan(single.low) and math.isnan(single.high) and math.isnan(single.p_value)
+    assert math.isnan(single.p_of(0.7)) and math.isnan(single.smallest_found())
     nothing = seed_mean(np.full((2, 3), np.nan))
     assert math.isnan(nothing.value)
     assert (nothing.n_seeds, nothing.n_prompts) == (0, 0)
 
 
-def test_undefined_entries_weigh_nothing():
+def test_undefined_rows_and_columns_weigh_nothing():
     values = world(np.random.default_rng(1), 3, 20, 0.1, 1, 1)
     padded = np.full((4, 25), np.nan)
     padded[:3, :20] = values
-    assert seed_mean(padded, seed=5) == seed_mean(values, seed=5)
-    values[0, 3:] = np.nan  # a resample of the prompts often misses the three that are left
+    assert seed_mean(padded) == seed_mean(values)
+    values[0, 3:] = np.nan
     estimate = seed_mean(values)
     assert estimate.low < estimate.value < estimate.high
-
-
-def test_the_same_seed_gives_the_same_estimate_and_another_does_not():
-    values = world(np.random.default_rng(1), 4, 50, 0.1, 1, 1)
-    assert seed_mean(values, seed=1) == seed_mean(values, seed=1)
-    assert seed_mean(values, seed=1).low != seed_mean(values, seed=2).low
 
 
 def test_the_number_of_threads_does_not_move_a_bit():
@@ -138,24 +172,6 @@ def test_a_higher_level_widens_the_interval():
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_resampling_in_chunks_covers_every_resample(monkeypatch):
-    values = world(np.random.default_rng(1), 4, 50, 0.1, 1, 1)
-    monkeypatch.setattr("rm_robustness.statistics.CHUNK", 7 * 50)
-    chunked = seed_mean(values, resamples=2000)
-    monkeypatch.undo()
-    whole = seed_mean(values, resamples=2000)
-    assert chunked.high - chunked.low == pytest.approx(whole.high - whole.low, rel=0.1)
-
-
-def test_many_prompts_are_resampled_in_little_memory():
-    values = np.random.default_rng(0).normal(size=(2, 51_200))
-    tracemalloc.start()
-    seed_mean(values, resamples=400)  # all counts at once would take 164 MB
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 64e6
-
-
 def test_pairing_removes_what_the_two_methods_share():
     rng = np.random.default_rng(2)
     shared = world(rng, 4, 200, 0.5, 1, 0)
@@ -175,6 +191,36 @@ def test_a_difference_counts_where_both_are_defined():
     difference = paired_difference([[1.0, 2.0, np.nan, 5.0]], [[0.0, np.nan, 1.0, 2.0]])
     assert difference.value == 2.0
     assert difference.n_prompts == 2
+
+
+def test_two_groups_of_seeds_are_welchs_test():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0.5, 1, size=6), rng.normal(0, 3, size=4)
+    oracle = stats.ttest_ind(a, b, equal_var=False)
+    estimate = contrast([a[:, None], b[:, None]], [1, -1])
+    assert estimate.value == pytest.approx(a.mean() - b.mean())
+    assert estimate.p_value == pytest.approx(oracle.pvalue, rel=1e-4)
+    assert estimate.n_seeds == 4
+
+
+def test_groups_share_their_prompts_and_not_their_seeds():
+    rng = np.random.default_rng(5)
+    prompts = rng.normal(size=(1, 300))
+    a, b = (prompts + 0.01 * rng.normal(size=(n, 300)) for n in (1, 5))
+    same = contrast([a, b], [1, -1])
+    assert same.high - same.low < 0.01 and same.n_seeds == 1
+    mean = contrast([a, b], [0.5, 0.5])
+    assert mean.high - mean.low == pytest.approx(2 * 1.968 / np.sqrt(300) * prompts.std(), rel=0.05)
+    assert math.isnan(contrast([a, np.full((2, 300), np.nan)], [1, -1]).value)
+    with pytest.raises(InputError, match="same prompts"):
+        contrast([a, b[:, :9]], [1, -1])
+
+
+def test_one_group_of_weight_one_is_the_mean():
+    values = world(np.random.default_rng(6), 3, 50, 0.1, 1, 1)
+    assert contrast([values], [1]) == seed_mean(values)
+    halved = contrast([values], [0.5])
+    assert halved.high == pytest.approx(seed_mean(values).high / 2)
 
 
 def test_wrong_matrices_are_refused():
@@ -204,3 +250,45 @@ def test_holm_keeps_the_order_and_lies_between_the_raw_and_bonferroni(p_values):
     assert (adjusted >= p).all()
     assert (adjusted <= np.minimum(1, len(p) * p)).all()
     assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+
+
+def test_a_conjunction_counts_as_holm_rejects():
+    p = [0.001, 0.2, 0.004, math.nan, 0.02, 0.6]
+    assert conjunction(p, 1) == pytest.approx(0.005)  # 5 x .001
+    assert conjunction(p, 2) == pytest.approx(0.016)  # 4 x .004
+    assert conjunction(p, 3) == pytest.approx(0.06)  # 3 x .02
+    assert math.isnan(conjunction(p, 6)) and math.isnan(conjunction([], 1))
+    counted = max(n for n in range(1, 6) if conjunction(p, n) < 0.05)
+    assert counted == (holm(p) < 0.05).sum() == 2
+
+
+@pytest.mark.parametrize("there", [0, 3])
+def test_a_conjunction_errs_no_more_than_it_says(there):
+    # Of eight comparisons the effect is in `there`, strongly: "at least one more" is false.
+    rng = np.random.default_rng(9)
+    means = np.r_[np.full(there, 8.0), np.zeros(8 - there)]
+    p = stats.norm.sf(rng.normal(means, size=(4000, 8)))
+    assert np.mean([conjunction(row, there + 1) < 0.05 for row in p]) < 0.06
+
+
+def test_equal_variances_are_pooled_and_unequal_ones_are_not():
+    rng = np.random.default_rng(10)
+    equal = [Spread(v, 0, 0, 3, 0) for v in rng.chisquare(3, size=200) / 3]
+    pooled = moderated(equal)
+    assert np.ptp([s.seeds for s in pooled]) < 0.4 and min(s.seeds_df for s in pooled) > 20
+    assert np.mean([s.seeds for s in pooled]) == pytest.approx(1, rel=0.15)
+    wild = [Spread(v, 0, 0, 3, 0) for v in np.exp(4 * rng.normal(size=200))]
+    assert np.mean([s.seeds_df for s in moderated(wild)]) < 4
+    alone = Spread(0.1, 0.2, 0.0, 3, 9)
+    assert moderated([alone]) == [alone]
+
+
+def test_moderation_finds_the_distribution_of_the_variances():
+    # limma's model: variance = 2 x 8 / chi2(8), each estimated with 3 degrees of freedom.
+    rng = np.random.default_rng(11)
+    variances = 2 * 8 / rng.chisquare(8, size=4000)
+    seen = variances * rng.chisquare(3, size=4000) / 3
+    first = moderated([Spread(v, 0, 0, 3, 0) for v in seen])[0]
+    assert first.seeds_df - 3 == pytest.approx(8, rel=0.2)
+    prior = ((first.seeds_df) * first.seeds - 3 * seen[0]) / (first.seeds_df - 3)
+    assert prior == pytest.approx(2, rel=0.05)

@@ -1,25 +1,21 @@
-"""Means over seeds with intervals, paired differences, and Holm's correction.
+"""Means over seeds and prompts with intervals, paired differences, and many comparisons at once.
 
 Everything works on matrices of shape (S seeds, P prompts), where nan means "undefined". Seeds and
-prompts are both samples, and every seed sees the same prompts, so both are resampled, crossed.
-Four seeds are too few for a plain bootstrap, which would take four draws for the population: the
-seed deviations are rescaled, and the interval is widened by Student's t. The two resamplings add up
-without their interaction: together they count the noise of single entries, of variance v / (S P),
-twice already, and the interaction would count it a third time. Intervals therefore err on the wide
-side, by a factor of sqrt 2 at most, where such noise is all there is.
+prompts are both samples, and every seed sees the same prompts. `pivot` has the distribution that
+interval and p-value are read from.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
+from scipy import special
 
 from .errors import InputError
+from .pivot import Array, Spread
 
-Array = NDArray[np.float64]
-CHUNK = 1_000_000  # resampled prompts in memory: 8 MB of draws, 8 MB of counts
+NO_SPREAD = Spread(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -28,6 +24,7 @@ class Estimate:
 
     `n_seeds` and `n_prompts` count those with at least one defined value. All four numbers are nan
     when nothing is defined; a single value has no interval and no p-value, which are then nan.
+    `spread` is what they follow from.
     """
 
     value: float
@@ -36,6 +33,36 @@ class Estimate:
     p_value: float
     n_seeds: int
     n_prompts: int
+    spread: Spread = field(default=NO_SPREAD, compare=False, repr=False)
+
+    def p_of(self, expectation: float) -> float:
+        """Two-sided p-value of "the mean is `expectation`"; nan without an interval."""
+        if np.isnan(self.low):
+            return np.nan
+        return self.spread.p_value(self.value - expectation)
+
+    def smallest_found(self) -> float:
+        """Smallest true difference that this design finds with 80% at 5%; nan where it has none."""
+        return np.nan if np.isnan(self.low) else self.spread.smallest_found()
+
+    def components(self) -> dict[str, float]:
+        """Standard deviations of a seed, of a prompt and of a single entry, each net of the others.
+
+        nan where one seed or one prompt leaves nothing to estimate it from.
+        """
+        s, seeds, prompts = self.spread, self.n_seeds, self.n_prompts
+        parts = {
+            "seed_sd": (seeds * (s.seeds - s.noise), seeds > 1),
+            "prompt_sd": (prompts * (s.prompts - s.noise), prompts > 1),
+            "noise_sd": (seeds * prompts * s.noise, min(seeds, prompts) > 1),
+        }
+        return {
+            name: float(np.sqrt(max(variance, 0.0))) if known else np.nan
+            for name, (variance, known) in parts.items()
+        }
+
+
+NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 
 
 def _matrix(name: str, values: ArrayLike) -> Array:
@@ -50,97 +77,19 @@ def _matrix(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def seed_mean(
-    values: ArrayLike, seed: int = 0, resamples: int = 2000, level: float = 0.95
-) -> Estimate:
-    """Estimate the mean over seeds of the seeds' means over prompts, by a crossed bootstrap.
+def seed_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Estimate the mean over seeds of the seeds' means over prompts.
 
-    `values` is (S, P), nan where undefined. Seeds and prompts are resampled with replacement; the
-    deviations are rescaled by sqrt(n / (n - 1)), and the percentile interval is widened about the
-    value by t / z, with Satterthwaite's degrees of freedom from the seeds' and the prompts' part of
-    the variance. The p-value uses the same t with the bootstrap's standard error. One seed (or one
-    prompt) leaves the variation of prompts (of seeds) alone. Equal values have an interval of no
-    width, and p = 1 if they are 0, else 0. Deterministic given `seed`. Raises `InputError` on
-    another shape and on infinity, naming the row.
+    `values` is (S, P), nan where undefined. Interval and p-value are those of `pivot`, about V_s
+    from the seeds' means, V_p from the prompts' means and V_e from what neither explains. One seed
+    (or one prompt) leaves the variation of prompts (of seeds) alone, and with it Student's test.
+    Equal values have an interval of no width, and p = 1 if they are 0, else 0. Raises `InputError`
+    on another shape and on infinity, naming the row.
     """
-    array = _matrix("values", values)
-    defined = ~np.isnan(array)
-    array = array[np.ix_(defined.any(axis=1), defined.any(axis=0))]
-    n_seeds, n_prompts = array.shape
-    if not array.size:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
-    # Means about one of the values: equal values then have exactly their own value as mean.
-    pivot = float(array[0, np.flatnonzero(~np.isnan(array[0]))[0]])
-    means = pivot + np.nanmean(array - pivot, axis=1)
-    value = pivot + float(np.mean(means - pivot))
-    if array.size == 1:
-        return Estimate(value, np.nan, np.nan, np.nan, 1, 1)
-
-    rng = np.random.default_rng(seed)
-    by_prompt = _prompt_deviations(array - means[:, None], rng, resamples)
-    by_seed = _seed_deviations(means - value, rng, resamples)
-    deviations = by_prompt + by_seed
-    error = float(np.sqrt(np.mean(deviations**2)))
-    if error == 0.0:
-        return Estimate(value, value, value, float(value == 0.0), n_seeds, n_prompts)
-    seed_variance = float(np.var(means, ddof=1)) / n_seeds if n_seeds > 1 else 0.0
-    df = _satterthwaite((seed_variance, n_seeds - 1), (float(np.mean(by_prompt**2)), n_prompts - 1))
-    upper = (1 + level) / 2
-    widening = float(stats.t.ppf(upper, df) / stats.norm.ppf(upper))
-    low, high = value + widening * np.quantile(deviations, [1 - upper, upper])
-    p_value = 2 * float(stats.t.sf(abs(value) / error, df))
-    return Estimate(value, float(low), float(high), p_value, n_seeds, n_prompts)
+    return contrast([values], [1.0], level)
 
 
-def _counts(rng: np.random.Generator, n: int, resamples: int) -> Iterator[tuple[slice, Array]]:
-    """Draw n of n with replacement, `resamples` times: counts (rows, n), a slice of rows a time."""
-    step = max(1, CHUNK // n)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        draws = rng.integers(n, size=(rows, n))
-        draws += n * np.arange(rows)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n)
-        yield slice(start, start + rows), counts.astype(np.float64)
-
-
-def _rescaled(n: int) -> float:
-    return float(np.sqrt(n / (n - 1))) if n > 1 else 0.0
-
-
-def _seed_deviations(effects: Array, rng: np.random.Generator, resamples: int) -> Array:
-    """Deviations (resamples,) of the mean of `effects` (S,), which sum to 0, over drawn seeds."""
-    out = np.empty(resamples)
-    for rows, counts in _counts(rng, len(effects), resamples):
-        out[rows] = np.einsum("rs,s->r", counts, effects) / len(effects)
-    return _rescaled(len(effects)) * out
-
-
-def _prompt_deviations(effects: Array, rng: np.random.Generator, resamples: int) -> Array:
-    """Deviations (resamples,) of the seeds' mean as prompts are redrawn, the same for every seed.
-
-    `effects` (S, P) are the values less their seed's mean; an undefined one weighs nothing.
-    """
-    defined = ~np.isnan(effects)
-    stacked = np.concatenate([np.where(defined, effects, 0.0), defined])
-    out = np.empty(resamples)
-    for rows, counts in _counts(rng, effects.shape[1], resamples):
-        # Not `@`: the last bits of a BLAS product depend on the number of threads.
-        sums, weights = np.hsplit(np.einsum("rp,kp->rk", counts, stacked), 2)
-        # A resample may miss every defined prompt of a seed: its deviation is then 0 / 1.
-        out[rows] = np.mean(sums / np.maximum(weights, 1.0), axis=1)
-    return _rescaled(effects.shape[1]) * out
-
-
-def _satterthwaite(*parts: tuple[float, int]) -> float:
-    """Degrees of freedom of a sum of independent variances, each (variance, its own degrees)."""
-    total = sum(variance for variance, _ in parts)
-    scale = sum(variance**2 / df for variance, df in parts if df > 0)
-    return total**2 / scale
-
-
-def paired_difference(
-    values: ArrayLike, reference: ArrayLike, seed: int = 0, resamples: int = 2000
-) -> Estimate:
+def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     """Estimate the mean of values - reference on the same seeds and prompts, as `seed_mean` does.
 
     Both are (S, P); an entry counts where both are defined. Raises `InputError` on unequal shapes.
@@ -153,7 +102,90 @@ def paired_difference(
             "the same seeds and prompts",
             "join the scores by seed and prompt_id first",
         )
-    return seed_mean(a - b, seed, resamples)
+    return seed_mean(a - b)
+
+
+def contrast(
+    groups: Sequence[ArrayLike], weights: Sequence[float], level: float = 0.95
+) -> Estimate:
+    """Estimate the sum of weight x mean over groups with seeds of their own and the same prompts.
+
+    Each group is (S_g, P), nan where undefined: two backbones, or one checkpoint and the seeds of
+    another model. Prompts are paired, seeds are not: the seeds' variances add up, with
+    Satterthwaite's degrees of freedom. nan where a group has no defined value; errors as in
+    `seed_mean`.
+    """
+    arrays = [_matrix("values", group) for group in groups]
+    if len({array.shape[1] for array in arrays}) > 1:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise InputError("values", f"shapes {shapes}", "the same prompts in every group")
+    defined = [~np.isnan(array) for array in arrays]
+    if not all(mask.any() for mask in defined):
+        return NO_ESTIMATE
+    arrays = [array[mask.any(axis=1)] for array, mask in zip(arrays, defined, strict=True)]
+    parts = [_Part.of(array) for array in arrays]
+    value = sum(weight * part.mean for weight, part in zip(weights, parts, strict=True))
+    n_seeds = min(len(array) for array in arrays)
+    n_prompts = int(np.any([mask.any(axis=0) for mask in defined], axis=0).sum())
+    if max(len(array) for array in arrays) == n_prompts == 1:
+        return Estimate(value, np.nan, np.nan, np.nan, 1, 1)
+    by_seed = [weight**2 * part.seeds for weight, part in zip(weights, parts, strict=True)]
+    degrees = [len(array) - 1 for array in arrays]
+    influence = sum(weight * part.influence for weight, part in zip(weights, parts, strict=True))
+    spread = Spread(
+        seeds=sum(by_seed),
+        prompts=float(np.sum(influence**2)) * n_prompts / (n_prompts - 1) if n_prompts > 1 else 0.0,
+        noise=sum(weight**2 * part.noise for weight, part in zip(weights, parts, strict=True)),
+        seeds_df=_satterthwaite(by_seed, degrees),
+        prompts_df=float(n_prompts - 1),
+    )
+    return estimate_of(value, spread, n_seeds, n_prompts, level)
+
+
+def estimate_of(
+    value: float, spread: Spread, n_seeds: int, n_prompts: int, level: float = 0.95
+) -> Estimate:
+    """Estimate with the interval and the p-value of a mean and its spread."""
+    width, p = spread.half_width(1 - level), spread.p_value(value)
+    return Estimate(value, value - width, value + width, p, n_seeds, n_prompts, spread)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Mean of one group, variances of it by seeds and by noise, and each prompt's influence."""
+
+    mean: float
+    seeds: float
+    noise: float
+    influence: Array
+
+    @classmethod
+    def of(cls, array: Array) -> "_Part":
+        """`array` is (S, P), every row with a defined value."""
+        defined = ~np.isnan(array)
+        n_seeds, counts = len(array), defined.sum(axis=1)
+        # Means about one of the values: equal values then have exactly their own value as mean.
+        origin = float(array[defined][0])
+        means = origin + np.nanmean(array - origin, axis=1)
+        mean = origin + float(np.mean(means - origin))
+        centred = np.where(defined, array - means[:, None], 0.0)
+        influence = (centred / counts[:, None]).sum(axis=0) / n_seeds
+        if n_seeds == 1:
+            return cls(mean, 0.0, 0.0, influence)
+        seeds = float(np.sum((means - mean) ** 2)) / (n_seeds - 1) / n_seeds
+        # The noise is what is left without the seeds' means and the prompts'.
+        listed = defined.sum(axis=0)
+        residuals = np.where(defined, centred - centred.sum(axis=0) / np.maximum(listed, 1), 0.0)
+        degrees = int(defined.sum() - (listed > 0).sum() - n_seeds + 1)
+        entry = float(np.sum(residuals**2)) / degrees if degrees > 0 else 0.0
+        noise = entry * float(np.sum(1 / counts)) / n_seeds**2
+        return cls(mean, seeds, noise, influence)
+
+
+def _satterthwaite(variances: Sequence[float], degrees: Sequence[int]) -> float:
+    """Degrees of freedom of a sum of independent estimates of variance; 0 without any."""
+    scale = sum(v**2 / df for v, df in zip(variances, degrees, strict=True) if df > 0)
+    return sum(variances) ** 2 / scale if scale > 0 else float(max(degrees))
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -176,66 +208,50 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
-def relative_loss(before: Array, after: Array) -> Array:
-    """Linearise 1 - mean(after) / mean(before) on the same prompts: (S, P) values of that mean.
+def conjunction(p_values: ArrayLike, count: int) -> float:
+    """P-value of "the effect is there in fewer than `count` of the comparisons".
 
-    With R the ratio of the means over seeds and prompts, the value of a seed and prompt is
-    (1 - R) - (after - R before) / mean(before); it is NaN where either is.
+    The partial conjunction test of Benjamini and Heller (2008) by Bonferroni, valid under any
+    dependence; Holm's method rejects as many as the largest `count` that it is below alpha for.
+    nan where no comparison was made, or fewer than `count`.
     """
-    mean = _mean_of_means(np.where(np.isnan(after), np.nan, before))
-    ratio = _mean_of_means(np.where(np.isnan(before), np.nan, after)) / mean
-    return (1 - ratio) - (after - ratio * before) / mean
+    adjusted = holm(p_values)
+    adjusted = np.sort(adjusted[~np.isnan(adjusted)])
+    return float(adjusted[count - 1]) if 0 < count <= len(adjusted) else np.nan
 
 
-def relative_loss_unpaired(before: Array, after: Array) -> Array:
-    """Linearise 1 - mean(after) / mean(before) on other prompts: (S, P) and (S, Q) to (S, P + Q).
+def moderated(spreads: Sequence[Spread]) -> list[Spread]:
+    """Spreads whose seed variances are shrunk towards each other, with more degrees of freedom.
 
-    A column is one prompt's part in the loss, weighted so that a seed's mean over all columns is
-    the seed's loss; redrawing columns then carries the variation of both sets of prompts.
+    Each is a few seeds' estimate of a variance of its own, and these variances are taken for draws
+    of one scaled inverse chi-square distribution, which is fitted to them by moments of logarithms
+    (Smyth 2004, as in limma). Spreads without seeds' variance pass through.
     """
-    mean = _mean_of_means(before)
-    ratio = _mean_of_means(after) / mean
-    sets = [ratio * (before - mean) / mean, (ratio * mean - after) / mean]
-    counts = [np.sum(~np.isnan(values), axis=1, keepdims=True) for values in sets]
-    total = counts[0] + counts[1]
-    weighted = [v * total / np.maximum(n, 1) for v, n in zip(sets, counts, strict=True)]
-    return (1 - ratio) + np.hstack(weighted)
+    varied = [s for s in spreads if s.seeds > 0 and s.seeds_df > 0]
+    if len(varied) < 2:
+        return list(spreads)
+    df = np.array([s.seeds_df for s in varied])
+    logs = np.log([s.seeds for s in varied]) - special.digamma(df / 2) + np.log(df / 2)
+    excess = float(np.var(logs, ddof=1) - np.mean(special.polygamma(1, df / 2)))
+    prior_df = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
+    prior_df = min(prior_df, 200.0)  # nothing of a few estimates is known better than this
+    prior = np.exp(np.mean(logs) + special.digamma(prior_df / 2) - np.log(prior_df / 2))
+    return [
+        replace(
+            s,
+            seeds=(prior_df * prior + s.seeds_df * s.seeds) / (prior_df + s.seeds_df),
+            seeds_df=prior_df + s.seeds_df,
+        )
+        if s.seeds_df > 0
+        else s
+        for s in spreads
+    ]
 
 
-def _mean_of_means(values: Array) -> float:
-    """Mean over seeds of the means over prompts, as `seed_mean` takes it."""
-    return float(np.mean(np.nanmean(values, axis=1)))
-
-
-def stratified_mean(values: Array, masks: Sequence[NDArray[np.bool_]]) -> Array:
-    """Linearise a mean over domains of their means: (S, P) values whose plain mean is that one.
-
-    `values` is (S, P), `masks` the prompts of each of D domains. With m_d the seed's mean of a
-    domain of n_d prompts and m the mean of the m_d, prompt p of n becomes m + n / (D n_d) (v_p -
-    m_d): the influence function of the stratified mean. So the mean over prompts is m to rounding,
-    a bootstrap over prompts has the variance sum_d var_d / (D^2 n_d) without a part from how many
-    prompts of each domain it happens to draw, and differences of two such matrices are that of
-    their differences. One domain comes back as it is. Prompts of no domain are left out, so the
-    result is (S, n), and (S, 0) without masks.
-    """
-    if not masks:
-        return values[:, :0]
-    total = sum(int(mask.sum()) for mask in masks)
-    means = [values[:, mask].mean(axis=1, keepdims=True) for mask in masks]
-    mean = np.mean(means, axis=0)
-    out = np.full(values.shape, np.nan)
-    for mask, domain_mean in zip(masks, means, strict=True):
-        weight = total / (len(masks) * mask.sum())
-        out[:, mask] = mean + weight * (values[:, mask] - domain_mean)
-    return np.asarray(out[:, np.any(masks, axis=0)])
-
-
-def relative_change(values: Array, base: Array) -> Array:
-    """Linearise the change of the mean from `base` (N,) to `values` (S, N), in percent.
-
-    With m and b the means, the mean of a row is 100 (m / b - 1) to rounding; each entry adds its
-    influence on that ratio, 100 (v - m / b v_base) / b, so that a bootstrap over instructions
-    moves both means together.
-    """
-    ratio = values.mean(axis=1, keepdims=True) / base.mean()
-    return np.asarray(100 * (ratio - 1 + (values - ratio * base) / base.mean()))
+def _inverse_trigamma(value: float) -> float:
+    """The x with trigamma(x) = value, by Newton's method on 1 / trigamma, which is convex."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = special.polygamma(1, x)
+        x += trigamma * (1 - trigamma / value) / special.polygamma(2, x)
+    return float(x)

@@ -159,8 +159,6 @@ def settings(tmp_path: Path) -> dict:
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
         "train_set": "raw/preferences/own.parquet",
-        "resamples": 200,
-        "seed": 0,
         "paper_values": published,
     }
 
@@ -178,10 +176,10 @@ def test_delta_is_eval_less_train_of_each_seed(runs, settings):
     assert (2 * half).to_list() == pytest.approx(gap[["value", "difference"]].to_list())
 
 
-def test_interval_over_seeds_is_about_students(runs, settings):
-    row = table1(runs, {**settings, "resamples": 20000}).iloc[0]  # bt, train: 20, 22, 24
+def test_interval_over_seeds_is_students(runs, settings):
+    row = table1(runs, settings).iloc[0]  # bt, train: 20, 22, 24
     half = student.ppf(0.975, 2) * 2 / np.sqrt(3)
-    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half, rel=0.2)
+    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half, rel=1e-6)
 
 
 def test_one_seed_has_no_interval_and_no_verdict(runs, settings):

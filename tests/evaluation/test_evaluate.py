@@ -67,7 +67,7 @@ def runs(splits, tmp_path):
 
 
 def measure(model: object, runs: Path, **options: object) -> pd.DataFrame:
-    return evaluate(str(model), runs, resamples=200, **options)
+    return evaluate(str(model), runs, **options)
 
 
 def of(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -98,8 +98,6 @@ def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_pa
         "reference": "bt",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 8,
-        "resamples": 200,
-        "seed": 0,
         "paper_values": published,
     }
     expected = table5(runs, settings)

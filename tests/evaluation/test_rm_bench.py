@@ -29,10 +29,10 @@ from rm_robustness.evaluation.scenarios import score_path
 from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
 from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
 from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
+from rm_robustness.ratios import stratified_mean as spread
 from rm_robustness.results.table2_rm_bench import table2, table2_markdown
 from rm_robustness.results.tables import published_name
 from rm_robustness.statistics import seed_mean
-from rm_robustness.statistics import stratified_mean as spread
 
 BENCH = REAL / "rm_bench"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -409,8 +409,6 @@ def settings(tmp_path: Path) -> dict:
         "reference": "bt",
         "micro_batch": 16,
         "bsr": {"weight": 1e-3, "reduction": "release"},
-        "resamples": 200,
-        "seed": 0,
         "paper_values": published,
     }
 

@@ -73,8 +73,6 @@ def settings(tmp_path: Path) -> dict:
         "reference": "bt",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
-        "resamples": 200,
-        "seed": 0,
         "paper_values": published,
     }
 

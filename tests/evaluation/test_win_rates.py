@@ -19,8 +19,8 @@ from rm_robustness.evaluation.alpaca_eval.length_controlled import length_contro
 from rm_robustness.evaluation.alpaca_eval.package import package, quiet
 from rm_robustness.evaluation.alpaca_eval.win_rates import wins
 from rm_robustness.frames import read_frame, write_frame
+from rm_robustness.ratios import relative_change as change_from
 from rm_robustness.results.table3_alpaca_eval import table3, table3_markdown
-from rm_robustness.statistics import relative_change as change_from
 
 ANSWERS = REAL / "alpaca_eval" / "results"
 
@@ -161,7 +161,6 @@ def shown(**change: object) -> dict[str, object]:
         "preset": "test",
         "alpaca_eval": about | change,
         "bsr": {"weight": 1e-3, "reduction": "release"},
-        "resamples": 200,
         "seed": 5,
         "paper_values": str(PUBLISHED),
     }

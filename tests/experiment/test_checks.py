@@ -463,7 +463,7 @@ def test_texts_get_the_types_of_the_schema_and_nothing_else_changes(name):
     ("change", "words"),
     [
         ("sources={world: {prompts: 6000}}", ""),
-        ("statistics={resamples: 300}", ""),
+        ("statistics={seed_variance: moderated}", ""),
         ("grid={seeds: [0, 1]}", ""),
         ("reward_models={bf16: true}", ""),
         ("rloo=null", "config/demo.yaml: alpaca_eval: found a section; expected null"),

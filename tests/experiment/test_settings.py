@@ -70,10 +70,10 @@ EDITS = {
     "policy_gold": ("gold", "kind"),
     "scores": ("scoring", "batch_tokens"),
     "benchmark_scores": ("scoring", "batch_tokens"),
-    "ranks": ("statistics", "seed"),
+    "ranks": ("ranks", "seed"),
     "answers": ("alpaca_eval", "generation", "max_new_tokens"),
     "judge": ("alpaca_eval", "judge", "retries"),
-    "result": ("statistics", "resamples"),
+    "result": ("statistics", "seed_variance"),
 }
 
 
@@ -128,7 +128,7 @@ def test_what_a_part_of_a_configuration_cannot_say_is_none():
 
 def test_keys_that_dvc_writes_with_dots_are_read():
     config = preset("demo")
-    locked = {"scoring": config["scoring"], "ranks": config["ranks"], "statistics.seed": 99}
+    locked = {"scoring": config["scoring"], "ranks.rows": config["ranks"]["rows"], "ranks.seed": 99}
     recorded = configured(config, record("ranks"))
     assert differences(recorded, locked, record("ranks")) == "seed 5 recorded, 99 there"
 

@@ -29,7 +29,6 @@ SIZES = [
     r"rloo\.(eval_every|eval_prompts|save_updates)",
     r"alpaca_eval\.(seeds|generation\.max_new_tokens)",
     r"alpaca_eval\.judge\.(tensor_parallel_size|serve_timeout|concurrency)",
-    r"statistics\.resamples",
     r"sizes\..+",
 ]
 WITHOUT_GPU = [

@@ -32,8 +32,6 @@ SETTINGS = {
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
     "train_set": "splits/train.parquet",
-    "resamples": 200,
-    "seed": 0,
     "paper_values": PUBLISHED,
     "rm_bench": None,
     "ranks": None,

@@ -22,8 +22,6 @@ SETTINGS = {
     "seeds": [0, 1],
     "families": [],
     "reference": "bt",
-    "resamples": 100,
-    "seed": 0,
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
     "paper_values": PUBLISHED,

@@ -14,7 +14,7 @@ from rm_robustness.results import figures_reward_models as figures
 from rm_robustness.results import plot_style as drawing
 
 BACKBONES, SEEDS, STEPS, PAIRS = ["tiny-a", "tiny-b"], [3, 5], [0, 10, 20], 12
-SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS, "resamples": 100, "seed": 0}
+SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rm_robustness.results import figures_rloo as tracking
 from rm_robustness.results import plot_style as drawing
 
 SEEDS, UPDATES, PROMPTS = [3, 5, 8], [0, 10, 20, 25], 12
-SETTINGS = {"resamples": 200, "seed": 0}
+SETTINGS = {}
 
 
 def write_policy_gold(runs: Path, policy: str, seeds=SEEDS, updates=UPDATES) -> Path:
@@ -54,7 +54,7 @@ def means(frame: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def test_track_averages_the_looks_of_every_seed(runs):
-    frame = policy_curves.training_curves(runs, "large", SETTINGS)
+    frame = policy_curves.training_curves(runs, "large")
     assert len(frame) == 2 * len(UPDATES) * (len(SEEDS) + 1)
     samples = pd.read_parquet(runs / "policy_gold/large-bt-bsr.parquet")
     own = frame[(frame["reward_model"] == "bt-bsr") & (frame["seed"] == 5)].set_index("update")
@@ -72,7 +72,7 @@ def test_track_averages_the_looks_of_every_seed(runs):
 
 
 def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(runs):
-    frame = policy_curves.training_curves(runs, "large", SETTINGS)
+    frame = policy_curves.training_curves(runs, "large")
     samples = pd.read_parquet(runs / "policy_gold/large-bt.parquet")
     gains = []
     for seed in SEEDS:
@@ -87,11 +87,11 @@ def test_a_gain_is_over_the_same_seeds_sft_policy_in_its_standard_deviations(run
 
 
 def test_the_gain_does_not_depend_on_a_reward_models_zero_and_scale(runs):
-    before = policy_curves.training_curves(runs, "large", SETTINGS)
+    before = policy_curves.training_curves(runs, "large")
     path = runs / "policy_gold/large-bt.parquet"
     samples = pd.read_parquet(path)
     samples.assign(reward=100 * samples["seed"] + 9 * samples["reward"]).to_parquet(path)
-    after = policy_curves.training_curves(runs, "large", SETTINGS)
+    after = policy_curves.training_curves(runs, "large")
     gain = ["reward_gain", "reward_gain_low", "reward_gain_high"]
     pd.testing.assert_frame_equal(before[gain], after[gain])
     assert not np.allclose(before["reward"].astype(float), after["reward"].astype(float))

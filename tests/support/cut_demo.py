@@ -36,7 +36,6 @@ CUT = {
         "save_updates": 1,
     },
     "alpaca_eval": {"seeds": [0, 1], "generation": {"max_new_tokens": 16}},
-    "statistics": {"resamples": 100},
 }
 
 

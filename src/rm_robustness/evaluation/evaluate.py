@@ -18,8 +18,10 @@ from ..frames import check_texts, read_csv, read_frame
 from ..models import chat
 from ..models.reward_model import load
 from ..models.scoring import score_ids
+from ..pivot import Array
 from ..progress import aligned
-from ..statistics import Array, seed_mean, stratified_mean
+from ..ratios import stratified_mean
+from ..statistics import seed_mean
 from . import rm_bench, scenarios
 from .estimates import estimate_columns
 
@@ -40,8 +42,6 @@ def evaluate(
     dtype: str = "float32",
     batch_tokens: int = 8192,
     skip_long: bool = False,
-    seed: int = 0,
-    resamples: int = 2000,
 ) -> pd.DataFrame:
     """Evaluate a reward model: four scenarios and RM-Bench, with intervals over prompts.
 
@@ -71,7 +71,7 @@ def evaluate(
         length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
         left_out = frame["prompt_id"].nunique() - scored_rows["prompt_id"].nunique()
         for kind, name, values in (("model", model, rewards), ("baseline", "length", length)):
-            for row in _measure(split, scored_rows, values, seed, resamples):
+            for row in _measure(split, scored_rows, values):
                 identity = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
                 rows.append(row | identity)
     if BENCH not in sets:
@@ -139,9 +139,7 @@ def _score(
     return fitting, scores.rewards.astype(np.float64)
 
 
-def _measure(
-    split: str, frame: pd.DataFrame, rewards: Array, seed: int, resamples: int
-) -> list[dict[str, Any]]:
+def _measure(split: str, frame: pd.DataFrame, rewards: Array) -> list[dict[str, Any]]:
     """Estimate each metric of a set from one vector of rewards (N,)."""
     values: dict[str, Array] = {}
     ties: int | float = np.nan
@@ -158,7 +156,7 @@ def _measure(
         ties = scenarios.tied_rewards(reward_rows)
     return [
         {"metric": metric, "n_ties": ties}
-        | estimate_columns(seed_mean(metric_values, seed=seed, resamples=resamples), metric_values)
+        | estimate_columns(seed_mean(metric_values), metric_values)
         for metric, metric_values in values.items()
     ]
 

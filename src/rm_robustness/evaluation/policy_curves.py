@@ -6,7 +6,6 @@ gain over the SFT policy, in standard deviations of that reward model's rewards 
 This affine map keeps the shape of a curve; the raw rewards are reported too.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from ..errors import InputError
 from ..experiment.grid import BSR, BT
 from ..experiment.paths import location
 from ..frames import read_frame
-from ..statistics import Array, seed_mean
+from ..pivot import Array
+from ..statistics import seed_mean
 
 KEYS = ["seed", "update", "example_id"]
 MEASURED = ["reward", "gold", "kl", "n_tokens", "finished"]
@@ -48,7 +48,7 @@ def read_evaluations(runs: Path, policy: str) -> pd.DataFrame:
     return frame
 
 
-def training_curves(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.DataFrame:
+def training_curves(runs: Path, run: str) -> pd.DataFrame:
     """Compute the training curves of RLOO with the Bradley-Terry and with the BSR reward model.
 
     The frame has a row a run, reward_model (bt, bt-bsr), seed and update, with epoch and n_prompts,
@@ -57,7 +57,7 @@ def training_curves(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.Dat
     (nats a sequence), reward (proxy, as the model gives it), reward_gain (reward less the same
     seed's at update 0, by its standard deviation there; NaN where that is 0), gold, gold_gain
     (gold less that at update 0), n_tokens, unfinished (the share of truncated responses, D13). Both
-    gains are paired by prompt. `settings`: resamples, seed.
+    gains are paired by prompt.
     """
     rows: list[dict[str, Any]] = []
     for method in (BT, BSR):
@@ -72,7 +72,7 @@ def training_curves(runs: Path, run: str, settings: Mapping[str, Any]) -> pd.Dat
                 rows.append(at | {"seed": seed} | {q: values[q][j].mean() for q in QUANTITIES})
             over_seeds: dict[str, Any] = {"seed": "mean"}
             for name in QUANTITIES:
-                mean = seed_mean(values[name], settings["seed"], settings["resamples"])
+                mean = seed_mean(values[name])
                 # With three seeds intervals are wide: clip them to the range of the quantity.
                 low, high = np.clip([mean.low, mean.high], *RANGES.get(name, (-np.inf, np.inf)))
                 over_seeds |= {name: mean.value, f"{name}_low": low, f"{name}_high": high}

@@ -2,7 +2,7 @@
 
 Per prompt, three chosen and three rejected responses give a 3 x 3 matrix of chosen_i > rejected_j:
 hard above the diagonal (the rejected one has the richer style), normal on it, easy below it. The
-four domains have equal weight, however many prompts they have; `statistics.stratified_mean` weights
+four domains have equal weight, however many prompts they have; `ratios.stratified_mean` weights
 prompts accordingly, so that prompts and seeds can be resampled.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..experiment.scenarios import RM_BENCH_KINDS, RM_BENCH_STYLES
 from ..frames import read_frame
-from ..statistics import Array
+from ..pivot import Array
 
 DIFFICULTIES = ("hard", "normal", "easy")
 METRICS = ("chat", "math", "code", "safety", *DIFFICULTIES, "overall")

@@ -11,7 +11,7 @@ from ..experiment.paths import location
 from ..experiment.scenarios import IN_DOMAIN, SCENARIOS
 from ..frames import read_frame
 from ..metrics import correct_pairs, count_ties, kendall_tau_per_prompt
-from ..statistics import Array
+from ..pivot import Array
 
 METRICS = {scenario.metric: name for name, scenario in SCENARIOS.items()}  # metric: its split
 HEADINGS = {scenario.metric: scenario.heading for scenario in SCENARIOS.values()}

@@ -17,7 +17,10 @@ from .scenarios import SCENARIOS
 PUBLISHED = "data/paper/published_values.csv"
 # Code that every result depends on besides its inputs: an edit recomputes them, in seconds.
 # Trainings do not depend on code.
-CODE = ("results", "evaluation", "experiment", "metrics.py", "objectives.py", "statistics.py")
+CODE = (
+    *("results", "evaluation", "experiment"),
+    *("metrics.py", "objectives.py", "pivot.py", "ratios.py", "statistics.py"),
+)
 
 
 class Result(NamedTuple):
@@ -175,14 +178,13 @@ def _ranked(config: Settings) -> Settings:
     return {**_shown("rm_bench", "ranks")(config), "train_set": train_set}
 
 
-def _statistics(config: Settings) -> Settings:
-    return dict(config["statistics"])
+def _preset(config: Settings) -> Settings:
+    return {"preset": config["preset"]}
 
 
 def _rloo_options(config: Settings) -> Settings:
-    """The section `rloo`; `seed` is that of the statistics."""
-    named = {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
-    return {**named, "seed": config["statistics"]["seed"]}
+    """The section `rloo`."""
+    return {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
 
 
 RESULTS = {
@@ -249,7 +251,7 @@ RESULTS = {
         "Figure 5: proxy reward, KL and gold",
         "3 RLOO",
         "rloo",
-        _statistics,
+        _preset,
         _policy_curves("standard"),
         "figures_rloo:figure5",
     ),
@@ -257,7 +259,7 @@ RESULTS = {
         "Figure 6: proxy reward, large reward models",
         "3 RLOO",
         "rloo",
-        _statistics,
+        _preset,
         _policy_curves("large"),
         "figures_rloo:figure6",
     ),

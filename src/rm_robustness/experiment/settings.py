@@ -147,8 +147,8 @@ def scores(config: Settings, **_: str) -> Settings:
 
 def ranks(config: Settings, **_: str) -> Settings:
     """Settings of effective ranks: numbers of rows, the seed that draws them, and scoring."""
-    seed = config["statistics"]["seed"]
-    return {**config["scoring"], "rows": config["ranks"]["rows"], "seed": seed}
+    ranked = config["ranks"]
+    return {**config["scoring"], "rows": ranked["rows"], "seed": ranked["seed"]}
 
 
 def answers(config: Settings, **_: str) -> Settings:
@@ -247,7 +247,7 @@ def _leaves(settings: Settings, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _nested(config: Settings) -> Settings:
-    """Nest keys that dvc.lock writes with dots (`statistics.seed`) in their sections."""
+    """Nest keys that dvc.lock writes with dots (`statistics.reference`) in their sections."""
     nested = {key: value for key, value in config.items() if "." not in key}
     for key, value in config.items():
         section, _, name = key.partition(".")

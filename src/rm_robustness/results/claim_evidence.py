@@ -20,8 +20,10 @@ from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight
 from ..experiment.paths import location
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..frames import read_frame
-from ..statistics import Array, Estimate, relative_loss, relative_loss_unpaired, stratified_mean
-from .measurements import NO_ESTIMATE, RunResults
+from ..pivot import Array
+from ..ratios import relative_loss, relative_loss_unpaired, stratified_mean
+from ..statistics import NO_ESTIMATE, Estimate
+from .measurements import RunResults
 
 Side = tuple[float, float]
 Parts = Iterator["ClaimPart"]

@@ -23,7 +23,8 @@ from ..experiment.grid import BSR, BT
 from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
 from ..frames import read_csv, read_frame
-from ..statistics import Array, seed_mean
+from ..pivot import Array
+from ..statistics import seed_mean
 from .plot_style import STYLE, WIDTH, legend, method_label, method_styles, panels, plot_interval
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
@@ -281,5 +282,5 @@ def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 def _over_seeds(values: Array, settings: Mapping[str, Any]) -> tuple[float, float, float]:
     """Mean over seeds with its 95% interval; values are (S, P), or (S, 1) for one number a seed."""
-    estimate = seed_mean(values, seed=settings["seed"], resamples=settings["resamples"])
+    estimate = seed_mean(values)
     return estimate.value, estimate.low, estimate.high

@@ -27,7 +27,7 @@ def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
 
     The run is "standard", and the frame is that of `training_curves`.
     """
-    frame = training_curves(runs, "standard", settings)
+    frame = training_curves(runs, "standard")
     with matplotlib.style.context(STYLE, after_reset=True):
         figure, axes = panels(4, 2.3)
         for i, method in enumerate((BT, BSR)):
@@ -54,7 +54,7 @@ def figure6(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
 
     The run is "large", and the frame is that of `training_curves`.
     """
-    frame = training_curves(runs, "large", settings)
+    frame = training_curves(runs, "large")
     with matplotlib.style.context(STYLE, after_reset=True):
         figure, [axes] = panels(1, 2.6)
         for method in (BT, BSR):

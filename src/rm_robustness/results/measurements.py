@@ -13,10 +13,8 @@ from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_csv, read_frame
-from ..statistics import Estimate, seed_mean
+from ..statistics import NO_ESTIMATE, Estimate, seed_mean
 from .tables import paper_value
-
-NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,7 @@ class RunResults:
 
     def estimate(self, values: NDArray[np.float64] | pd.DataFrame) -> Estimate:
         """Mean over seeds (rows) and prompts (columns) with its interval."""
-        resamples = self.settings["resamples"]
-        return seed_mean(np.asarray(values), seed=self.settings["seed"], resamples=resamples)
+        return seed_mean(np.asarray(values))
 
     def lacks(self, *objectives: str) -> str:
         """Describe which of the given objectives the preset does not train; "" for none."""

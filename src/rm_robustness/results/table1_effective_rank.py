@@ -41,7 +41,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
     `settings`: preset, ranks {objectives}, rm_bench {backbone, seeds, paper_model, published_as},
     reference, bsr {weight, reduction}, micro_batch, train_set (the file with the models' training
-    pairs), resamples, seed, paper_values. The rows of the largest n are the paper's table. `value`
+    pairs), paper_values. The rows of the largest n are the paper's table. `value`
     is the mean over seeds, its 95% interval over seeds alone (NaN with one seed); erank_delta is
     RM-Bench minus train of the same model; `difference` is against `reference`, paired by seed;
     `p_holm` corrects over the comparisons at the largest n, the only rows with the paper's number.
@@ -99,14 +99,13 @@ def _metric_rows(
     ranks: pd.DataFrame, method: str, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield each metric's estimate over seeds, and its paired difference from the reference."""
-    sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     by_method = {name: rows for name, rows in ranks.groupby("method")}
     for metric in METRICS:
         values = by_method[method][[metric]].to_numpy(np.float64)
-        row = estimate_columns(seed_mean(values, **sampling), values) | {"metric": metric}
+        row = estimate_columns(seed_mean(values), values) | {"metric": metric}
         if method != settings["reference"]:
             reference = by_method[settings["reference"]][[metric]].to_numpy(np.float64)
-            row |= difference_columns(paired_difference(values, reference, **sampling))
+            row |= difference_columns(paired_difference(values, reference))
         yield row
 
 

@@ -24,7 +24,9 @@ from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..experiment.scenarios import RM_BENCH_DOMAINS
 from ..frames import read_frame
-from ..statistics import Array, paired_difference, seed_mean, stratified_mean
+from ..pivot import Array
+from ..ratios import stratified_mean
+from ..statistics import paired_difference, seed_mean
 from .table5_scenarios import COLUMNS
 from .tables import (
     add_holm,
@@ -43,7 +45,7 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute every method's eight accuracies in percent, then the length baseline (table 2).
 
     `settings`: preset, rm_bench {backbone, objectives, seeds, paper_model, published_as},
-    reference, bsr {weight, reduction}, micro_batch, resamples, seed, paper_values. The result has
+    reference, bsr {weight, reduction}, micro_batch, paper_values. The result has
     a row a cell and the columns of table 5: `value` is the mean over seeds of `accuracies`, its
     95% interval over prompts and seeds; `difference` is against `reference` in points, on the same
     prompts and seeds; `p_holm` corrects over every comparison of the table, overlapping ones
@@ -105,7 +107,6 @@ def _metric_rows(
     settings: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Yield each metric's estimate over S seeds' rewards, and its difference from the reference."""
-    sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     shares = [per_prompt(bench, seed_rewards) for seed_rewards in rewards]
     reference_shares = [per_prompt(bench, seed_rewards) for seed_rewards in reference or []]
     tied = sum(
@@ -116,14 +117,14 @@ def _metric_rows(
         values = stratified_mean(
             np.stack([metric_percent(frame, metric) for frame in shares]), masks
         )
-        row = estimate_columns(seed_mean(values, **sampling), values)
+        row = estimate_columns(seed_mean(values), values)
         cells = CELLS.get(metric, np.ones((3, 3), bool))
         row |= {"metric": metric, "n_ties": sum(int(tied[mask][:, cells].sum()) for mask in masks)}
         if reference_shares:
             reference_values = stratified_mean(
                 np.stack([metric_percent(frame, metric) for frame in reference_shares]), masks
             )
-            row |= difference_columns(paired_difference(values, reference_values, **sampling))
+            row |= difference_columns(paired_difference(values, reference_values))
         yield row
 
 

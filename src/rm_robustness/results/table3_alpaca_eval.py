@@ -23,7 +23,9 @@ from ..evaluation.alpaca_eval.win_rates import (
 from ..evaluation.estimates import difference_columns, estimate_columns
 from ..experiment.paths import location
 from ..frames import read_frame
-from ..statistics import Array, paired_difference, relative_change, seed_mean
+from ..pivot import Array
+from ..ratios import relative_change
+from ..statistics import paired_difference, seed_mean
 from .tables import add_holm, arrow_legend, cell, markdown_page, paper_value, read_published
 
 REFERENCE = "rloo-bt"
@@ -45,7 +47,7 @@ COLUMNS = [
 def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute lengths and win rates of SFT and of RLOO with each reward model (table 3, D44).
 
-    `settings`: preset, alpaca_eval {run, seeds, judge, paper_model}, bsr {weight}, resamples, seed,
+    `settings`: preset, alpaca_eval {run, seeds, judge, paper_model}, bsr {weight},
     paper_values. A row a method and metric: `avg_length_chars` in characters,
     `length_change_from_sft`, `lc_win_rate` and `win_rate` in percent, with 95% intervals over seeds
     and instructions; `difference` is against rloo-bt, paired by both, the one run of SFT with
@@ -100,7 +102,6 @@ def _metric_rows(
     values: Mapping[tuple[str, str], Array], settings: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Compute a row a method and metric; one that was not measured has only the paper's number."""
-    sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     model = settings["alpaca_eval"]["paper_model"]
     published = read_published(Path(settings["paper_values"]))
     rows: list[dict[str, Any]] = []
@@ -113,13 +114,11 @@ def _metric_rows(
             row["paper"] = paper_value(published, "table3", model, method, weight, metric)
             measured = values.get((method, metric))
             if measured is not None:
-                row |= estimate_columns(seed_mean(measured, **sampling), measured) | {
-                    "n_seeds": len(measured)
-                }
+                row |= estimate_columns(seed_mean(measured), measured) | {"n_seeds": len(measured)}
                 if method != REFERENCE:
                     reference = values[REFERENCE, metric]
                     repeated = np.broadcast_to(measured, reference.shape)
-                    row |= difference_columns(paired_difference(repeated, reference, **sampling))
+                    row |= difference_columns(paired_difference(repeated, reference))
             rows.append(row)
     # The paper publishes lengths; the relative change follows by division.
     printed = {row["method"]: row["paper"] for row in rows if row["metric"] == "avg_length_chars"}

@@ -26,7 +26,8 @@ from ..evaluation.scenarios import (
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_frame
-from ..statistics import Array, paired_difference, seed_mean
+from ..pivot import Array
+from ..statistics import paired_difference, seed_mean
 from .tables import (
     add_holm,
     arrow_legend,
@@ -50,7 +51,7 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute every backbone x objective x metric, then the length baseline (table 5, figure 4).
 
     `settings`: preset, backbones {name: {paper_model}}, objectives, seeds, reference, bsr {weight,
-    reduction}, micro_batch, resamples, seed, paper_values. The result has a row a cell and the
+    reduction}, micro_batch, paper_values. The result has a row a cell and the
     columns `COLUMNS`: accuracies and taus are means over prompts and seeds with 95% intervals,
     `seed_std` is the spread of the seeds' means, `n_undefined` (prompts without a value) and
     `n_ties` (pairs of responses of one prompt with equal reward) are summed over seeds,
@@ -85,7 +86,6 @@ def _backbone_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield one row a method and metric, methods outermost, as the paper's table reads."""
     methods, seeds = list(settings["objectives"]), list(settings["seeds"])
-    sampling = {"seed": settings["seed"], "resamples": settings["resamples"]}
     values: dict[tuple[str, str], Array] = {}
     ties: dict[tuple[str, str], int] = {}
     for metric, split in METRICS.items():
@@ -101,12 +101,12 @@ def _backbone_rows(
     for method in methods:
         for metric in METRICS:
             method_values = values[method, metric]
-            row = estimate_columns(seed_mean(method_values, **sampling), method_values)
+            row = estimate_columns(seed_mean(method_values), method_values)
             row |= {"backbone": backbone, "method": method, "metric": metric}
             row |= {"n_seeds": len(seeds), "n_ties": ties[method, metric]}
             if method != settings["reference"]:
                 reference = values[settings["reference"], metric]
-                gap = paired_difference(method_values, reference, **sampling)
+                gap = paired_difference(method_values, reference)
                 row |= difference_columns(gap)
             yield row
 
@@ -120,7 +120,7 @@ def _length_rows(runs: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]
         frame = frame.assign(length=frame["response"].str.len().astype(np.float64))
         lengths, gold = arrange(frame, ["length", "gold"], path)
         values = per_prompt(metric, lengths, gold, path)[None]
-        estimate = seed_mean(values, seed=settings["seed"], resamples=settings["resamples"])
+        estimate = seed_mean(values)
         row = estimate_columns(estimate, values) | {"seed_std": np.nan}
         rows.append(
             row

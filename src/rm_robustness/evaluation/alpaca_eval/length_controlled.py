@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...errors import InputError
 from ...frames import read_csv
-from ...statistics import Array
+from ...pivot import Array
 from .package import package, quiet
 
 # The package's names of its GLM's weights, in the order of the feature columns below.

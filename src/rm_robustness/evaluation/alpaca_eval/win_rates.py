@@ -10,7 +10,7 @@ import pandas as pd
 from ...errors import InputError
 from ...experiment.paths import location
 from ...frames import read_frame
-from ...statistics import Array
+from ...pivot import Array
 
 METHODS = ("sft", "rloo-bt", "rloo-bt-bsr")
 
