@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from scipy import stats
+from support.drawn_texts import drawn_texts, faults
 
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.scenarios import METRICS, score_path
@@ -17,10 +19,9 @@ BACKBONES, SEEDS, STEPS, PAIRS = ["tiny-a", "tiny-b"], [3, 5], [0, 10, 20], 12
 SETTINGS = {"backbones": {"tiny-a": {}, "tiny-b": {}}, "seeds": SEEDS}
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def write_runs(folder: Path, backbones: list[str]) -> Path:
     rng = np.random.default_rng(0)
-    for i, backbone in enumerate(BACKBONES):
+    for i, backbone in enumerate(backbones):
         for seed in SEEDS:
             steps = np.repeat(STEPS, PAIRS)
             probes = pd.DataFrame(
@@ -32,16 +33,21 @@ def runs(tmp_path: Path) -> Path:
                     "weight_norm": 1 + 0.01 * seed + 0.001 * steps + i,
                 }
             )
-            path = tmp_path / f"reward_models/{backbone}/bt/seed-{seed}/probes.parquet"
+            path = folder / f"reward_models/{backbone}/bt/seed-{seed}/probes.parquet"
             path.parent.mkdir(parents=True)
             probes.to_parquet(path)
             for method in ("bt", "bt-bsr"):
                 for split in METRICS.values():
-                    path = score_path(tmp_path, backbone, method, seed, split)
+                    path = score_path(folder, backbone, method, seed, split)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    norms = 10 + rng.gamma(2, 1, size=40)
+                    norms = 10 * seed + rng.gamma(2, 1 + (method == "bt"), size=40)
                     pd.DataFrame({"hidden_norm": norms}).to_parquet(path)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_runs(tmp_path, BACKBONES)
 
 
 def table(backbones: list[str], methods: list[str]) -> pd.DataFrame:
@@ -52,6 +58,12 @@ def table(backbones: list[str], methods: list[str]) -> pd.DataFrame:
     paper = np.where(frame["method"] == "bt", 0.5, np.nan)
     limits = {"ci_low": value - 0.02, "ci_high": value + 0.03}
     return frame.assign(preset="test", value=value, **limits, paper=paper, p_value=0.5)
+
+
+def entries(figure):
+    """Each text of the legend with its handle."""
+    [legend] = figure.legends
+    return list(zip(legend.get_texts(), legend.legend_handles, strict=True))
 
 
 def points(axes) -> np.ndarray:
@@ -73,6 +85,38 @@ def test_figure1_draws_every_seed_before_and_after_training(runs):
     assert mean["low"].item() < 2.05 and mean["high"].item() > 2.07  # two seeds say little
     drawn = points(figure.axes[0])[:, 1]
     assert all(np.isclose(drawn, y).any() for y in [*frame["weight_norm"], 1.0])
+
+
+def test_figure1_prints_the_mean_of_the_seeds_ratios_below_their_backbone(runs):
+    figure, frame = figures.figure1(runs, SETTINGS)
+    ratios = [2.05 / 2.03, 2.07 / 2.05]  # of tiny-b
+    last = frame[(frame["backbone"] == "tiny-b") & (frame["step"] == 20)]
+    assert last["ratio"].to_list() == pytest.approx([*ratios, np.mean(ratios)])
+    assert (frame.loc[frame["step"] == 0, "ratio"] == 1).all()
+    low, high = last[["ratio_low", "ratio_high"]].iloc[-1]
+    assert low < min(ratios) and max(ratios) < high and high - low < 0.01
+    name, ratio, interval = figure.axes[0].get_xticklabels()[1].get_text().split("\n")
+    assert (name, ratio) == ("tiny-b", f"{np.mean(ratios):.3f}")
+    assert interval == f"[{low:.3f}, {high:.3f}]"
+
+
+def test_figure1_of_one_seed_has_a_ratio_without_an_interval(runs):
+    figure, _ = figures.figure1(runs, SETTINGS | {"seeds": [3]})
+    assert figure.axes[0].get_xticklabels()[1].get_text() == "tiny-b\n1.010"
+    assert faults(figure) == []
+
+
+def test_figure2_draws_the_seeds_unlike_the_mean_and_its_whiskers(runs):
+    figure, _ = figures.figure2(runs, SETTINGS)
+    panel = figure.axes[0]
+    mean, _, [whiskers] = panel.containers[0]
+    seeds = panel.lines[: len(SEEDS)]
+    blue = to_rgba(mean.get_color())
+    assert tuple(whiskers.get_color()[0]) == blue
+    assert all(to_rgba(seed.get_color()) != blue for seed in seeds)
+    assert all(seed.get_linewidth() < mean.get_linewidth() for seed in seeds)
+    named = {text.get_text(): line for text, line in entries(figure)}
+    assert named["mean of a seed"].get_color() == seeds[0].get_color()
 
 
 def test_figure2_summarises_the_pooled_pairs_of_every_step(runs):
@@ -102,12 +146,66 @@ def test_figure3_gives_the_coefficient_of_variation_over_seeds(runs):
     cv = own[own["quantity"] == "cv"].iloc[0]
     assert cv["value"] == pytest.approx(np.mean([stats.variation(n) for n in norms]))
     assert cv["low"] < cv["value"] < cv["high"] and cv["n_responses"] == 80
+    mean = own.loc[own["quantity"] == "mean", "value"].item()
+    assert mean == pytest.approx(np.mean([n.mean() for n in norms]))
+    name, _, of_bsr = figure.axes[0].get_xticklabels()[-1].get_text().split("\n")
+    assert name == "mutual-disjoint" and of_bsr.startswith(f"{100 * cv['value']:.1f} ± ")
     density = own[own["quantity"] == "density"]
-    assert np.trapezoid(density["value"], density["at"]) == pytest.approx(1, abs=0.1)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert any(text.startswith(f"{100 * cv['value']:.1f} ± ") for text in texts)
     shape = figure.axes[0].collections[-1].get_paths()[0].vertices
     assert shape[:, 1].max() == pytest.approx(density["at"].max())
+
+
+def test_figure3_scales_every_seed_to_the_mean_of_all(runs):
+    _, frame = figures.figure3(runs, SETTINGS)
+    own = frame.query("backbone == 'tiny-a' and method == 'bt' and split == 'in_domain'")
+    values = own[own["quantity"] != "density"].set_index("quantity")["value"]
+    norms = {
+        split: [
+            pd.read_parquet(score_path(runs, "tiny-a", "bt", s, split))["hidden_norm"]
+            for s in SEEDS
+        ]
+        for split in METRICS.values()
+    }
+    means = [np.mean(of_seed) for of_seed in zip(*norms.values(), strict=True)]
+    scaled = [np.mean(means) / m * n for m, n in zip(means, norms["in_domain"], strict=True)]
+    assert values["q50"] == pytest.approx(np.median(np.concatenate(scaled)))
+    assert values["q95"] < 50  # seed 5's norms begin there
+
+
+def test_figure3_halves_of_a_panel_have_one_area(runs):
+    figure, frame = figures.figure3(runs, SETTINGS)
+    keys = ["backbone", "method", "split"]
+    for _, density in frame[frame["quantity"] == "density"].groupby(keys):
+        width = np.diff(density["at"]).mean()
+        assert width * density["value"].sum() == pytest.approx(1)
+    for panel in figure.axes:
+        areas = []
+        for half in panel.collections:
+            x, y = half.get_paths()[0].vertices.T
+            areas.append(abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2)
+        assert len(areas) == 8 and areas == pytest.approx([areas[0]] * 8, rel=0.02)
+
+
+@pytest.mark.parametrize("draw", [figures.figure1, figures.figure2, figures.figure3])
+@pytest.mark.parametrize(
+    "backbones", [BACKBONES, ["Llama-3.2-1B", "Llama-3.2-3B", "Qwen2.5-1.5B", "Qwen2.5-3B"]]
+)
+def test_texts_are_apart_and_large_enough_for_the_readme(draw, backbones, tmp_path):
+    runs = write_runs(tmp_path, backbones)
+    figure, _ = draw(runs, SETTINGS | {"backbones": {name: {} for name in backbones}})
+    assert faults(figure) == []
+    assert {*backbones} <= {text.get_text().split("\n")[0] for text in drawn_texts(figure)}
+
+
+def test_legend_is_read_by_rows_and_fits(runs):
+    figure, _ = figures.figure1(runs, SETTINGS)
+    [legend] = figure.legends
+    drawn_texts(figure)  # lays it out
+    corners = {text.get_text(): text.get_window_extent() for text, _ in entries(figure)}
+    by_rows = sorted(corners, key=lambda name: (-round(corners[name].y0), corners[name].x0))
+    expected = ["a seed", "expected at initialisation"]
+    assert by_rows == [*expected, "mean before training", "mean after training"]
+    assert legend.get_window_extent().width <= figure.bbox.width
 
 
 def test_figure3_draws_equal_norms_too(runs):

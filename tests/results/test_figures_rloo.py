@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
+from support.drawn_texts import faults
 
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import policy_curves
@@ -103,16 +105,21 @@ def test_figure5_draws_reward_against_kl_and_gold_through_training(runs):
     for i, method in enumerate(("bt", "bt-bsr")):
         own, mean = frame[frame["reward_model"] == method], means(frame, method)
         above, below = drawn(figure.axes[i]), drawn(figure.axes[i + 2])
-        for panel, columns in ((above, ["kl", "reward_gain"]), (below, ["epoch", "gold"])):
+        for panel, columns in ((above, ["kl", "reward_gain"]), (below, ["epoch", "gold_gain"])):
             for at in own[columns].to_numpy(float):
                 assert np.isclose(panel, at).all(axis=1).any()
-        assert np.isclose(below[:, 1], mean["gold"].iloc[0]).sum() >= 3  # the level, and its start
-        band = figure.axes[i + 2].collections[0].get_paths()[0].vertices
-        assert band[:, 1].max() == pytest.approx(mean["gold_high"].max())
+        for panel, column in ((figure.axes[i], "reward_gain"), (figure.axes[i + 2], "gold_gain")):
+            band = panel.collections[0].get_paths()[0].vertices
+            assert band[:, 1].max() == pytest.approx(mean[f"{column}_high"].max())
+            assert not panel.containers  # no crosses
+            levels = [
+                line.get_ydata()[0] for line in panel.lines if line.get_label() == "SFT policy"
+            ]
+            assert levels in ([0], []) and (i or panel is figure.axes[0] or levels)
     for left, right in ((0, 1), (2, 3)):
         assert figure.axes[left].get_ylim() == figure.axes[right].get_ylim()
         assert figure.axes[left].get_xlim() == figure.axes[right].get_xlim()
-    for panel, column in ((0, "reward_gain"), (2, "gold")):
+    for panel, column in ((0, "reward_gain"), (2, "gold_gain")):
         low, high = figure.axes[panel].get_ylim()
         assert low < frame[column].min() and frame[column].max() < high
 
@@ -127,6 +134,56 @@ def test_figure6_draws_the_gains_of_both_reward_models_with_their_own_marks(runs
     for method in ("bt", "bt-bsr"):
         line = marked[f"RLOO with {drawing.method_label(method)}, mean"]
         assert (line.get_color(), line.get_marker()) == drawing.method_styles([method])[method]
+
+
+@pytest.mark.parametrize("draw", [tracking.figure5, tracking.figure6])
+def test_the_legend_shows_what_is_drawn(draw, runs):
+    figure, _ = draw(runs, SETTINGS)
+    [legend] = figure.legends
+    handles = dict(
+        zip([t.get_text() for t in legend.get_texts()], legend.legend_handles, strict=True)
+    )
+    names = [f"RLOO with {drawing.method_label(method)}, mean" for method in ("bt", "bt-bsr")]
+    assert set(handles) - {"middle of training"} == {*names, "a seed", "95% interval", "SFT policy"}
+    artists = [artist for panel in figure.axes for artist in (*panel.lines, *panel.collections)]
+    for name in (*names, "SFT policy"):
+        [line] = {
+            (to_rgba(a.get_color()), a.get_linestyle(), a.get_marker())
+            for a in artists
+            if a.get_label() == name
+        }
+        shown = handles[name]
+        assert (to_rgba(shown.get_color()), shown.get_linestyle(), shown.get_marker()) == line
+    colours = {drawing.method_styles([method])[method][0] for method in ("bt", "bt-bsr")}
+    seeds = [a for a in artists if a.get_label() == "a seed"]
+    assert {a.get_color() for a in seeds} == colours
+    shown = [a for a in figure.legends[0].findobj(type(seeds[0])) if a.get_label() == "a seed"]
+    assert {(a.get_color(), a.get_linewidth()) for a in shown} == {(c, 0.8) for c in colours}
+
+
+def test_bands_of_two_methods_differ_without_colour(runs):
+    figure, _ = tracking.figure6(runs, SETTINGS)
+    bt, bsr = figure.axes[0].collections
+    assert (bt.get_hatch(), bsr.get_hatch()) == (None, "//")
+    assert bt.get_linestyle() != bsr.get_linestyle()
+    assert len(bsr.get_facecolor()) == 0  # nothing blends
+
+
+def test_marks_that_would_cover_each_other_are_left_out(runs):
+    assert tracking._marked(np.array([0, 0.5, 1.5, 3, 4.36, 4.47])) == [0, 1, 2, 3, 5]
+    assert tracking._marked(np.linspace(0, 2, 13)) == list(range(13))
+    assert tracking._marked(np.linspace(0, 2, 301))[-1] == 300
+    assert len(tracking._marked(np.linspace(0, 2, 301))) <= 13
+
+
+@pytest.mark.parametrize("draw", [tracking.figure5, tracking.figure6])
+def test_texts_are_apart_and_labels_no_longer_than_their_axis(draw, runs):
+    figure, _ = draw(runs, SETTINGS)
+    assert faults(figure) == []
+    for panel in figure.axes:
+        label, box = panel.yaxis.label.get_window_extent(), panel.get_window_extent()
+        assert label.height <= box.height
+        assert panel.xaxis.label.get_window_extent().width <= box.width
 
 
 def test_equal_rewards_of_the_sft_policy_have_no_scale(runs):

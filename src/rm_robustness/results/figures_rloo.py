@@ -1,7 +1,7 @@
 """Figures 5 and 6: proxy reward and gold reward during RLOO.
 
-The proxy reward is plotted as the gain over the SFT policy (see `evaluation.policy_curves`); the
-csv has the raw rewards too.
+Both are plotted as the gain over the SFT policy (see `evaluation.policy_curves`); the csv has the
+rewards themselves too. No method is told apart by colour alone: markers and bands differ.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ..evaluation.policy_curves import training_curves
 from ..experiment.grid import BSR, BT
-from .plot_style import STYLE, legend, method_label, method_styles, panels
+from ..statistics import Array
+from .plot_style import STYLE, legend_of, method_label, method_styles, panels
 
-GAIN = "gain in proxy reward over SFT\n(standard deviations of SFT)"
+GAIN = "gain in proxy reward\n(SD of SFT)"
+GOLD_GAIN = "gain in gold reward\nr* (its own unit)"
+BANDS: dict[str, dict[str, Any]] = {  # as the halves of figure 3: a grey area, a hatched one
+    BT: {"facecolor": "0.88", "edgecolor": "0.45", "ls": ":"},
+    BSR: {"facecolor": "none", "edgecolor": "#F3B48B", "ls": "--", "hatch": "//"},
+}
 
 
 def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
@@ -29,13 +34,17 @@ def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
     """
     frame = training_curves(runs, "standard")
     with matplotlib.style.context(STYLE, after_reset=True):
-        figure, axes = panels(4, 2.3)
+        figure, axes = panels(4, 2.5)
         for i, method in enumerate((BT, BSR)):
             above, below = axes[i], axes[i + 2]
-            _plot_against_kl(above, frame, method)
-            _plot_over_training(below, frame, method, "gold")
-            last = frame["epoch"].max()
-            below.axvspan(last / 2, last, color="0.95", lw=0, zorder=0)
+            _plot_method(above, frame, method, "kl", "reward_gain")
+            _plot_method(below, frame, method, "epoch", "gold_gain")
+            label = "middle of training" if i == 0 else None
+            below.axvline(frame["epoch"].max() / 2, color="0.4", ls=":", lw=1, label=label)
+            _plot_sft_policy(above)
+            _plot_sft_policy(below, "SFT policy" if i == 0 else None)
+            above.set_xlabel("KL to the SFT policy, nats a response")
+            below.set_xlabel("epoch")
             above.set_title(f"({'ab'[i]}) RLOO with {method_label(method)}")
             below.set_title(f"({'cd'[i]}) RLOO with {method_label(method)}")
         for left, right in ((axes[0], axes[1]), (axes[2], axes[3])):  # same scales in a row
@@ -43,9 +52,8 @@ def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
             right.sharey(left)
             left.autoscale()
         axes[0].set_ylabel(GAIN)
-        axes[2].set_ylabel("gold reward, r*")
-        half = Line2D([], [], color="0.95", lw=6, label="last half of training")
-        legend(figure, axes[2], [axes[3].lines[-1], *_line_legend(), half])
+        axes[2].set_ylabel(GOLD_GAIN)
+        _legend(figure, axes[2:])
     return figure, frame
 
 
@@ -56,79 +64,55 @@ def figure6(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
     """
     frame = training_curves(runs, "large")
     with matplotlib.style.context(STYLE, after_reset=True):
-        figure, [axes] = panels(1, 2.6)
+        figure, [axes] = panels(1, 3.0)
         for method in (BT, BSR):
-            _plot_over_training(axes, frame, method, "reward_gain")
+            _plot_method(axes, frame, method, "epoch", "reward_gain")
+        _plot_sft_policy(axes, "SFT policy")
+        axes.set_xlabel("epoch")
         axes.set_ylabel(GAIN)
-        legend(figure, axes, _line_legend())
+        _legend(figure, [axes])
     return figure, frame
 
 
-def _rows(frame: pd.DataFrame, method: str) -> tuple[list[pd.DataFrame], pd.DataFrame]:
-    """Split one reward model's rows: a frame a seed, and that of the mean."""
-    parts = dict(list(frame[frame["reward_model"] == method].groupby("seed", sort=False)))
-    mean = parts.pop("mean")
-    return list(parts.values()), mean
-
-
-def _plot_against_kl(axes: Axes, frame: pd.DataFrame, method: str) -> None:
+def _plot_method(axes: Axes, frame: pd.DataFrame, method: str, x: str, y: str) -> None:
+    """Plot a reward model's mean with its band of intervals in y, and its seeds."""
     colour, marker = method_styles([method])[method]
-    seeds, mean = _rows(frame, method)
-    for seed in seeds:
-        axes.plot(seed["kl"], seed["reward_gain"], color=colour, lw=0.5, alpha=0.6)
-    axes.plot(mean["kl"], mean["reward_gain"], color=colour, lw=1.6)
-    marked = mean.iloc[_marker_indices(mean)]
-    bars = {
-        name: np.abs(marked[[f"{q}_low", f"{q}_high"]].to_numpy() - marked[[q]].to_numpy()).T
-        for name, q in (("xerr", "kl"), ("yerr", "reward_gain"))
-    }
-    axes.errorbar(
-        marked["kl"],
-        marked["reward_gain"],
-        **bars,
-        fmt=marker,
-        ms=6,
-        color=colour,
-        mec="white",
-        mew=0.5,
-        elinewidth=0.9,
-        zorder=4,
-    )
-    axes.axhline(0, color="0.4", linestyle="--", linewidth=0.8, zorder=1)
-    axes.set_xlabel("KL to the SFT policy, nats a response")
-
-
-def _plot_over_training(axes: Axes, frame: pd.DataFrame, method: str, column: str) -> None:
-    colour, marker = method_styles([method])[method]
-    seeds, mean = _rows(frame, method)
-    for seed in seeds:
-        axes.plot(seed["epoch"], seed[column], color=colour, lw=0.5, alpha=0.6)
-    low, high = mean[f"{column}_low"], mean[f"{column}_high"]
-    axes.fill_between(mean["epoch"], low, high, color=colour, alpha=0.15, lw=0)
-    axes.axhline(mean[column].iloc[0], color="0.4", linestyle="--", linewidth=0.8, zorder=1)
+    by_seed = dict(list(frame[frame["reward_model"] == method].groupby("seed", sort=False)))
+    mean = by_seed.pop("mean")
     axes.plot(
-        mean["epoch"],
-        mean[column],
+        mean[x],
+        mean[y],
         marker=marker,
         ms=6,
         color=colour,
         mec="white",
         mew=0.5,
-        lw=1.6,
-        markevery=_marker_indices(mean),
+        lw=1.8,
+        markevery=_marked(mean[x].to_numpy(np.float64)),
         label=f"RLOO with {method_label(method)}, mean",
+        zorder=3,
     )
-    axes.set_xlabel("epoch")
+    for i, seed in enumerate(by_seed.values()):
+        label = "a seed" if i == 0 else None
+        axes.plot(seed[x], seed[y], color=colour, lw=0.8, alpha=0.8, label=label)
+    low, high = mean[f"{y}_low"], mean[f"{y}_high"]
+    axes.fill_between(mean[x], low, high, lw=0.8, zorder=1, label="95% interval", **BANDS[method])
 
 
-def _marker_indices(mean: pd.DataFrame) -> list[int]:
-    """Indices of the evaluations that get a marker: at most 13, evenly spaced."""
-    return sorted({round(at) for at in np.linspace(0, len(mean) - 1, 13)})
+def _plot_sft_policy(axes: Axes, label: str | None = None) -> None:
+    axes.axhline(0, color="0.4", linestyle="--", linewidth=0.8, zorder=1.5, label=label)
 
 
-def _line_legend() -> list[Line2D]:
-    return [
-        Line2D([], [], color="0.5", lw=0.5, label="a seed"),
-        Line2D([], [], color="0.85", lw=6, label="95% interval"),
-        Line2D([], [], color="0.4", ls="--", lw=0.8, label="SFT policy"),
-    ]
+def _legend(figure: Figure, panels: list[Axes]) -> None:
+    artists = [artist for panel in panels for artist in panel.get_legend_handles_labels()[0]]
+    means_first = sorted(artists, key=lambda artist: not str(artist.get_label()).endswith("mean"))
+    legend_of(figure, means_first)
+
+
+def _marked(x: Array) -> list[int]:
+    """Indices of the evaluations that get a marker: the last, and back from it 1/12 of x apart."""
+    marked: list[int] = []
+    for i in reversed(range(len(x))):
+        if all(abs(x[i] - x[j]) > np.ptp(x) / 12.5 for j in marked):
+            marked.append(i)
+    return marked[::-1]

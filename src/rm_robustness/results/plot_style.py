@@ -3,16 +3,17 @@
 `objectives` is imported inside functions, because it imports torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.legend_handler import HandlerTuple
 
 from ..experiment.grid import bsr_batch, objective_parts
 from ..files import atomic_write
@@ -99,12 +100,27 @@ def plot_interval(
     )
 
 
-def legend(figure: Figure, axes: Axes, extra: list[Line2D]) -> None:
-    """Add one legend below the figure, each label once."""
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True)) | {
-        str(line.get_label()): line for line in extra
-    }
-    rows = -(-len(unique) // (3 if figure.get_figwidth() < WIDTH else 5))
-    columns = -(-len(unique) // rows)
-    figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
+def legend(figure: Figure, axes: Axes, extra: Iterable[Artist]) -> None:
+    """Add a legend below the figure: what is labelled in `axes`, and `extra`."""
+    legend_of(figure, [*axes.get_legend_handles_labels()[0], *extra])
+
+
+def legend_of(figure: Figure, artists: Iterable[Artist]) -> None:
+    """Add a legend below the figure, read by rows; artists with equal labels share an entry."""
+    handles: dict[str, list[Artist]] = {}
+    for handle in artists:
+        handles.setdefault(str(handle.get_label()), []).append(handle)
+    entries: list[Any] = [tuple(a) if len(a) > 1 else a[0] for a in handles.values()]
+    labels = list(handles)
+    for columns in sorted({-(-len(labels) // rows) for rows in range(1, len(labels) + 1)})[::-1]:
+        by_row = [i for column in range(columns) for i in range(column, len(labels), columns)]
+        drawn_legend = figure.legend(
+            [entries[i] for i in by_row],
+            [labels[i] for i in by_row],
+            loc="outside lower center",
+            ncols=columns,
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
+        )
+        if columns == 1 or drawn_legend.get_window_extent().width < figure.bbox.width:
+            return
+        drawn_legend.remove()
