@@ -28,7 +28,8 @@ def test_the_papers_number_is_held_against_the_interval():
     assert half["ratio"] == pytest.approx(0.5)
     assert half["ratio_low"] == pytest.approx(gap.low / gap.value / 2)
     reverse = against_paper(gap, -gap.value)
-    assert reverse["ratio_low"] < reverse["ratio"] == pytest.approx(-1) < reverse["ratio_high"]
+    assert reverse["ratio"] == pytest.approx(-1)
+    assert reverse["ratio_low"] < -1 < reverse["ratio_high"]
 
 
 def test_an_effect_of_the_papers_size_is_told_from_none():
