@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rm_robustness.ratios import relative_loss, relative_loss_unpaired
+from rm_robustness.ratios import mean_of_sets, relative_loss, relative_loss_unpaired
 from rm_robustness.statistics import seed_mean
 
 
@@ -41,3 +41,29 @@ def test_intervals_of_a_loss_are_those_of_a_bootstrap_of_the_ratio():
         found = seed_mean(values)
         low, high = np.quantile(drawn, [0.025, 0.975])
         assert found.high - found.low == pytest.approx(high - low, rel=0.08)
+
+
+def test_a_mean_of_sets_is_the_mean_of_their_means_and_pairs_what_they_share():
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(1, 1, (3, 4)), rng.normal(2, 1, (3, 2))
+    second[1, 0] = np.nan
+    names = list("abcdef")
+    linearised = mean_of_sets([(first, list("abcd")), (second, list("de"))], names)
+    expected = (first.mean(axis=1) + np.nanmean(second, axis=1)) / 2
+    np.testing.assert_allclose(linearised.mean(axis=1), expected)
+    np.testing.assert_allclose(linearised[:, 5], expected)  # a prompt of no set moves nothing
+
+
+def test_a_mean_of_sets_has_the_spread_that_shared_prompts_give_it():
+    rng = np.random.default_rng(2)
+    means, widths = [], []
+    for _ in range(400):
+        prompts = rng.normal(size=60)
+        sets = [
+            (prompts[None, own] + 0.1 * rng.normal(size=(1, len(own))), [str(i) for i in own])
+            for own in (np.arange(40), np.arange(20, 60))
+        ]
+        estimate = seed_mean(mean_of_sets(sets, [str(i) for i in range(60)]))
+        means.append(estimate.value)
+        widths.append(estimate.high - estimate.low)
+    assert np.mean(widths) == pytest.approx(2 * 2 * np.std(means), rel=0.12)

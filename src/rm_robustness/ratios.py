@@ -67,6 +67,25 @@ def stratified_mean(values: Array, masks: Sequence[NDArray[np.bool_]]) -> Array:
     return np.asarray(out[:, np.any(masks, axis=0)])
 
 
+def mean_of_sets(sets: Sequence[tuple[Array, Sequence[str]]], prompts: Sequence[str]) -> Array:
+    """Linearise the mean of the means over several sets of prompts, which may overlap.
+
+    Each set is values (S, P_k), nan where undefined, with the names of its P_k prompts; `prompts`
+    names all P. The result is (S, P): a prompt's entry is the seed's mean of means plus the prompt's
+    influence on it through every set that has it, so that groups with the same `prompts` are paired
+    by prompt. Every seed needs a defined value in every set.
+    """
+    place = {name: i for i, name in enumerate(prompts)}
+    means, out = [], np.zeros((len(sets[0][0]), len(prompts)))
+    for values, names in sets:
+        mean = np.nanmean(values, axis=1, keepdims=True)
+        counts = np.sum(~np.isnan(values), axis=1, keepdims=True)
+        influence = np.nan_to_num(values - mean) * len(prompts) / (len(sets) * counts)
+        out[:, [place[name] for name in names]] += influence
+        means.append(mean)
+    return np.asarray(out + np.mean(means, axis=0))
+
+
 def relative_change(values: Array, base: Array) -> Array:
     """Linearise the change of the mean from `base` (N,) to `values` (S, N), in percent.
 

@@ -1,6 +1,6 @@
 """Measurements of a finished run that the claims use, and the paper's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_csv, read_frame
-from ..statistics import NO_ESTIMATE, Estimate, seed_mean
+from ..ratios import mean_of_sets
+from ..statistics import NO_ESTIMATE, Estimate, contrast, seed_mean
 from .tables import paper_value
 
 
@@ -53,6 +54,22 @@ class RunResults:
         if self.lacks(method, reference):
             return pd.DataFrame()
         return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
+
+    def average(self, gaps: Mapping[str, Sequence[pd.DataFrame]]) -> Estimate:
+        """Mean over backbones and scenarios of gaps (seeds x prompts), one list a backbone.
+
+        Scenarios of one backbone share its seeds, and all share the prompts that they have in
+        common; backbones have seeds of their own.
+        """
+        cells = [gap for of_backbone in gaps.values() for gap in of_backbone]
+        if not cells or any(gap.empty for gap in cells):
+            return NO_ESTIMATE
+        prompts = list(dict.fromkeys(name for gap in cells for name in gap.columns))
+        groups = [
+            mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in of_backbone], prompts)
+            for of_backbone in gaps.values()
+        ]
+        return contrast(groups, [1 / len(groups)] * len(groups))
 
     def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
         """Look up a published number; tables 1 to 3 of the paper have one model each."""
