@@ -70,9 +70,9 @@ def stratified_mean(values: Array, masks: Sequence[NDArray[np.bool_]]) -> Array:
 def mean_of_sets(sets: Sequence[tuple[Array, Sequence[str]]], prompts: Sequence[str]) -> Array:
     """Linearise the mean of the means over several sets of prompts, which may overlap.
 
-    Each set is values (S, P_k), nan where undefined, with the names of its P_k prompts; `prompts`
-    names all P. The result is (S, P): a prompt's entry is the seed's mean of means plus the prompt's
-    influence on it through every set that has it, so that groups with the same `prompts` are paired
+    Each set is values (S, P_k), nan where undefined, with the names of its prompts; `prompts`
+    names all P. The result is (S, P): a prompt's entry is the seed's mean of means plus its own
+    influence on it by every set that has it, so that groups with the same `prompts` are paired
     by prompt. Every seed needs a defined value in every set.
     """
     place = {name: i for i, name in enumerate(prompts)}

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.policy_curves import training_curves
 from ..experiment.grid import BSR, BT
-from ..statistics import Array
+from ..pivot import Array
 from .plot_style import STYLE, legend_of, method_label, method_styles, panels
 
 GAIN = "gain in proxy reward\n(SD of SFT)"
