@@ -240,7 +240,7 @@ def _hard(run: RunResults, method: str) -> Array:
     columns = ["prompt_id", "response_id", "domain", "style", "kind"]
     bench = read_frame(run.folder / location("benchmark", benchmark="rm_bench"), columns)
     folder = run.folder, bench_settings["backbone"], method
-    paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"]]
+    paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"][method]]
     frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
     values = np.stack([metric_percent(frame, "hard") for frame in frames])
     return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
