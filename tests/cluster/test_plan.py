@@ -218,11 +218,11 @@ def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
     total = re.search(r"^total +(\d+) +(\d+)", text, flags=re.MULTILINE)
     assert total is not None
     assert (int(total[1]), int(total[2])) == (whole["jobs"], round(hours))
-    # 96 + 4 reward models in float32, of which those of Llama-3.2-1B:
+    # 192 + 16 reward models in float32, of which those of Llama-3.2-1B:
     row = next(
         r for r in whole["rows"] if (r["phase"], r["name"]) == ("reward models", "Llama-3.2-1B")
     )
-    assert row["disk_bytes"] == 24 * 4 * (1_235_814_400 + 2048)
+    assert row["disk_bytes"] == 48 * 4 * (1_235_814_400 + 2048)
     assert whole["downloads_gb"]["models"]["Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
     assert "skywork" in whole["downloads_gb"]["data"]
     theirs = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"

@@ -267,7 +267,8 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
             f"{rloo['mini_batches']}",
             f"a divisor of prompts_per_update x k, which is {completions}",
         )
-    prompts = config["splits"]["evaluation_prompts"]
+    cut = not released(config, "splits/")  # downloaded splits are read whole
+    prompts = config["splits"]["evaluation_prompts"] if cut else None
     if prompts is not None and prompts < rloo["prompts_per_update"]:
         raise InputError(
             f"{where}: rloo.prompts_per_update",
