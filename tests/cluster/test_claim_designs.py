@@ -1,7 +1,10 @@
 """What a design can find: by hand, in words, and the cheapest run for a claim."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,25 @@ def test_one_seed_decides_nothing_and_is_warned_of():
         assert warning(preset(name)) == ""
     # One section with seeds is enough.
     assert not warning(changed("demo", {**ONE_SEED, "rm_bench": {"seeds": [0, 1]}}))
+
+
+@pytest.mark.slow
+def test_a_run_that_can_decide_nothing_says_so_at_its_start(tmp_path):
+    for name in ("config", "workflow", "data", "profiles", "src", "Snakefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    changes = {"preset": "one", "sources": {"world": {"chats": 20}}, **ONE_SEED}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(changes))
+    command = ["snakemake", "--cores", "1", "--configfile", "config/demo.yaml", "one.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--", "runs/one/raw/chats/world.parquet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: preset one cannot decide any of the paper's claims: one seed" in done.stderr
 
 
 def test_the_seeds_of_a_claim_are_those_of_its_trained_models():

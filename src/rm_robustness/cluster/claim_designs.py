@@ -110,7 +110,10 @@ def _design(config: Settings, name: str, factors: Sequence[float], effects: "Eff
     if paper is None:
         verdict = "the paper has a figure alone"
     else:
-        can = [finds(config, name, seeds, factor, effects) for factor in factors]
+        can = [
+            size <= paper and shows_half(config, name, seeds, factor, effects)
+            for size, factor in zip(found, factors, strict=True)
+        ]
         largest = max((sd for sd, enough in zip(sds, can, strict=True) if enough), default=None)
         verdict = "can"
         if largest is None:
@@ -230,8 +233,12 @@ def smallest_found(config: Settings, name: str, seeds: int, factor: float) -> fl
 
 def finds(config: Settings, name: str, seeds: int, factor: float, effects: "Effects") -> bool:
     """Whether an effect of the paper's size is found; of C4 to C6 also in half of the cells."""
-    if smallest_found(config, name, seeds, factor) > effects.size[name]:
-        return False
+    found = smallest_found(config, name, seeds, factor)
+    return found <= effects.size[name] and shows_half(config, name, seeds, factor, effects)
+
+
+def shows_half(config: Settings, name: str, seeds: int, factor: float, effects: "Effects") -> bool:
+    """Whether more than half of the paper's cells are found; true of a claim that has none."""
     if name not in COUNTED:
         return True
     # More than half must have p below Holm's bound for the one that just makes it.
