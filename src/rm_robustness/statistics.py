@@ -139,15 +139,14 @@ def contrast(
         seeds_df=_satterthwaite(by_seed, degrees),
         prompts_df=float(n_prompts - 1),
     )
-    return estimate_of(value, spread, n_seeds, n_prompts, level)
+    return respread(Estimate(value, value, value, 1.0, n_seeds, n_prompts), spread, level)
 
 
-def estimate_of(
-    value: float, spread: Spread, n_seeds: int, n_prompts: int, level: float = 0.95
-) -> Estimate:
-    """Estimate with the interval and the p-value of a mean and its spread."""
-    width, p = spread.half_width(1 - level), spread.p_value(value)
-    return Estimate(value, value - width, value + width, p, n_seeds, n_prompts, spread)
+def respread(estimate: Estimate, spread: Spread, level: float = 0.95) -> Estimate:
+    """The estimate with another spread, and the interval and p-value that follow from it."""
+    value, width = estimate.value, spread.half_width(1 - level)
+    low, high, p = value - width, value + width, spread.p_value(value)
+    return replace(estimate, low=low, high=high, p_value=p, spread=spread)
 
 
 @dataclass(frozen=True)

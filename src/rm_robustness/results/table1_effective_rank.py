@@ -53,7 +53,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     if reference not in methods:
         raise InputError("ranks.objectives", f"{methods}", f"also the reference {reference}")
     published = read_published(Path(settings["paper_values"]))
-    ranks = _read_ranks(runs, bench["backbone"], methods, bench["seeds"])
+    ranks = read_ranks(runs, bench["backbone"], methods, bench["seeds"])
     counts = sorted(ranks["n"].unique(), reverse=True)
     rows: list[dict[str, Any]] = []
     for n in counts:
@@ -72,7 +72,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(**names)
 
 
-def _read_ranks(
+def read_ranks(
     runs: Path, backbone: str, methods: Sequence[str], seeds: Sequence[int]
 ) -> pd.DataFrame:
     """Read all files as a frame with a row a method, seed and n, and a column a metric."""
