@@ -67,7 +67,7 @@ class Steps(snakemake.DefaultFormatter):  # type: ignore[misc]
         if not self.seconds or msg["done"] < msg["total"] / 10:  # the first few are no guide
             return f"{steps}, ? left"
         new = len(self.jobs.keys() - self.seconds.keys() - {"all"})
-        guessed = f" ({new} rules yet to be timed)" if new else ""
+        guessed = f" ({new} rule{'s' * (new > 1)} yet to be timed)" if new else ""
         return f"{steps}, about {clock(self.left(now))} left{guessed}"
 
     def left(self, now: float) -> float:

@@ -2,6 +2,8 @@
 
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.browser import browser, install
@@ -11,6 +13,7 @@ from support.released_results import released_results
 
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.settings import SETTINGS
+from rm_robustness.files import read_json, track_reads
 from rm_robustness.results.index_page import index_page
 from rm_robustness.results.verdicts import read_verdicts, tally
 
@@ -33,8 +36,14 @@ LINKS = """[...document.querySelectorAll('a, img')].map(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = released_results(tmp_path_factory.mktemp("released") / "results")
-    (folder / "index.html").write_text(index_page(folder, CAPTIONS, SETTING), "utf-8")
+    (folder / "index.html").write_text(made(folder), "utf-8")
     return folder / "index.html"
+
+
+def made(folder: Path, **changes: Any) -> str:
+    """The page of a folder of results; `changes` of its settings."""
+    records = {name: read_json(folder / f"{name}.record.json") for name in SETTING["results"]}
+    return index_page(folder, CAPTIONS, SETTING | changes, records)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +96,9 @@ def test_it_has_every_result_in_the_papers_order(page):
 
 
 def test_what_a_preset_leaves_out_is_said(page):
-    small = {**SETTING, "rloo": None, "alpaca_eval": {**SETTING["alpaca_eval"], "judge": None}}
-    small["results"] = [name for name in SETTING["results"] if name not in ("figure5", "figure6")]
-    text = index_page(page.parent, CAPTIONS, small)
+    left = [name for name in SETTING["results"] if name not in ("figure5", "figure6")]
+    unjudged = {**SETTING["alpaca_eval"], "judge": None}
+    text = made(page.parent, rloo=None, alpaca_eval=unjudged, results=left)
     assert "not run: <code>rloo</code> is null" in text
     assert "not judged: <code>judge</code> is null" in text
     assert "<code>figure5</code>, <code>figure6</code></td>" in text
@@ -97,14 +106,15 @@ def test_what_a_preset_leaves_out_is_said(page):
 
 
 def test_nothing_foreign_gets_in(page):
-    text = index_page(
-        page.parent, CAPTIONS, {**SETTING, "note": "<script>1</script>", "preset": "<b>"}
-    )
-    assert (
-        "<script" not in text and "&lt;script&gt;" in text and "<b>" not in text.replace("<b>C", "")
-    )
+    text = made(page.parent, note="<script>1</script>", preset="<i>")
+    assert "<script" not in text and "&lt;script&gt;" in text and "<i>" not in text
 
 
-def test_a_missing_file_is_named(page, tmp_path):
-    with pytest.raises(InputError, match=r"claims\.csv"):
-        index_page(tmp_path, CAPTIONS, SETTING)
+def test_its_inputs_are_the_files_that_it_shows_and_a_missing_one_is_named(page):
+    with track_reads() as read:
+        made(page.parent)
+    names = {path.name for path in read}
+    assert {"claims.csv", "claims.md", "figure4.png", "table5.md", "figure4.rst"} <= names
+    (page.parent / "figure6.png").unlink()
+    with pytest.raises(InputError, match=r"figure6\.png"):
+        made(page.parent)

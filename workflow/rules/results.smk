@@ -168,10 +168,11 @@ rule publish_figure:
         "cp {input} results/ 2> {log}"
 
 
+# With all that it shows and links to beside it.
 rule publish_index:
     input:
-        at("index"),
-        record("index"),
+        expand("results/{artifact}", artifact=TABLES + FIGURES),
+        made=[at("index"), record("index")],
     output:
         "results/index.html",
         "results/index.record.json",
@@ -180,4 +181,4 @@ rule publish_index:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input} results/ 2> {log}"
+        "cp {input.made} results/ 2> {log}"

@@ -80,12 +80,17 @@ def metrics(options: argparse.Namespace) -> None:
     path("--output", "index.html, which shows the figures beside it"),
 )
 def index(options: argparse.Namespace) -> None:
-    """Write one page of all results: verdicts, figures, tables, claims, where they come from."""
-    from ..files import write_text
+    """Write one page of all results of a preset."""
+    from ..files import read_json, write_text
     from ..results.index_page import index_page
 
+    # Read outside of the block: a job's record is beside its outputs, and no input of another job.
+    made = {
+        name: read_json(options.results / f"{name}.record.json")
+        for name in options.settings["results"]
+    }
     with write_record(options.settings, [options.output]):
-        text = index_page(options.results, options.captions, options.settings)
+        text = index_page(options.results, options.captions, options.settings, made)
         write_text(text, options.output)
 
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from math import prod
 from pathlib import Path
@@ -11,10 +11,9 @@ from shlex import join
 from struct import unpack
 from typing import Any
 
-from ..errors import InputError
 from ..experiment.catalog import RESULTS, is_figure
 from ..experiment.config import Settings
-from ..files import read_json
+from ..files import expect
 from .html import document, mark, rendered
 from .tables import markdown_table
 from .verdicts import SHOWN, read_verdicts, tally
@@ -56,11 +55,14 @@ pre { max-height: 24rem; font-size: .85rem; }
 """
 
 
-def index_page(results: Path, captions: Path, settings: Settings) -> str:
-    """The page, from a folder results/ with its records and the captions of the report (*.rst).
+def index_page(
+    results: Path, captions: Path, settings: Settings, records: Mapping[str, Settings]
+) -> str:
+    """The page, from a folder results/ and the captions of the report (*.rst).
 
-    `settings` are those of the job `index`. Everything from a file is escaped. The page loads
-    nothing but the figures beside it, and says nothing of the time at which it was made.
+    `settings` are those of the job `index`, `records` those of the results by their names.
+    Everything from a file is escaped. The page loads nothing but the figures beside it, and says
+    nothing of the time at which it was made.
     """
     names = sorted(settings["results"], key=lambda name: (RESULTS[name].section, name))
     shown = [name for name in names if name != "claims"]
@@ -77,15 +79,15 @@ def index_page(results: Path, captions: Path, settings: Settings) -> str:
             for heading, inside in sections.items()
         ),
         _section("The claims in detail", [_claims(results, captions, settings)]),
-        _section("Where each number comes from", [_origins(results, names)]),
+        _section("Where each number comes from", [_origins(results, names, records)]),
         _section("What was run, and what was not", [rendered(_scope(settings))]),
     ]
     return document("\n".join(parts), title, STYLE, images=True)
 
 
 def _present(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(path, "no such file", "a result of the preset", "snakemake all")
+    """A file that must be there, noted as an input of the job."""
+    expect(path, "a result of the preset, or its caption")
     return path
 
 
@@ -178,9 +180,9 @@ def _files(name: str, *suffixes: str) -> str:
     return f'<p class="soft">{" &middot; ".join(links)}</p>'
 
 
-def _origins(results: Path, names: list[str]) -> str:
+def _origins(results: Path, names: list[str], records: Mapping[str, Settings]) -> str:
     """For each result the record of its job, folded: command, commit, packages, hashed inputs."""
-    return "\n".join([TRACE, *(_origin(results, name) for name in names)])
+    return "\n".join([TRACE, *(_origin(results, name, records[name]) for name in names)])
 
 
 TRACE = """\
@@ -190,8 +192,7 @@ to the raw data, with <code>--row KEY=VALUE</code> for a single number;
 <code>rm-robustness verify</code> hashes everything again.</p>"""
 
 
-def _origin(results: Path, name: str) -> str:
-    record = read_json(_present(results / f"{name}.record.json"))
+def _origin(results: Path, name: str, record: Settings) -> str:
     git, packages = record["git"], record["packages"]
     commit = f"{git['commit'] or 'none'}{' (dirty)' if git['dirty'] else ''}"
     facts = {
