@@ -60,7 +60,7 @@ th.number { white-space: normal; }
 .supported { color: var(--up); } .contradicted { color: var(--down); border-radius: 3px; }
 .inconclusive { color: var(--unsure); border-style: dashed; }
 .not-measured { color: var(--soft); border-style: dotted; }
-td .mark { margin-right: .45em; } :is(h2, h3, h4) .mark { margin-right: .3em; }
+td .mark { margin-right: .45em; } :is(h2, h3, h4) .mark { margin-right: .55em; }
 td:has(> .mark) { white-space: nowrap; }
 $style</style>
 </head>

@@ -28,7 +28,7 @@ SECTIONS = {
 ROW = ("claim", "part", "backbone", "run", "method", "reward_model", "metric")  # what names a row
 PAPER = "https://arxiv.org/abs/2505.07271"
 STYLE = """\
-body { max-width: 68rem; }
+body { max-width: 68rem; } .table { max-height: none; }
 header .soft, .soft { color: var(--soft); font-size: .92rem; }
 nav a { margin-right: 1.1rem; white-space: nowrap; }
 section { margin-top: 3rem; } 
