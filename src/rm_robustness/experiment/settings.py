@@ -174,12 +174,16 @@ def result(config: Settings, name: str) -> Settings:
 
 def index(config: Settings) -> Settings:
     """Settings of the page of all results: which there are, and the preset's scope."""
-    scope = ("grid", "splits", "rm_bench", "ranks", "rloo", "alpaca_eval", "artifacts")
+    scope = ("grid", "splits", "rm_bench", "ranks", "rloo", "alpaca_eval")
     models = {
         name: {key: config["backbones"][name][key] for key in ("init", "paper_model")}
         for name in config["grid"]["backbones"]
     }
-    shown = {"results": catalog.results(config), "backbones": models}
+    shown = {
+        "results": catalog.results(config),
+        "backbones": models,
+        "downloaded": released(config),
+    }
     return {**shown, **{key: config[key] for key in ("preset", "note", *scope)}}
 
 

@@ -247,7 +247,7 @@ def _scope(settings: Settings) -> str:
         ["prompts to train on", _number(splits["train_prompts"])],
         ["prompts of a scenario", _number(splits["evaluation_prompts"])],
         *([f"`{name}`", _section_of(name, settings[name])] for name in SECTIONS),
-        ["downloaded, not made here", _listed(settings["artifacts"]) or "no model, no split"],
+        ["downloaded, not made here", _listed(settings["downloaded"]) or "no model, no split"],
         ["results left out", ", ".join(left_out) or "none"],
     ]
     return "\n".join(markdown_table(cells))
