@@ -2,17 +2,16 @@
 
 import base64
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import psutil
 from slurm.machine import packages
 
 FLAGS = (
@@ -65,7 +64,6 @@ def browser(profile: Path) -> Iterator[Browser]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,
     )
     try:
         port = next(
@@ -75,16 +73,18 @@ def browser(profile: Path) -> Iterator[Browser]:
         wanted = {"alwaysMatch": {"goog:chromeOptions": options}}
         started = ask(f"http://127.0.0.1:{port}/session", {"capabilities": wanted})
         yield Browser(f"http://127.0.0.1:{port}/session/{started['sessionId']}")
-        ask(f"http://127.0.0.1:{port}/session/{started['sessionId']}", method="DELETE")
     finally:
-        os.killpg(driver.pid, signal.SIGKILL)
+        ours = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+        for process in ours:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(ours, timeout=30)
         driver.wait()
         driver.stdout.close()
         shutil.rmtree(profile, ignore_errors=True)
 
 
-def ask(url: str, body: Any = None, method: str = "POST") -> Any:
+def ask(url: str, body: Any) -> Any:
     """The value of chromedriver's answer."""
-    data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(url, data, method=method), timeout=60) as answer:
+    with urlopen(Request(url, json.dumps(body).encode()), timeout=60) as answer:
         return json.load(answer)["value"]
