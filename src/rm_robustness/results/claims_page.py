@@ -24,10 +24,8 @@ def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
     if len(models):
         stand_ins = (f"`{s}` for {m}" for s, m in models[["subject", "paper_model"]].to_numpy())
         scope += f" Corresponding models: {', '.join(stand_ins)}."
-    text = frame.select_dtypes("object").columns
-    claims = [
-        rows for _, rows in frame.fillna(dict.fromkeys(text, "")).groupby("claim", sort=False)
-    ]
+    texts = {name: frame[name].astype(object).fillna("") for name in TEXTS}
+    claims = [rows for _, rows in frame.assign(**texts).groupby("claim", sort=False)]
     heading = ["claim", "statement", "paper (its own tables)", "here", "could have found"]
     heading += [_heading(preset), "artifact"]
     lines = [
