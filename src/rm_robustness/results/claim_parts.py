@@ -11,9 +11,8 @@ import numpy as np
 
 from ..pivot import Array
 from ..statistics import NO_ESTIMATE, Estimate, conjunction, holm
+from .verdicts import CONTRADICTED, INCONCLUSIVE, NOT_MEASURED, SUPPORTED
 
-SUPPORTED, CONTRADICTED = "supported", "contradicted"
-INCONCLUSIVE, NOT_MEASURED = "inconclusive", "not measured"
 NEEDED, VETO, BESIDE = "needed", "can only contradict", "beside"
 ALPHA = 0.05  # two-sided, so that each direction has half of it
 

@@ -22,6 +22,7 @@ from .claim_parts import ABOVE_0, BELOW_0, NEEDED, NOT_MEASURED, VETO, ClaimPart
 from .measurements import RunResults
 from .paper_claims import claims_in_tables
 from .tables import read_published
+from .verdicts import NOT_MEASURED
 
 ALL = "all"
 COLUMNS = [

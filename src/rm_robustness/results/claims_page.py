@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .claim_parts import BESIDE, CONTRADICTED, INCONCLUSIVE, NEEDED, NOT_MEASURED, SUPPORTED, VETO
+from .claim_parts import BESIDE, NEEDED, VETO
 from .claims import ALL, RULE_OF_ALL
 from .tables import markdown_table
+from .verdicts import INCONCLUSIVE, MARKS, NOT_MEASURED, shown
 
 TEXTS = ("role", "scope", "could_have_found", "note")  # empty ones come back from a csv as nan
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED)
 
 
 def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
@@ -57,11 +57,7 @@ def _heading(preset: str) -> str:
 
 
 def _in_preset(row: pd.Series) -> str:
-    """Mark a verdict as one about this preset, or these checkpoints, not about the paper."""
-    verdict = str(row["verdict"])
-    if verdict not in (SUPPORTED, CONTRADICTED):
-        return verdict
-    return f"{verdict} for {row['scope']}" if row["scope"] else f"{verdict} here"
+    return shown(str(row["verdict"]), str(row["scope"]))
 
 
 def _number(value: float, unit: str = "") -> str:
@@ -89,7 +85,7 @@ def _summary(rows: pd.DataFrame) -> list[str]:
     measured = _measured(parts.iloc[0], unit)
     if len(parts) > 1 and summary["verdict"] != NOT_MEASURED:
         kinds = parts["verdict"].value_counts()
-        counts = [f"{kinds[v]} {v}" for v in VERDICTS if v in kinds]
+        counts = [f"{kinds[v]} {v}" for v in MARKS if v in kinds]
         measured = f"of {len(parts)} parts {', '.join(counts)}"
     open_parts = parts[(parts["verdict"] == INCONCLUSIVE) & parts["could_have_found"].ne("")]
     found = str(open_parts["could_have_found"].iloc[0]) if len(open_parts) else ""

@@ -16,7 +16,7 @@ from ..experiment.config import Settings
 from ..files import expect
 from .html import document, mark, rendered
 from .tables import markdown_table
-from .verdicts import SHOWN, read_verdicts, tally
+from .verdicts import read_verdicts, shown, tally
 
 # Sections that a preset may leave out, with the keys that tell their size.
 SECTIONS = {
@@ -120,7 +120,7 @@ def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
     claims = "\n".join(
         f'<li><a href="#{escape(row["claim"])}">{mark(row["verdict"])}<b>{escape(row["claim"])}</b>'
         f"<span>{escape(row['statement'])}</span>"
-        f'<span class="verdict">{escape(SHOWN.get(row["verdict"], row["verdict"]))}</span></a></li>'
+        f'<span class="verdict">{escape(shown(row["verdict"], row["scope"]))}</span></a></li>'
         for row in rows
     )
     return _section(
