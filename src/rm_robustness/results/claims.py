@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..evaluation.estimates import AGAINST_PAPER, against_paper
 from ..experiment.grid import BSR, BT
 from . import claim_evidence as evidence
-from .claim_parts import ABOVE_0, BELOW_0, NEEDED, NOT_MEASURED, VETO, ClaimPart, decide
+from .claim_parts import ABOVE_0, BELOW_0, NEEDED, VETO, ClaimPart, decide
 from .measurements import RunResults
 from .paper_claims import claims_in_tables
 from .tables import read_published
