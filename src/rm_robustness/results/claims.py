@@ -22,7 +22,7 @@ from .claim_parts import ABOVE_0, BELOW_0, NEEDED, VETO, ClaimPart, decide
 from .measurements import RunResults
 from .paper_claims import claims_in_tables
 from .tables import read_published
-from .verdicts import NOT_MEASURED
+from .verdicts import INCONCLUSIVE, NOT_MEASURED
 
 ALL = "all"
 COLUMNS = [
@@ -124,7 +124,8 @@ def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     The columns are `COLUMNS`: value with its 95% interval and `paper` are in `unit`; `role` is that
     of `ClaimPart`; `p_value` belongs to the boundary of the claim, `p_contradicted` is corrected
     over the claim; `scope` is "these checkpoints" for one seed; `mdd80` is how far beyond the
-    boundary a true value is found with 80%, which `could_have_found` says in words; the components
+    boundary a true value is found with 80%, which `could_have_found` says in words, with part "all"
+    of the first part that left the claim inconclusive; the components
     are those of `estimates.difference_columns`, and `AGAINST_PAPER` of `estimates.against_paper`;
     `paper_model` is the paper's model that the subject stands for, if it does; `note` is why
     nothing was measured, and with part "all" where the paper and its tables differ. Raises
@@ -178,6 +179,10 @@ def _judged(
     needed = [row for row in rows if row["role"] == NEEDED]
     summary = {"part": ALL, "subject": "-", "paper": paper, "unit": unit, "verdict": whole}
     summary |= {"scope": CHECKPOINTS if any(row["scope"] for row in needed) else ""}
+    unsettled = [row for row in needed if row["verdict"] == INCONCLUSIVE]
+    if whole == INCONCLUSIVE and unsettled and "could_have_found" in unsettled[0]:
+        first = f"{unsettled[0]['part']} ({unsettled[0]['subject']})"
+        summary["could_have_found"] = f"{first}: {unsettled[0]['could_have_found']}"
     return [shared | summary | {"rule": RULE_OF_ALL, "note": note}, *rows]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from .claim_parts import BESIDE, NEEDED, VETO
 from .claims import ALL, RULE_OF_ALL
 from .tables import markdown_table
-from .verdicts import INCONCLUSIVE, MARKS, NOT_MEASURED, shown
+from .verdicts import MARKS, NOT_MEASURED, shown
 
 TEXTS = ("role", "scope", "could_have_found", "note")  # empty ones come back from a csv as nan
 
@@ -37,8 +37,8 @@ def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
         *markdown_table([heading, *(_summary(rows) for rows in claims)]),
         "",
         "- here: the value with its 95% interval; for several parts, the number of each verdict.",
-        "- could have found: how far beyond the boundary of the claim a true value would have been "
-        "found in 80% of such experiments, for the first part that is inconclusive.",
+        "- could have found: of the first part that left the claim inconclusive, how far beyond "
+        "the claim's boundary a true value is found in 80% of such experiments.",
         f"- A claim is {RULE_OF_ALL}.",
         "- for these checkpoints: of one seed, so that the interval is over prompts alone.",
         "- paper (its own tables): `-` where the paper has only a figure, or no such model.",
@@ -87,12 +87,8 @@ def _summary(rows: pd.DataFrame) -> list[str]:
         kinds = parts["verdict"].value_counts()
         counts = [f"{kinds[v]} {v}" for v in MARKS if v in kinds]
         measured = f"of {len(parts)} parts {', '.join(counts)}"
-    open_parts = parts[(parts["verdict"] == INCONCLUSIVE) & parts["could_have_found"].ne("")]
-    found = str(open_parts["could_have_found"].iloc[0]) if len(open_parts) else ""
-    found = found.replace(" would have been found (80%)", "")
-    verdict = _in_preset(summary)
-    shown = [summary["claim"], summary["statement"], paper, measured, found, verdict]
-    return [*shown, summary["artifact"]]
+    about = [summary["claim"], summary["statement"], paper, measured, summary["could_have_found"]]
+    return [*about, _in_preset(summary), summary["artifact"]]
 
 
 def _details(rows: pd.DataFrame) -> list[str]:

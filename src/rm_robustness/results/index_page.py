@@ -45,6 +45,7 @@ figure img { display: block; max-width: 100%; height: auto; }
 .claims a { display: grid; grid-template-columns: 1.6rem 2.6rem 1fr 10.5rem; gap: .2rem .5rem;
   padding: .45rem .3rem; text-decoration: none; } .claims a:hover { background: var(--band); }
 .claims b { font-weight: 600; } .claims .verdict { color: var(--soft); }
+.claims .found { grid-column: 3; color: var(--soft); font-size: .85rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; } details details { margin-left: 1.2rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -120,7 +121,8 @@ def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
     claims = "\n".join(
         f'<li><a href="#{escape(row["claim"])}">{mark(row["verdict"])}<b>{escape(row["claim"])}</b>'
         f"<span>{escape(row['statement'])}</span>"
-        f'<span class="verdict">{escape(shown(row["verdict"], row["scope"]))}</span></a></li>'
+        f'<span class="verdict">{escape(shown(row["verdict"], row["scope"]))}</span>'
+        f"{_found(row['could_have_found'])}</a></li>"
         for row in rows
     )
     return _section(
@@ -128,10 +130,15 @@ def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
         [
             f'<p class="tally">{escape(start)}: {counted}</p>',
             f"<p>These are verdicts for the models of preset <code>{escape(preset)}</code>. "
-            "Inconclusive: the data are compatible with the claim and with its opposite.</p>",
+            "Inconclusive: the data are compatible with the claim and with its opposite; below the "
+            "statement stands what could have been found.</p>",
             f'<ol class="claims">\n{claims}\n</ol>',
         ],
     )
+
+
+def _found(could_have_found: str) -> str:
+    return f'<span class="found">{escape(could_have_found)}</span>' if could_have_found else ""
 
 
 def _count(count: str) -> str:
