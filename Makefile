@@ -15,7 +15,7 @@ help: ## Print this list
 reproduce: env ## Make the environment, then every table, figure and verdict of the demo
 	source $(BIN)/activate && snakemake all
 
-report: env ## Make results/report.html, one page with every table, figure, verdict and run time
+report: env ## Make results/report.html, Snakemake's report, with the run times
 	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
 
 rehearsal: env ## Run the paper's whole graph on tiny stand-ins (GPU=1: on GPUs)

@@ -40,6 +40,7 @@ rule all:
     input:
         expand("results/{artifact}", artifact=TABLES + FIGURES),
         rules.metrics.output,
+        rules.publish_index.output,
 
 
 rule tables:
@@ -89,3 +90,10 @@ rule policies:
 rule alpaca_eval:
     input:
         inputs_of("table3"),
+
+
+# What came out and where to read it, after a run that made it.
+onsuccess:
+    if any(job.rule.name == "publish_index" for job in workflow.dag.finished_jobs):
+        claims = read_verdicts(Path(at("result", name="claims")))
+        logger.info(f"\n{tally(claims)}\nAll results on one page: results/index.html\n")

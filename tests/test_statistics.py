@@ -13,6 +13,7 @@ from rm_robustness.errors import InputError
 from rm_robustness.pivot import Spread
 from rm_robustness.statistics import (
     Estimate,
+    _sum_degrees,
     conjunction,
     contrast,
     holm,
@@ -193,14 +194,31 @@ def test_a_difference_counts_where_both_are_defined():
     assert difference.n_prompts == 2
 
 
-def test_two_groups_of_seeds_are_welchs_test():
+def test_groups_of_seeds_have_the_degrees_that_the_largest_of_their_variances_leaves():
     rng = np.random.default_rng(4)
     a, b = rng.normal(0.5, 1, size=6), rng.normal(0, 3, size=4)
-    oracle = stats.ttest_ind(a, b, equal_var=False)
+    by_group = a.var(ddof=1) / 6, b.var(ddof=1) / 4
+    variance = sum(by_group)
+    df = min(5 * variance / by_group[0], 3 * variance / by_group[1])
     estimate = contrast([a[:, None], b[:, None]], [1, -1])
     assert estimate.value == pytest.approx(a.mean() - b.mean())
-    assert estimate.p_value == pytest.approx(oracle.pvalue, rel=1e-4)
+    oracle = 2 * stats.t.sf(abs(estimate.value) / math.sqrt(variance), df)
+    assert estimate.p_value == pytest.approx(oracle, rel=1e-4)
+    assert 3 <= df < stats.ttest_ind(a, b, equal_var=False).df
     assert estimate.n_seeds == 4
+
+
+@pytest.mark.parametrize("sds", [(1, 1), (1, 2), (1, 4), (1, 1, 1, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize("seeds", [3, 4])
+def test_unequal_groups_of_seeds_reject_no_more_than_they_say(seeds, sds):
+    rng = np.random.default_rng(12)
+    n, alpha = 100_000, 0.05 / 8
+    drawn = np.array(sds)[:, None, None] * rng.normal(size=(len(sds), n, seeds))
+    variances = drawn.var(axis=2, ddof=1) / seeds
+    total = variances.sum(axis=0)
+    degrees = _sum_degrees(variances, [seeds - 1] * len(sds))
+    t = np.abs(drawn.mean(axis=2).sum(axis=0)) / np.sqrt(total)
+    assert np.mean(2 * stats.t.sf(t, degrees) < alpha) < 1.3 * alpha
 
 
 def test_groups_share_their_prompts_and_not_their_seeds():
@@ -281,6 +299,11 @@ def test_equal_variances_are_pooled_and_unequal_ones_are_not():
     assert np.mean([s.seeds_df for s in moderated(wild)]) < 4
     alone = Spread(0.1, 0.2, 0.0, 3, 9)
     assert moderated([alone]) == [alone]
+
+
+def test_a_few_variances_know_no_more_together_than_their_degrees():
+    few = [Spread(v, 0, 0, 3, 0) for v in (1.0, 1.1, 0.9)]
+    assert [s.seeds_df for s in moderated(few)] == [9, 9, 9]
 
 
 def test_moderation_finds_the_distribution_of_the_variances():

@@ -11,7 +11,14 @@ from safetensors.torch import load_file, save_file
 from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation import rm_bench, scenarios
-from rm_robustness.evaluation.evaluate import COLUMNS, METRICS, as_json, as_text, evaluate
+from rm_robustness.evaluation.evaluate import (
+    COLUMNS,
+    DIFFERENCE,
+    METRICS,
+    as_json,
+    as_text,
+    evaluate,
+)
 from rm_robustness.experiment.scenarios import RM_BENCH_DOMAINS as DOMAINS
 from rm_robustness.experiment.scenarios import RM_BENCH_KINDS as KINDS
 from rm_robustness.experiment.scenarios import RM_BENCH_STYLES as STYLES
@@ -20,6 +27,7 @@ from rm_robustness.metrics import kendall_tau_per_prompt
 from rm_robustness.models import chat
 from rm_robustness.models.reward_model import initialise, load, save
 from rm_robustness.models.scoring import score
+from rm_robustness.pivot import Spread
 from rm_robustness.results.table5_scenarios import table5
 
 ESTIMATE = ["value", "ci_low", "ci_high", "n_prompts", "n_undefined", "n_ties"]
@@ -144,6 +152,122 @@ def test_the_preset_s_own_models_stand_below(model, runs):
     assert names[first - 2].endswith("/mine") and names[first - 1] == "length"
     assert "0.4000 ± 0.1000" in text[first] and "47.8 ± 0.1" in "\n".join(text)
     assert len({line.index("mutual") for line in text if "mutual" in line}) == 1
+
+
+def stand(runs: Path, seeds: int = 3, model: object = None, **scored: object) -> None:
+    """Tables with a reference big/bt, and scores of its seeds; `model` is its seed 0."""
+    rows = [
+        {
+            "preset": "tiny",
+            "backbone": "big",
+            "method": "bt",
+            "metric": metric,
+            "value": 0.5,
+            "n_seeds": 3,
+            "difference": 9.0,  # the table's own, from another reference
+            "p_value": 0.5,
+        }
+        for metric in METRICS
+    ]
+    write_csv(pd.DataFrame(rows), runs / "results" / "table5.csv")
+    rng = np.random.default_rng(0)
+    for split in METRICS.values():
+        bench_set = split == "rm_bench"
+        path = runs / ("raw/rm_bench.parquet" if bench_set else f"splits/{split}.parquet")
+        rows = read_frame(path)
+        for seed in range(seeds):
+            scores = rows[["prompt_id", "response_id", "gold"]].assign(
+                reward=rng.normal(size=len(rows)).astype(np.float32)
+            )
+            if seed == 0 and model:
+                scores = score(*load(model), rows, 0)
+            if seed == 2:
+                scores = scores.sample(frac=1, random_state=0)
+            write_frame(scores, scenarios.score_path(runs, "big", "bt", seed, split))
+
+
+def tau_of(runs: Path, seed: int, leave: object = None) -> np.ndarray:
+    """Tau of the prompts of mutual-disjoint, in the split's order, without one of them."""
+    rows = read_frame(runs / "splits" / "mutual_disjoint.parquet")
+    scores = read_frame(scenarios.score_path(runs, "big", "bt", seed, "mutual_disjoint"))
+    joined = rows[["prompt_id", "response_id"]].merge(scores, on=["prompt_id", "response_id"])
+    joined = joined[joined["prompt_id"] != leave]
+    reward, gold = (joined[name].to_numpy().reshape(-1, 4) for name in ("reward", "gold"))
+    return kendall_tau_per_prompt(reward, gold)
+
+
+def test_the_difference_from_a_reference_is_paired_by_prompt(model, runs):
+    stand(runs, model=model)
+    row = of(measure(model, runs), "reference").loc["mutual_disjoint_tau"]
+    taus = np.stack([tau_of(runs, seed) for seed in range(3)])
+    by_seed = np.nanmean(taus, axis=1)
+    assert row["difference"] == pytest.approx(by_seed[0] - by_seed.mean())
+    assert row["n_seeds"] == 3
+    # By hand: seeds' variance of the reference, prompts' variance of the differences.
+    assert not np.isnan(taus).any()
+    gaps = taus[0] - taus.mean(axis=0)
+    residuals = taus - by_seed[:, None] - taus.mean(axis=0) + taus.mean()
+    n = taus.shape[1]
+    noise = (residuals**2).sum() / (2 * (n - 1)) / (3 * n)
+    spread = Spread(by_seed.var(ddof=1) / 3, gaps.var(ddof=1) / n, noise, 2, n - 1)
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    assert half == pytest.approx(spread.half_width())
+    assert row["p_value"] == pytest.approx(spread.p_value(row["difference"]))
+    assert row["mdd80"] == pytest.approx(spread.smallest_found())
+
+
+def test_every_metric_has_a_difference_and_the_text_shows_it(model, runs):
+    stand(runs)
+    frame = measure(model, runs)
+    rows = of(frame, "reference")
+    assert list(rows.index) == list(METRICS) and rows[DIFFERENCE].notna().all(axis=None)
+    assert of(frame, "model")[DIFFERENCE].isna().all(axis=None)
+    text = as_text(frame)
+    low, high = rows.loc["mutual_disjoint_tau", ["difference_low", "difference_high"]]
+    assert f"± {(high - low) / 2:.4f}" in text
+    assert text.count("this checkpoint minus\n") == 2 and "of this checkpoint, not of" in text
+    shown = json.loads(as_json(frame))[-1]
+    assert shown["difference"] == pytest.approx(rows["difference"].iloc[-1])
+
+
+def test_differences_are_over_the_prompts_that_remain(model, runs):
+    path = runs / "splits" / "mutual_disjoint.parquet"
+    rows = read_frame(path)
+    stand(runs)
+    rows.loc[1, "response"] = "word " * 200
+    write_frame(rows, path)
+    frame = measure(model, runs, skip_long=True)
+    first = rows["prompt_id"][0]
+    taus = [np.nanmean(tau_of(runs, seed, first)) for seed in range(3)]
+    found = of(frame, "reference")["difference"]["mutual_disjoint_tau"]
+    ours = of(frame, "model")["value"]["mutual_disjoint_tau"]
+    assert found == pytest.approx(ours - np.mean(taus))
+
+
+def test_without_the_scores_of_all_seeds_there_is_no_difference_and_a_line_says_so(model, runs):
+    stand(runs, seeds=2)
+    frame = measure(model, runs)
+    assert of(frame, "reference")[DIFFERENCE].isna().all(axis=None)
+    text = as_text(frame)
+    command = "dvc pull, or snakemake --configfile config/tiny.yaml -- scores"
+    assert text.count(f"No difference from big/bt: score files are missing; {command}") == 1
+    assert "this checkpoint minus" not in text and "not of its training" not in text
+
+
+@pytest.mark.parametrize("fault", ["missing", "twice", "nan"])
+def test_scores_of_other_responses_are_refused(model, runs, fault):
+    stand(runs)
+    path = scenarios.score_path(runs, "big", "bt", 1, "in_domain")
+    frame = read_frame(path)
+    response = frame["response_id"][3]
+    changed = {
+        "missing": frame.drop(index=3),
+        "twice": pd.concat([frame, frame.iloc[3:4]]),
+        "nan": frame.assign(reward=frame["reward"].where(frame.index != 3)),
+    }[fault]
+    write_frame(changed, path)
+    with pytest.raises(InputError, match=f"seed-1/in_domain.parquet.*response_id {response}"):
+        measure(model, runs)
 
 
 def test_every_metric_has_a_row_and_an_interval(model, runs):

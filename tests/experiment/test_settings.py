@@ -156,3 +156,9 @@ def test_every_record_of_a_run_has_the_settings_that_its_configuration_gives(fin
     assert len(records) > 30
     for path in records:
         assert configured(config, str(path)) == read_json(finished / path)["settings"], path
+
+
+def test_the_page_calls_downloaded_what_is_and_not_what_could_be():
+    """An artifact with another source than `released` is made here."""
+    downloaded = SETTINGS["index"](preset("paper"))["downloaded"]
+    assert downloaded == ["reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"]

@@ -142,6 +142,8 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
                 "figure6": 1,
                 "claims": 1,
                 "metrics": 1,
+                "index": 1,
+                "publish_index": 1,
                 "publish_table": 5,
                 "publish_figure": 6,
             },
@@ -156,6 +158,8 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
                 "figure4": 1,
                 "claims": 1,
                 "metrics": 1,
+                "index": 1,
+                "publish_index": 1,
                 "publish_table": 2,
                 "publish_figure": 1,
             },
@@ -191,6 +195,7 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
         "figure6": 1,
         "claims": 1,
         "metrics": 1,
+        "index": 1,
     }
     verified = rm_robustness(copy, "verify")
     assert verified.returncode == 1

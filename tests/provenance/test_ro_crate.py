@@ -61,7 +61,8 @@ def toy(tmp_path, monkeypatch):
         files = [f"runs/toy/results/{name}{suffix}" for suffix in suffixes]
         job(name, ["runs/toy/scores/bt.parquet", "values.csv"], *files)
     job("metrics", ["runs/toy/results/table5.csv"], "runs/toy/results/metrics.json")
-    unpublished = shutil.ignore_patterns("*.html", "metrics.*")
+    job("index", ["runs/toy/results/table5.csv"], "runs/toy/results/index.html")
+    unpublished = shutil.ignore_patterns("[!i]*.html", "metrics.*")
     shutil.copytree("runs/toy/results", "results", ignore=unpublished)
     return tmp_path
 

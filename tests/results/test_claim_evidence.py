@@ -10,8 +10,9 @@ from support.paths import PUBLISHED
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.scenarios import METRICS, score_path
 from rm_robustness.experiment.paths import location
-from rm_robustness.frames import write_csv
+from rm_robustness.ratios import relative_change
 from rm_robustness.results import claim_evidence as evidence
+from rm_robustness.results.claim_parts import ABOVE_0, BELOW_0, BESIDE, NEEDED
 from rm_robustness.results.claims import claims
 from rm_robustness.results.claims_page import claims_markdown
 from rm_robustness.results.measurements import RunResults
@@ -21,6 +22,7 @@ from rm_robustness.results.table5_scenarios import table5
 from rm_robustness.results.tables import read_published
 
 SEEDS = [0, 1, 2]
+TITLES = ["in-domain", "prompt-disjoint", "response-disjoint", "mutual-disjoint"]
 TAU = {1.0: [1, 2, 3, 4], 2 / 3: [2, 1, 3, 4], 0.0: [1, 4, 3, 2], -1.0: [4, 3, 2, 1]}  # of 1 2 3 4
 SETTINGS = {
     "preset": "test",
@@ -33,6 +35,7 @@ SETTINGS = {
     "micro_batch": 16,
     "train_set": "splits/train.parquet",
     "paper_values": PUBLISHED,
+    "seed_variance": "own",
     "rm_bench": None,
     "ranks": None,
     "rloo": None,
@@ -137,6 +140,9 @@ def test_dispersion_is_free_of_scale(folder):
     assert cv.value == pytest.approx(-pooled.std() / pooled.mean())
     spread = parts["small", "range of the four means: bt-bsr - bt"].estimate
     assert spread.value == pytest.approx(-4 / (432 / 42)) and spread.n_seeds == 3
+    means = [parts["small", f"bt-bsr: mean in {s} / mean of the four"] for s in TITLES]
+    assert [mean.estimate.value for mean in means] == [1.0] * 4
+    assert means[0].side == (0.95, 1.05)
 
 
 def test_objectives_are_compared_as_in_table5(folder):
@@ -147,8 +153,13 @@ def test_objectives_are_compared_as_in_table5(folder):
         frame = pd.read_parquet(score_path(folder, "small", "bt", 0, split))
         write(frame.assign(response="x"), folder / "splits" / f"{split}.parquet")
     table = table5(folder, SETTINGS).set_index(["backbone", "method", "metric"])
-    parts = by_name(evidence.objective_gaps("bt-dr", ["bt"], evidence.BELOW_0, run(folder)))
-    assert len(parts) == 8
+    parts = by_name(evidence.objective_gaps("bt-dr", ["bt"], BELOW_0, run(folder)))
+    assert len(parts) == 8 + 3
+    cells = [parts["large", f"{title}: bt-dr - bt"].estimate.value for title in TITLES]
+    cells += [parts["small", f"{title}: bt-dr - bt"].estimate.value for title in TITLES]
+    average = parts["all", "average of all: bt-dr - bt"]
+    assert average.estimate.value == pytest.approx(np.mean(cells)) and average.role == NEEDED
+    assert parts["large", "mutual-disjoint: bt-dr - bt"].role == BESIDE
     for metric in METRICS:
         row = table.loc[("large", "bt-dr", metric)]
         scenario = metric.rpartition("_")[0].replace("_", "-")
@@ -157,12 +168,11 @@ def test_objectives_are_compared_as_in_table5(folder):
 
 
 def test_comparison_carries_the_papers_own_difference(folder):
-    parts = by_name(
-        evidence.objective_gaps("bt-bsr", ["bt", "bt-hinge"], evidence.ABOVE_0, run(folder))
-    )
+    parts = by_name(evidence.objective_gaps("bt-bsr", ["bt", "bt-hinge"], ABOVE_0, run(folder)))
     part = parts["small", "in-domain: bt-bsr - bt"]
     assert part.estimate.value == pytest.approx(1 / 3) and part.unit == "accuracy"
     assert part.paper == pytest.approx(0.8423 - 0.8415)
+    assert np.isfinite(parts["all", "average of all: bt-bsr - bt"].paper)
     lacking = parts["large", "mutual-disjoint: bt-bsr - bt-hinge"]
     assert np.isnan(lacking.estimate.value) and "bt-hinge" in lacking.reason
     assert lacking.paper == pytest.approx(0.6106 - 0.5685)
@@ -178,11 +188,11 @@ def test_loss_to_unseen_models_is_relative_and_paired_by_prompt(folder):
         write(frame, path)
     parts = by_name(evidence.unseen_models(run(folder)))
     loss = parts["large", "prompt-disjoint to mutual-disjoint"]
-    assert loss.estimate.value == pytest.approx(100 / 3) and loss.counts
+    assert loss.estimate.value == pytest.approx(100 / 3) and loss.role == NEEDED
     assert loss.paper == pytest.approx(100 * (1 - 0.587 / 0.705))
     other = parts["large", "prompt-disjoint to response-disjoint"]
     assert other.estimate.value == pytest.approx(100 * (1 - (2 / 3) / (8 / 9)))
-    assert other.estimate.n_prompts == 6 and not other.counts
+    assert other.estimate.n_prompts == 6 and other.role == BESIDE
 
 
 def test_there_is_no_share_of_a_tau_that_is_not_above_zero(folder):
@@ -214,7 +224,7 @@ def test_gold_is_compared_in_the_two_halves_of_rloo(tmp_path):
     write_evaluations(tmp_path, "bt", {0: 0.0, 5: 4.0, 10: 4.5, 12: 4.1})  # the middle one is 5
     write_evaluations(tmp_path, "bt-bsr", {0: 0.0, 5: 3.0, 10: 5.0, 12: 6.0})
     parts = list(evidence.gold_under_rloo(run(tmp_path, rloo=RLOO)))
-    assert [p.estimate.value for p in parts] == pytest.approx([3.0, 3.0 - 0.1, 0.4 - 0.1])
+    assert [p.estimate.value for p in parts] == pytest.approx([3.0, 3.0 - 0.1, 4 / 3 - 0.1])
     assert [p.subject for p in parts] == ["standard"] * 3 and parts[0].estimate.n_seeds == 2
 
 
@@ -237,11 +247,15 @@ def test_rank_growth_is_bts_minus_bsrs_at_the_largest_n(tmp_path):
                 frame, tmp_path / location("ranks", backbone="small", objective=method, seed=seed)
             )
     sections = {"rm_bench": BENCH, "ranks": {"objectives": ["bt", "bt-bsr"], "rows": [20]}}
-    write_csv(table1(tmp_path, SETTINGS | sections), tmp_path / "results" / "table1.csv")
-    [part] = evidence.effective_ranks(run(tmp_path, **sections))
-    assert part.estimate.value == pytest.approx((9 + 11) / 2)
-    assert part.estimate.low < part.estimate.value < part.estimate.high
-    assert part.estimate.n_seeds == 2 and part.paper == pytest.approx(10.42 - 0.14)
+    table = table1(tmp_path, SETTINGS | sections)
+    table = table[table["n"] == 20].set_index(["method", "metric"])
+    bt, gap, bsr = evidence.effective_ranks(run(tmp_path, **sections))
+    assert (bt.estimate.value, bsr.estimate.value) == (11, 1)
+    assert bt.estimate.low == table["ci_low"]["bt", "erank_delta"]
+    assert gap.estimate.value == pytest.approx((9 + 11) / 2)
+    assert gap.estimate.low < gap.estimate.value < gap.estimate.high
+    assert gap.estimate.n_seeds == 2 and gap.paper == pytest.approx(10.42 - 0.14)
+    assert (bt.role, gap.role, bsr.role) == (NEEDED, NEEDED, BESIDE) and bsr.side == (-1, 1)
 
 
 @pytest.fixture
@@ -278,7 +292,7 @@ def test_hard_accuracy_is_that_of_table2_and_its_slope_over_lambda(bench):
         assert found.estimate.value == hard["difference"][method]
         assert found.estimate.p_value == hard["p_value"][method]
         assert parts["small", f"{name}: more than 5"].estimate == found.estimate
-        assert not parts["small", f"{name}: more than 5"].counts
+        assert parts["small", f"{name}: more than 5"].role == BESIDE
     slope = parts["small", "slope over lambda, a step"]
     levels = hard["value"][["bt", "bt-bsr@1e-4", "bt-bsr", "bt-bsr@1e-2"]]
     assert slope.estimate.value == pytest.approx(np.polyfit(range(4), levels, 1)[0])
@@ -301,40 +315,49 @@ def test_lambda_that_was_not_trained_leaves_its_comparisons_out(bench):
     assert again[part].estimate == parts[part].estimate
 
 
-JUDGED = {"run": "large", "judge": {}, "paper_model": None}
+JUDGED = {"run": "large", "judge": {"kind": "gold"}, "paper_model": None}
 
 
-@pytest.fixture
-def answers(tmp_path: Path) -> Path:
-    cells = {
-        ("sft", "length_change_from_sft"): [0.0] + [np.nan] * 6,
-        ("rloo-bt-bsr", "length_change_from_sft"): [-30.0, -35.0, -24.0] + [np.nan] * 4,
-        ("rloo-bt-bsr", "lc_win_rate"): [9.0, 8.0, 10.0, 1.5, 0.5, 2.5, 0.01],
-    }
-    columns = ["value", "ci_low", "ci_high"]
-    columns += ["difference", "difference_low", "difference_high", "p_value"]
-    index = pd.MultiIndex.from_tuples(cells, names=["method", "metric"])
-    table = pd.DataFrame(list(cells.values()), index, columns).reset_index()
-    write_csv(table.assign(n_seeds=3), tmp_path / "results" / "table3.csv")
-    return tmp_path
+class Answered(RunResults):
+    """A run whose answers were measured: three seeds, four instructions."""
+
+    def answers(self):
+        sft = np.array([100.0, 200.0, 100.0, 200.0])
+        seeds = np.array([[0.9], [1.0], [1.1]])
+        lengths = {"rloo-bt": 1.2 * sft * seeds, "rloo-bt-bsr": 0.6 * sft * seeds}
+        return {
+            ("rloo-bt", "avg_length_chars"): lengths["rloo-bt"],
+            ("rloo-bt-bsr", "avg_length_chars"): lengths["rloo-bt-bsr"],
+            ("rloo-bt-bsr", "length_change_from_sft"): relative_change(lengths["rloo-bt-bsr"], sft),
+            ("rloo-bt", "lc_win_rate"): 10 * seeds + sft / 100,
+            ("rloo-bt-bsr", "lc_win_rate"): 12 * seeds + sft / 100,
+        }
 
 
-def test_length_and_wins_are_read_from_table3(answers):
-    shorter, half = evidence.response_length(run(answers, alpaca_eval=JUDGED))
-    assert (shorter.estimate.value, shorter.estimate.high, shorter.side[1]) == (-30, -24, 0)
-    assert (half.estimate.value, half.estimate.low) == (-30, -35) and half.subject == "large"
+def answered(folder: Path, **changes) -> RunResults:
+    settings = SETTINGS | {"alpaca_eval": JUDGED | changes}
+    return Answered(folder, settings, read_published(PUBLISHED))
+
+
+def test_length_is_compared_with_sft_and_with_rloo_of_bt(tmp_path):
+    shorter, half, than_bt = evidence.response_length(answered(tmp_path))
+    assert shorter.estimate.value == pytest.approx(-40) and shorter.side[1] == 0
+    assert half.estimate == shorter.estimate and half.subject == "large"
     paper = 100 * (1337 / 2247 - 1)
     assert half.paper == pytest.approx(paper) and half.side[1] == pytest.approx(paper / 2)
-    [wins] = evidence.win_rate(run(answers, alpaca_eval=JUDGED))
-    found = wins.estimate
-    assert (found.value, found.low, found.high, found.p_value) == (1.5, 0.5, 2.5, 0.01)
-    assert found.n_seeds == 3 and wins.paper == pytest.approx(9.02 - 8.41)
+    assert than_bt.estimate.value == pytest.approx(-50) and than_bt.estimate.n_seeds == 3
+    assert than_bt.paper == pytest.approx(-38.7, abs=0.05)
+    assert all(part.role == NEEDED for part in (shorter, half, than_bt))
 
 
-def test_win_rate_without_a_judge_says_so(answers):
-    table = pd.read_csv(answers / "results" / "table3.csv")
-    write_csv(table[table["metric"] != "lc_win_rate"], answers / "results" / "table3.csv")
-    [wins] = evidence.win_rate(run(answers, alpaca_eval=JUDGED | {"judge": None}))
+def test_wins_are_compared_with_rloo_of_bt(tmp_path):
+    [wins] = evidence.win_rate(answered(tmp_path))
+    assert wins.estimate.value == pytest.approx(2) and wins.estimate.n_seeds == 3
+    assert wins.paper == pytest.approx(9.02 - 8.41)
+
+
+def test_win_rate_without_a_judge_says_so(tmp_path):
+    [wins] = evidence.win_rate(answered(tmp_path, judge=None))
     assert np.isnan(wins.estimate.value) and "no judge" in wins.reason
 
 
@@ -342,7 +365,9 @@ def test_gap_is_compared_between_neighbouring_sizes_that_are_there(folder):
     easier = {metric: [1.0] * 3 for metric in METRICS}
     write_scores(folder, "small", "bt", easier, [8, 10, 10, 12])  # no gap to BSR is left
     parts = by_name(evidence.grows_with_size(run(folder)))
-    assert len(parts) == 4  # nothing of the size that the preset does not have
+    assert len(parts) == 4 + 3  # nothing of the size that the preset does not have
+    average = parts["all", "average of all: larger - smaller"]
+    assert average.estimate.value == pytest.approx((1 / 3 + 0 + 1 / 3 + 1 / 3) / 4)
     part = parts["large", "response-disjoint: gap of large - of small"]
     assert part.estimate.value == pytest.approx(1 / 3) and part.unit == "tau"
     theirs = (0.5991 - 0.5917) - (0.5618 - 0.5601)
@@ -366,9 +391,10 @@ def test_verdicts_follow_from_the_numbers(folder):
     whole = frame[frame["part"] == "all"].set_index("claim")["verdict"]
     # tau is the same for every prompt and seed, so its differences have intervals of no width.
     assert whole[["C1", "C2", "C3", "C7"]].to_list() == ["supported"] * 4
+    # Without bt-hinge and bt-norm a part of C4 is missing, and all of C6.
     assert whole[["C4", "C5", "C6", "C13"]].to_list() == [
         "inconclusive",
-        "inconclusive",
+        "supported",
         "not measured",
         "inconclusive",
     ]

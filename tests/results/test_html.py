@@ -119,11 +119,37 @@ def test_run_times_as_a_page_has_its_numbers_to_the_right(benchmarks):
     assert right == ["jobs", "wall time", "longest", "CPU time", "largest memory"]
 
 
-def test_absent_and_foreign_benchmarks_are_named(benchmarks):
+def test_foreign_benchmarks_are_named(benchmarks):
     path = benchmarks / "scores/llama/bt/seed-0.tsv"
     path.write_text("s\tmax_rss\n1\t2\n")
     with pytest.raises(InputError, match="cpu_time") as error:
         run_times(benchmarks)
     assert str(path) in str(error.value)
-    with pytest.raises(InputError, match="no benchmark"):
-        run_times(benchmarks / "nowhere")
+
+
+def test_a_run_that_was_fetched_has_no_run_times_and_says_so(tmp_path):
+    text = page(run_times(tmp_path / "nowhere"), "Run times")
+    assert "Not measured here: this run was fetched" in text and "<table" not in text
+
+
+def test_verdicts_have_marks_and_results_and_claims_have_links():
+    text = """## C1: contradicted here
+
+| claim | verdict in preset `toy` | artifact | note |
+| --- | --- | --- | --- |
+| C1 | supported here | figure2.csv | |
+| C12 | not measured | ../x.csv | |
+"""
+    top = body(page(text, "claims"))
+    heading = top.find("h2")
+    assert heading.get("id") == "C1" and heading.find("span").text == "✗"
+    rows = [list(row) for row in top.iter("tr")]
+    assert [len(row) for row in rows] == [3, 3, 3]  # nobody has a note
+    assert [row[1].find("span").get("class") for row in rows[1:]] == [
+        "mark supported",
+        "mark not-measured",
+    ]
+    assert [row[1].find("span").text for row in rows[1:]] == ["✓", "–"]  # noqa: RUF001
+    links = [[cell.find("a") for cell in row] for row in rows[1:]]
+    assert [link.get("href") for link in (links[0][0], links[0][2])] == ["#C1", "figure2.csv"]
+    assert links[1][2] is None  # not a result

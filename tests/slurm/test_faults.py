@@ -115,7 +115,7 @@ def second_writer(run: Run) -> str:
     """The command of the rule, as Snakemake prints it."""
     said = run.snakemake("-n", "-p", "--nolock", "--forcerun", RULE).stdout
     (line,) = [line for line in said.splitlines() if "rm-robustness train" in line]
-    words = line.removeprefix("Shell command: rm-robustness ").split(" 2>&1")[0]
+    words = line.removeprefix("Shell command: rm-robustness ").rsplit(" > ", 1)[0]
     return f"{sys.executable} -m rm_robustness {words}"
 
 

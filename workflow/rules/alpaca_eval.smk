@@ -25,7 +25,7 @@ if JUDGED:
             model=subpath(input.model, parent=True),
         shell:
             "rm-robustness answers --settings {params.settings:q} --model {params.model}"
-            " --instructions {input.instructions} --output {output.answers} 2>&1 | tee {log}"
+            " --instructions {input.instructions} --output {output.answers} > {log} 2>&1"
 
 
 JUDGE = grid.judge_kind(config)
@@ -57,4 +57,4 @@ if JUDGE:
         shell:
             "rm-robustness judge --settings {params.settings:q} --instructions {input.instructions}"
             " --answers {input.answers} --work {params.work} --output {output.annotations}"
-            " 2>&1 | tee {log}"
+            " > {log} 2>&1"

@@ -25,4 +25,4 @@ rule backbone:
         work=f"{RUN}/work/backbones/{{backbone}}",
     shell:
         "rm-robustness backbone --settings {params.settings:q} {params.inputs}"
-        " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+        " --work {params.work} --output {params.folder} > {log} 2>&1"

@@ -10,7 +10,7 @@ from rm_robustness.cluster.machines import Machines, machines
 from rm_robustness.cluster.resources import resources_of
 
 # Slurm sends SIGTERM to all processes of a job before its time limit. Trainings save a checkpoint
-# (preemption.py); the shell and tee around them must outlive it.
+# (preemption.py); the shell around them must outlive it.
 shell.prefix("set -euo pipefail; trap '' TERM; ")
 
 # What the profile describes; without one, the nodes that the command `plan` assumes.

@@ -38,7 +38,7 @@ if RLOO:
         shell:
             "rm-robustness rloo --settings {params.settings:q} --policy {params.policy}"
             " --reward-model {params.reward_model} --prompts {input.prompts}"
-            " --seed {wildcards.seed} --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+            " --seed {wildcards.seed} --work {params.work} --output {params.folder} > {log} 2>&1"
 
     rule policy_gold:
         input:
@@ -59,4 +59,4 @@ if RLOO:
             settings=settings("policy_gold"),
         shell:
             "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
-            " --output {output.gold} 2>&1 | tee {log}"
+            " --output {output.gold} > {log} 2>&1"

@@ -33,7 +33,7 @@ for name, released in RELEASED.items():
             work=f"{RUN}/work/{{released}}",
         shell:
             "rm-robustness adopt --settings {params.settings:q} --pretrained {input}"
-            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+            " --work {params.work} --output {params.folder} > {log} 2>&1"
 
 
 if SPLITS_RELEASED:
@@ -53,4 +53,4 @@ if SPLITS_RELEASED:
             folder=subpath(output.manifest, parent=True),
         shell:
             "rm-robustness adopt_splits --pretrained {input} --output {params.folder}"
-            " 2>&1 | tee {log}"
+            " > {log} 2>&1"

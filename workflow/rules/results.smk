@@ -13,7 +13,9 @@ FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "c
 localrules:
     publish_table,
     publish_figure,
+    publish_index,
     metrics,
+    index,
     run_times,
 
 
@@ -41,7 +43,7 @@ for text in TEXTS:
             runs=subpath(output.csv, ancestor=2),
         shell:
             "rm-robustness {params.command} --settings {params.settings:q} --runs {params.runs}"
-            " --output {output.csv} 2>&1 | tee {log}"
+            " --output {output.csv} > {log} 2>&1"
 
 
 for drawn in DRAWN:
@@ -67,7 +69,7 @@ for drawn in DRAWN:
             stem=subpath(output.png, strip_suffix=".png"),
         shell:
             "rm-robustness {params.command} --settings {params.settings:q} --runs {params.runs}"
-            " --output {params.stem} 2>&1 | tee {log}"
+            " --output {params.stem} > {log} 2>&1"
 
 
 # The values of all tables as JSON, for `dvc metrics`.
@@ -84,7 +86,37 @@ rule metrics:
     params:
         code=CODE,
     shell:
-        "rm-robustness metrics --tables {input} --output {output.json} 2>&1 | tee {log}"
+        "rm-robustness metrics --tables {input} --output {output.json} > {log} 2>&1"
+
+
+# One page of all results, to read without anything else.
+rule index:
+    input:
+        expand(
+            f"{RUN}/results/{{name}}.{{suffix}}",
+            name=TEXTS,
+            suffix=["csv", "md", "record.json"],
+        ),
+        expand(
+            f"{RUN}/results/{{name}}.{{suffix}}",
+            name=DRAWN,
+            suffix=["csv", "png", "record.json"],
+        ),
+        expand("workflow/report/{name}.rst", name=RESULTS),
+    output:
+        html=at("index"),
+        record=record("index"),
+    log:
+        f"logs/{config['preset']}/index.log",
+    conda:
+        "../../environment.yml"
+    params:
+        code=CODE,
+        settings=as_json(SETTINGS["index"](config)),
+        results=subpath(output.html, parent=True),
+    shell:
+        "rm-robustness index --settings {params.settings:q} --results {params.results}"
+        " --captions workflow/report --output {output.html} > {log} 2>&1"
 
 
 # For the report alone: run times differ between runs.
@@ -106,7 +138,7 @@ rule run_times:
         benchmarks=subpath(output[0], ancestor=2),
     shell:
         "rm-robustness run-times --benchmarks {params.benchmarks}/benchmarks --output {output}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 # The files of a result are copied together, so that all of them are of one preset.
@@ -134,3 +166,19 @@ rule publish_figure:
         "../../environment.yml"
     shell:
         "cp {input} results/ 2> {log}"
+
+
+# With all that it shows and links to beside it.
+rule publish_index:
+    input:
+        expand("results/{artifact}", artifact=TABLES + FIGURES),
+        made=[at("index"), record("index")],
+    output:
+        "results/index.html",
+        "results/index.record.json",
+    log:
+        f"logs/{config['preset']}/publish/index.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "cp {input.made} results/ 2> {log}"

@@ -42,4 +42,4 @@ for batch in SEED_BATCHES:
         shell:
             "rm-robustness train --settings {params.settings:q} --backbone {params.backbone}"
             " --train {input.train} --held-out {input.held_out} --seeds {params.seeds}"
-            " --work {params.work} --output {params.folder} 2>&1 | tee {log}"
+            " --work {params.work} --output {params.folder} > {log} 2>&1"

@@ -22,7 +22,7 @@ rule score:
         model=subpath(input.model, parent=True),
     shell:
         "rm-robustness score --model {params.model} --data {input.splits}"
-        " --batch-tokens {params.batch_tokens} --output {output.scores} 2>&1 | tee {log}"
+        " --batch-tokens {params.batch_tokens} --output {output.scores} > {log} 2>&1"
 
 
 for benchmark in BENCHMARKS:
@@ -50,7 +50,7 @@ for benchmark in BENCHMARKS:
             model=subpath(input.model, parent=True),
         shell:
             "rm-robustness score --model {params.model} --data {input.bench}"
-            " --batch-tokens {params.batch_tokens} --output {output.scores} 2>&1 | tee {log}"
+            " --batch-tokens {params.batch_tokens} --output {output.scores} > {log} 2>&1"
 
 
 if config["ranks"]:
@@ -77,4 +77,4 @@ if config["ranks"]:
         shell:
             "rm-robustness ranks --settings {params.settings:q} --model {params.model}"
             " --train {input.train} --rm-bench {input.bench} --output {output.ranks}"
-            " 2>&1 | tee {log}"
+            " > {log} 2>&1"

@@ -22,7 +22,7 @@ rule responses:
         settings=settings("responses"),
     shell:
         "rm-robustness responses --settings {params.settings:q} --output {output.frame}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 rule chats:
@@ -37,7 +37,7 @@ rule chats:
         settings=settings("chats"),
     shell:
         "rm-robustness chats --settings {params.settings:q} --output {output.frame}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 rule preferences:
@@ -52,7 +52,7 @@ rule preferences:
         settings=settings("preferences"),
     shell:
         "rm-robustness preferences --settings {params.settings:q} --output {output.frame}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 for benchmark in BENCHMARKS:
@@ -73,7 +73,7 @@ for benchmark in BENCHMARKS:
             settings=settings("benchmark", benchmark=benchmark),
         shell:
             "rm-robustness {params.command} --settings {params.settings:q} --output {output.frame}"
-            " 2>&1 | tee {log}"
+            " > {log} 2>&1"
 
 
 if JUDGED:
@@ -92,7 +92,7 @@ if JUDGED:
             folder=subpath(output[0], parent=True),
         shell:
             "rm-robustness instructions --settings {params.settings:q} --output {params.folder}"
-            " 2>&1 | tee {log}"
+            " > {log} 2>&1"
 
 
 rule pretrained:
@@ -110,7 +110,7 @@ rule pretrained:
         folder=subpath(output[0], parent=True),
     shell:
         "rm-robustness pretrained --settings {params.settings:q} --output {params.folder}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 RAW = [

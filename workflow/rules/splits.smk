@@ -27,7 +27,7 @@ if GENERATED:
             settings=settings("generate"),
         shell:
             "rm-robustness generate --settings {params.settings:q} --prompts {input.responses}"
-            " --output {output.frame} 2>&1 | tee {log}"
+            " --output {output.frame} > {log} 2>&1"
 
 
 rule gold:
@@ -52,7 +52,7 @@ rule gold:
         settings=settings("gold"),
     shell:
         "rm-robustness gold --settings {params.settings:q} --responses {input.responses}"
-        " --output {output.frame} 2>&1 | tee {log}"
+        " --output {output.frame} > {log} 2>&1"
 
 
 if not SPLITS_RELEASED:
@@ -73,4 +73,4 @@ if not SPLITS_RELEASED:
             folder=subpath(output.manifest, parent=True),
         shell:
             "rm-robustness splits --settings {params.settings:q} --gold {input}"
-            " --output {params.folder} 2>&1 | tee {log}"
+            " --output {params.folder} > {log} 2>&1"

@@ -25,7 +25,8 @@ BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=in
 def evaluate(options: argparse.Namespace) -> None:
     """Evaluate any reward model on all scenarios and RM-Bench.
 
-    Its metrics are printed with those of the preset's reward models.
+    Its metrics are printed with those of the preset's reward models, and its difference from each
+    of these, paired by prompt.
     """
     from ..evaluation.evaluate import as_json, as_text, evaluate
 

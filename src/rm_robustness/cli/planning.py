@@ -27,7 +27,7 @@ CONFIGFILE = configfile("as Snakemake's: later files override earlier ones", "co
     for_people=True,
 )
 def plan(options: argparse.Namespace) -> None:
-    """Estimate a preset's jobs, GPUs, hours and disk, and what it can find.
+    """Estimate a preset's jobs, hours, disk, and what it can find.
 
     Of each of the paper's claims, the smallest difference found with 80% at 5%, by assumed standard
     deviations of seeds and prompts. With --claims a configuration file instead, to go on top.

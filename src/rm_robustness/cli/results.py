@@ -1,4 +1,4 @@
-"""Commands of results: tables, figures, claims, metrics and run times."""
+"""Commands of results: tables, figures, claims, metrics, run times and the page of them all."""
 
 import argparse
 from importlib import import_module
@@ -74,6 +74,27 @@ def metrics(options: argparse.Namespace) -> None:
 
 
 @command(
+    settings("which results the preset has, and its scope"),
+    path("--results", "folder runs/PRESET/results"),
+    path("--captions", "folder of the report's captions"),
+    path("--output", "index.html, which shows the figures beside it"),
+)
+def index(options: argparse.Namespace) -> None:
+    """Write one page of all results of a preset."""
+    from ..files import read_json, write_text
+    from ..results.index_page import index_page
+
+    # Read outside of the block: a job's record is beside its outputs, and no input of another job.
+    made = {
+        name: read_json(options.results / f"{name}.record.json")
+        for name in options.settings["results"]
+    }
+    with write_record(options.settings, [options.output]):
+        text = index_page(options.results, options.captions, options.settings, made)
+        write_text(text, options.output)
+
+
+@command(
     path("--benchmarks", "folder of Snakemake's benchmark files"),
     path("--output", "html page"),
     name="run-times",
@@ -87,4 +108,4 @@ def run_times(options: argparse.Namespace) -> None:
     write_text(page(run_times(options.benchmarks), "Run times"), options.output)
 
 
-COMMANDS = [*(result_command(*item) for item in sorted(RESULTS.items())), metrics, run_times]
+COMMANDS = [*(result_command(*item) for item in sorted(RESULTS.items())), metrics, index, run_times]

@@ -137,15 +137,18 @@ def _policy_curves(run: str) -> Callable[[Settings], list[str]]:
 
 
 def _claims(config: Settings) -> list[str]:
-    """Inputs of the tables, measured again, and tables 1 and 3, whose numbers are read."""
+    """Inputs of the tables and of figures 1 to 3 and 5, which the claims measure again."""
     names = results(config)
-    return [
+    inputs = [
         *_probes(config),
         *score_files(config, *config["grid"]["objectives"]),
-        *(_table2(config) if "table2" in names else [PUBLISHED]),
-        *(_at(config, "result", name=name) for name in ("table1", "table3") if name in names),
+        PUBLISHED,
+        *(_table1(config) if "table1" in names else []),
+        *(_table2(config) if "table2" in names else []),
+        *(_table3(config) if "table3" in names else []),
         *(_policy_curves("standard")(config) if "figure5" in names else []),
     ]
+    return list(dict.fromkeys(inputs))
 
 
 def _shown(*sections: str) -> Callable[[Settings], Settings]:

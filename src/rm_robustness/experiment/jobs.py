@@ -168,4 +168,6 @@ def _results(config: Settings) -> list[Job]:
     """Tables, figures and claims, and their copies in results/."""
     names = results(config)
     copies = ["publish_figure" if is_figure(name) else "publish_table" for name in names]
-    return [Job("results", rule, "") for rule in (*names, "metrics", *copies)]
+    return [
+        Job("results", rule, "") for rule in (*names, "metrics", "index", *copies, "publish_index")
+    ]

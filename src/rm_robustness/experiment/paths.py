@@ -34,6 +34,7 @@ FILES = {
     "annotations": "alpaca_eval/annotations.parquet",
     "result": "results/{name}.csv",
     "metrics": "results/metrics.json",
+    "index": "results/index.html",
 }
 
 # The record of each kind of job: `record.json` of a folder, or beside one file.
@@ -57,6 +58,7 @@ RECORDS = {
     "answers": "alpaca_eval/outputs/{policy}/seed-{seed}.record.json",
     "judge": "alpaca_eval/annotations.record.json",
     "metrics": "results/metrics.record.json",
+    "index": "results/index.record.json",
     "result": "results/{name}.record.json",
 }
 

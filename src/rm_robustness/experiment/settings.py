@@ -172,6 +172,21 @@ def result(config: Settings, name: str) -> Settings:
     return catalog.RESULTS[name].settings(config)
 
 
+def index(config: Settings) -> Settings:
+    """Settings of the page of all results: which there are, and the preset's scope."""
+    scope = ("grid", "splits", "rm_bench", "ranks", "rloo", "alpaca_eval")
+    models = {
+        name: {key: config["backbones"][name][key] for key in ("init", "paper_model")}
+        for name in config["grid"]["backbones"]
+    }
+    shown = {
+        "results": catalog.results(config),
+        "backbones": models,
+        "downloaded": released(config),
+    }
+    return {**shown, **{key: config[key] for key in ("preset", "note", *scope)}}
+
+
 SETTINGS: dict[str, Callable[..., Settings]] = {
     "responses": responses,
     "chats": source,
@@ -192,6 +207,7 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
     "answers": answers,
     "judge": judge,
     "metrics": lambda config: {},
+    "index": index,
     "result": result,
 }
 

@@ -33,7 +33,8 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
 PARTS = ("CITATION.cff", "LICENSE", "environment.yml", "pyproject.toml", "requirements.lock")
-PUBLISHED = (".csv", ".md", ".png", ".pdf")  # .html is for Snakemake's report, .json for DVC
+# Other .html is for Snakemake's report, .json for DVC.
+PUBLISHED = (".csv", ".md", ".png", ".pdf", "index.html")
 
 
 class Run(NamedTuple):

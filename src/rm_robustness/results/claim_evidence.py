@@ -1,68 +1,46 @@
 """Estimates behind the verdicts on the paper's claims C1 to C13: one function for each claim.
 
 Each maps `RunResults` to parts: an estimate and the interval (`side`) in which the claim holds.
-`claims` compares the two, and docs/CLAIMS.md gives the reasons for each side.
+`claim_parts` compares the two, and docs/CLAIMS.md gives the reasons for each side.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from ..evaluation.policy_curves import read_evaluations
-from ..evaluation.probes import read_probes
-from ..evaluation.rm_bench import domain_masks, metric_percent, read_scores
-from ..evaluation.rm_bench import per_prompt as bench_per_prompt
-from ..evaluation.scenarios import HEADINGS, score_path
+from ..evaluation.scenarios import HEADINGS
 from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight
-from ..experiment.paths import location
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
-from ..frames import read_frame
 from ..pivot import Array
-from ..ratios import relative_loss, relative_loss_unpaired, stratified_mean
-from ..statistics import NO_ESTIMATE, Estimate
+from ..ratios import relative_loss, relative_loss_unpaired
+from ..statistics import NO_ESTIMATE, contrast, moderated, respread
+from .claim_parts import ABOVE_0, BELOW_0, BESIDE, NEEDED, ClaimPart, Side, counts_of
 from .measurements import RunResults
 
-Side = tuple[float, float]
-Parts = Iterator["ClaimPart"]
+Parts = Iterator[ClaimPart]
 
-ABOVE_0: Side = (0.0, np.inf)
-BELOW_0: Side = (-np.inf, 0.0)
 NEAR_1: Side = (0.9, 1.1)
+ONE_RANGE: Side = (0.95, 1.05)  # a scenario's mean, as a share of the mean over scenarios
+ONE_RANK: Side = (-1.0, 1.0)  # effective rank
 LOSS: Side = (10.0, np.inf)  # %, the paper's "more than 10 %"
 COMPLEX: Side = (5.0, np.inf)  # points, the abstract's "more than 5 % in complex tasks"
-STAGNATION = 0.1  # linear decay alone would leave the last half a third of the first half's gain
+STAGNATION = 1 / 3  # of the first half's gain: what linear decay alone leaves to the last half
 LAMBDAS = (0.0, 1e-4, 1e-3, 1e-2)  # those of the paper's table 2
 RLOO_RUN = "standard"  # the run of figure 5
+RLOO_BT, RLOO_BSR = "rloo-bt", "rloo-bt-bsr"
 SEEN, RESPONSE = PROMPT_DISJOINT.metric, RESPONSE_DISJOINT.metric
 MUTUAL = MUTUAL_DISJOINT.metric
-
-
-@dataclass(frozen=True)
-class ClaimPart:
-    """One quantity of a claim, which holds if it lies strictly between the ends of `side`.
-
-    `subject` is the backbone, or the RLOO run. `paper` is the same quantity computed from the
-    paper's tables, NaN where they lack it. `reason` explains a missing estimate. A part with
-    `counts` False is reported and does not enter the claim's verdict.
-    """
-
-    name: str
-    subject: str
-    unit: str
-    side: Side
-    estimate: Estimate
-    paper: float = np.nan
-    reason: str = ""
-    counts: bool = True
+MEAN_UNIT = "accuracy and tau"  # of an average over the four scenarios
 
 
 def inflation(run: RunResults) -> Parts:
     """C1: ||h_w - h_l|| of Bradley-Terry, last evaluation minus first: mean and std over pairs."""
     for backbone in run.settings["backbones"]:
-        first, last = _first_and_last(run, backbone, "difference_norm")
+        first, last = run.probes(backbone, "difference_norm")
         spread = (last.std(axis=1) - first.std(axis=1))[:, None]
         for name, change in (("mean", last - first), ("standard deviation", spread)):
             estimate = run.estimate(change)
@@ -72,58 +50,77 @@ def inflation(run: RunResults) -> Parts:
 def head_norm(run: RunResults) -> Parts:
     """C2: ||W_p|| after Bradley-Terry training divided by its value before, one ratio a seed."""
     for backbone in run.settings["backbones"]:
-        first, last = _first_and_last(run, backbone, "weight_norm")
+        first, last = run.probes(backbone, "weight_norm")
         ratio = run.estimate(last[:, :1] / first[:, :1])
         yield ClaimPart("after / before", backbone, "ratio", NEAR_1, ratio)
 
 
-def _first_and_last(run: RunResults, backbone: str, column: str) -> tuple[Array, Array]:
-    """A column of the BT probes at the first and the last evaluation, (seeds, pairs) each."""
-    probes = read_probes(run.folder, backbone, run.settings["seeds"])
-    steps, seeds = probes["step"], len(run.settings["seeds"])
-    first, last = (
-        probes.loc[steps == step, column].to_numpy(np.float64).reshape(seeds, -1)
-        for step in (steps.min(), steps.max())
-    )
-    return first, last
-
-
 def dispersion(run: RunResults) -> Parts:
-    """C3: ||h|| over the four scenarios, BSR minus BT: coefficient of variation, and range.
+    """C3: ||h|| over the four scenarios: BSR against BT, and each scenario's mean with BSR.
 
-    The range is that of the four scenarios' means, as a share of the mean of all responses.
+    BSR minus BT of the coefficient of variation over all responses, and of the range of the four
+    means as a share of the mean of all; then whether the four means are one, scenario by scenario.
     """
     reason = run.lacks(BSR)
     for backbone in run.settings["backbones"]:
-        spreads = [] if reason else [_spreads(run, backbone, method) for method in (BSR, BT)]
+        norms = {m: [] if reason else run.hidden_norms(backbone, m) for m in (BSR, BT)}
+        spreads = {method: _spreads(of_method) for method, of_method in norms.items()}
         for i, name in enumerate(("coefficient of variation", "range of the four means")):
-            gap = spreads[0][:, [i]] - spreads[1][:, [i]] if spreads else np.empty((0, 0))
-            name, estimate = f"{name}: bt-bsr - bt", run.estimate(gap)
-            yield ClaimPart(name, backbone, "share of the mean", BELOW_0, estimate, reason=reason)
+            estimate = run.estimate(spreads[BSR][:, [i]] - spreads[BT][:, [i]])
+            name, unit = f"{name}: bt-bsr - bt", "share of the mean"
+            yield ClaimPart(name, backbone, unit, BELOW_0, estimate, reason=reason)
+        means = np.array([[n.mean() for n in scenarios] for scenarios in norms[BSR]])
+        means = means.reshape(-1, len(SCENARIOS))
+        for i, scenario in enumerate(SCENARIOS.values()):
+            estimate = run.estimate(means[:, [i]] / means.mean(axis=1, keepdims=True))
+            name = f"bt-bsr: mean in {scenario.title} / mean of the four"
+            yield ClaimPart(name, backbone, "ratio", ONE_RANGE, estimate, reason=reason)
 
 
-def _spreads(run: RunResults, backbone: str, method: str) -> Array:
+def _spreads(seeds: Sequence[Sequence[Array]]) -> Array:
     """Coefficient of variation and range of the scenarios' means of ||h||, a row a seed (S, 2)."""
     rows = []
-    for seed in run.settings["seeds"]:
-        paths = [score_path(run.folder, backbone, method, seed, split) for split in SCENARIOS]
-        norms = [read_frame(p, ["hidden_norm"])["hidden_norm"].to_numpy(np.float64) for p in paths]
+    for norms in seeds:
         pooled = np.concatenate(norms)
         spread = float(np.ptp([scenario_norms.mean() for scenario_norms in norms]))
         rows.append([pooled.std() / pooled.mean(), spread / pooled.mean()])
-    return np.array(rows)
+    return np.array(rows).reshape(-1, 2)
 
 
 def objective_gaps(method: str, others: Sequence[str], side: Side, run: RunResults) -> Parts:
-    """C4, C5, C6: `method` minus each of `others`, for every backbone and scenario (table 5)."""
-    for backbone in run.settings["backbones"]:
-        for metric, heading in HEADINGS.items():
-            scenario, unit = heading.split(", ")
-            for other in others:
-                name, reason = f"{scenario}: {method} - {other}", run.lacks(method, other)
-                gap = run.estimate(run.gap(backbone, metric, method, other))
+    """C4, C5, C6: `method` minus each of `others` (table 5): averages, counts, and every cell.
+
+    A cell is a backbone and scenario. The average over cells is a part for each of `others`; the
+    cells are counted over all of them.
+    """
+    cells = []
+    for other in others:
+        reason, of_backbones = run.lacks(method, other), {}
+        papers: list[float] = []
+        for backbone in run.settings["backbones"]:
+            gaps = {m: run.gap(backbone, m, method, other) for m in HEADINGS}
+            of_backbones[backbone] = list(gaps.values())
+            for metric, heading in HEADINGS.items():
+                scenario, unit = heading.split(", ")
+                name, estimate = f"{scenario}: {method} - {other}", run.estimate(gaps[metric])
                 paper = run.paper_gap("table5", backbone, metric, method, other)
-                yield ClaimPart(name, backbone, unit, side, gap, paper, reason)
+                papers.append(paper)
+                cells.append(ClaimPart(name, backbone, unit, side, estimate, paper, reason))
+        estimate = run.average(of_backbones, dict.fromkeys(of_backbones, 1 / len(of_backbones)))
+        name, paper = f"average of all: {method} - {other}", float(np.mean(papers))
+        yield ClaimPart(name, "all", MEAN_UNIT, side, estimate, paper, reason)
+    yield from counts_of(_moderated(cells, run))
+
+
+def _moderated(cells: list[ClaimPart], run: RunResults) -> list[ClaimPart]:
+    """Cells with their seeds' variances shrunk towards each other, if the preset says so."""
+    measured = [cell for cell in cells if not np.isnan(cell.estimate.low)]
+    if run.settings["seed_variance"] == "own" or len(measured) < len(cells):
+        return cells
+    spreads = moderated([cell.estimate.spread for cell in cells])
+    return [
+        replace(c, estimate=respread(c.estimate, s)) for c, s in zip(cells, spreads, strict=True)
+    ]
 
 
 def unseen_models(run: RunResults) -> Parts:
@@ -144,19 +141,17 @@ def unseen_models(run: RunResults) -> Parts:
             estimate = run.estimate(100 * loss) if positive else NO_ESTIMATE
             before, after = (run.paper("table5", backbone, BT, m) for m in (SEEN, metric))
             name = f"prompt-disjoint to {HEADINGS[metric].partition(',')[0]}"
-            paper, counts = 100 * (1 - after / before), metric == MUTUAL
-            yield ClaimPart(name, backbone, "%", LOSS, estimate, paper, reason, counts)
+            paper, role = 100 * (1 - after / before), NEEDED if metric == MUTUAL else BESIDE
+            yield ClaimPart(name, backbone, "%", LOSS, estimate, paper, reason, role)
 
 
 def gold_under_rloo(run: RunResults) -> Parts:
-    """C8: gain in gold reward of RLOO's run `standard`, by halves of training (figure 5).
-
-    The middle evaluation is the one nearest to half of the updates, the earlier of two.
-    """
+    """C8: gain in gold reward of RLOO's run `standard`, by halves of training (figure 5)."""
     rloo, estimates = run.settings["rloo"], [NO_ESTIMATE] * 3
     reason = f"the preset has no RLOO run `{RLOO_RUN}`"
     if rloo and RLOO_RUN in rloo["runs"]:
-        early, late = zip(*(_halves(run, method) for method in (BT, BSR)), strict=True)
+        halves = (run.gold_halves(f"{RLOO_RUN}-{method}") for method in (BT, BSR))
+        early, late = zip(*halves, strict=True)
         changes = [late[1], late[1] - late[0], STAGNATION * early[0] - late[0]]
         estimates = [run.estimate(change) for change in changes]
         reason = "with bt, gold does not rise in the first half: nothing can stagnate"
@@ -166,7 +161,7 @@ def gold_under_rloo(run: RunResults) -> Parts:
         (
             "gain of the last half: bt-bsr",
             "gain of the last half: bt-bsr - bt",
-            "bt: a tenth of the first half's gain - the last half's",
+            "bt: a third of the first half's gain - the last half's",
         ),
         estimates,
         strict=True,
@@ -174,26 +169,30 @@ def gold_under_rloo(run: RunResults) -> Parts:
         yield ClaimPart(name, RLOO_RUN, "gold", ABOVE_0, estimate, reason=reason)
 
 
-def _halves(run: RunResults, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Gain in gold of a policy in the two halves of training, seeds x prompts each."""
-    evaluations = read_evaluations(run.folder, f"{RLOO_RUN}-{method}")
-    table = evaluations.pivot(index="seed", columns=["update", "example_id"], values="gold")
-    updates = sorted(evaluations["update"].unique())
-    middle = min(updates, key=lambda update: abs(2 * update - updates[0] - updates[-1]))
-    first, half, last = (table[update] for update in (updates[0], middle, updates[-1]))
-    return half - first, last - half
-
-
 def effective_ranks(run: RunResults) -> Parts:
-    """C9: growth of the effective rank from the training set to RM-Bench, BT minus BSR."""
-    estimate, subject, reason = NO_ESTIMATE, "-", "the preset measures no effective ranks"
+    """C9: growth of the effective rank from the training set to RM-Bench: BT's, and BT's - BSR's.
+
+    Reported with it: whether BSR's is within 1 of none.
+    """
+    subject, reason, growth = "-", "the preset measures no effective ranks", [np.empty((0, 0))] * 2
     if run.settings["ranks"]:
         subject, reason = run.settings["rm_bench"]["backbone"], "table 1 has no such number"
-        gap = run.read_estimate("table1", BSR, "erank_delta", "difference")
-        estimate = Estimate(-gap.value, -gap.high, -gap.low, gap.p_value, gap.n_seeds, 0)
-    paper = run.paper_gap("table1", subject, "erank_delta", BT, BSR)
-    name = "growth on RM-Bench: bt - bt-bsr"
-    yield ClaimPart(name, subject, "effective rank", ABOVE_0, estimate, paper, reason)
+        growth = [run.rank_growth(method) for method in (BT, BSR)]
+    papers = [run.paper("table1", subject, method, "erank_delta") for method in (BT, BSR)]
+    for name, side, estimate, paper, role in (
+        ("growth on RM-Bench: bt", ABOVE_0, run.estimate(growth[0]), papers[0], NEEDED),
+        (
+            "growth on RM-Bench: bt - bt-bsr",
+            ABOVE_0,
+            contrast(growth, [1, -1])
+            if len(growth[0]) != len(growth[1])
+            else run.estimate(growth[0] - growth[1]),
+            papers[0] - papers[1],
+            NEEDED,
+        ),
+        ("growth on RM-Bench: bt-bsr", ONE_RANK, run.estimate(growth[1]), papers[1], BESIDE),
+    ):
+        yield ClaimPart(name, subject, "effective rank", side, estimate, paper, reason, role)
 
 
 def hard_accuracy(run: RunResults) -> Parts:
@@ -211,12 +210,12 @@ def hard_accuracy(run: RunResults) -> Parts:
     hard, published = [], []
     for weight in LAMBDAS:
         name = next((n for w, n in method_at.items() if np.isclose(w, weight, atol=0)), None)
-        hard.append(_hard(run, name) if name else None)
+        hard.append(run.hard_accuracy(name) if name else None)
         paper_method = f"{BSR}@{weight:g}" if weight else BT
         published.append(run.paper("table2", subject, paper_method, "hard"))
     # Every part is a contrast: a linear combination of the four accuracies, paired by seed and
     # prompt. (-3, -1, 1, 3) / 10 is the least-squares slope over four equally spaced points.
-    for name, contrast, side in (
+    for name, weights, side in (
         ("slope over lambda, a step", (-0.3, -0.1, 0.1, 0.3), ABOVE_0),
         ("lambda 0.001: bt-bsr - bt", (-1, 0, 1, 0), ABOVE_0),
         ("lambda 0.001: more than 5", (-1, 0, 1, 0), COMPLEX),
@@ -224,43 +223,38 @@ def hard_accuracy(run: RunResults) -> Parts:
         ("lambda 0.01: more than 5", (-1, 0, 0, 1), COMPLEX),
     ):
         terms_used = [
-            (weight, accuracy) for weight, accuracy in zip(contrast, hard, strict=True) if weight
+            (weight, accuracy) for weight, accuracy in zip(weights, hard, strict=True) if weight
         ]
         terms = [weight * accuracy for weight, accuracy in terms_used if accuracy is not None]
         estimate = (
             run.estimate(np.sum(terms, axis=0)) if len(terms) == len(terms_used) else NO_ESTIMATE
         )
-        paper, counts = float(np.dot(contrast, published)), side == ABOVE_0
-        yield ClaimPart(name, subject, "points", side, estimate, paper, reason, counts)
-
-
-def _hard(run: RunResults, method: str) -> Array:
-    """Hard accuracy in percent, (seeds, prompts), weighted so that its mean is table 2's number."""
-    bench_settings = run.settings["rm_bench"]
-    columns = ["prompt_id", "response_id", "domain", "style", "kind"]
-    bench = read_frame(run.folder / location("benchmark", benchmark="rm_bench"), columns)
-    folder = run.folder, bench_settings["backbone"], method
-    paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"][method]]
-    frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
-    values = np.stack([metric_percent(frame, "hard") for frame in frames])
-    return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
+        paper, role = float(np.dot(weights, published)), NEEDED if side == ABOVE_0 else BESIDE
+        yield ClaimPart(name, subject, "points", side, estimate, paper, reason, role)
 
 
 def response_length(run: RunResults) -> Parts:
-    """C11: relative change of AlpacaEval's response length from SFT to RLOO with BSR, in %.
+    """C11: relative change of AlpacaEval's response length with RLOO and BSR, in %.
 
-    Two parts: any decrease, and at least half of the decrease in the paper's table 3.
+    From the SFT policy: any decrease, and at least half of the decrease in the paper's table 3; and
+    from RLOO with BT, because RLOO might shorten answers with any reward model.
     """
-    estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
+    methods = ("sft", RLOO_BT, RLOO_BSR)
+    sft, bt, bsr = (run.paper("table3", "-", m, "avg_length_chars") for m in methods)
+    papers = [100 * (bsr / sft - 1), 100 * (bsr / bt - 1)]
+    subject, reason, changes = "-", "the preset has no AlpacaEval", [np.empty((0, 0))] * 2
     if run.settings["alpaca_eval"]:
-        subject, reason = run.settings["alpaca_eval"]["run"], "table 3 has no such number"
-        estimate = run.read_estimate("table3", "rloo-bt-bsr", "length_change_from_sft", "value")
-    methods = ("sft", "rloo-bt-bsr")
-    before, after = (run.paper("table3", subject, m, "avg_length_chars") for m in methods)
-    paper = 100 * (after / before - 1)
-    for name, end in (("shorter at all", 0.0), ("half of the paper's or more", paper / 2)):
+        subject, reason = run.settings["alpaca_eval"]["run"], ""
+        answers = run.answers()
+        lengths = [answers[method, "avg_length_chars"] for method in (RLOO_BT, RLOO_BSR)]
+        changes = [answers[RLOO_BSR, "length_change_from_sft"], -100 * relative_loss(*lengths)]
+    for name, end, change, paper in (
+        ("change from SFT: shorter at all", 0.0, changes[0], papers[0]),
+        ("change from SFT: half of the paper's or more", papers[0] / 2, changes[0], papers[0]),
+        ("change from RLOO with BT: shorter", 0.0, changes[1], papers[1]),
+    ):
         side = (-np.inf, end)
-        yield ClaimPart(f"change from SFT: {name}", subject, "%", side, estimate, paper, reason)
+        yield ClaimPart(name, subject, "%", side, run.estimate(change), paper, reason)
 
 
 def win_rate(run: RunResults) -> Parts:
@@ -268,27 +262,40 @@ def win_rate(run: RunResults) -> Parts:
     judged = run.settings["alpaca_eval"]
     estimate, subject, reason = NO_ESTIMATE, "-", "the preset has no AlpacaEval"
     if judged:
-        subject, reason = judged["run"], "table 3 has no such number"
-        estimate = run.read_estimate("table3", "rloo-bt-bsr", "lc_win_rate", "difference")
-        if judged["judge"] is None:
-            reason = "the preset has no judge (`alpaca_eval.judge` is null)"
-    paper = run.paper_gap("table3", subject, "lc_win_rate", "rloo-bt-bsr", "rloo-bt")
+        subject, reason = judged["run"], "the preset has no judge (`alpaca_eval.judge` is null)"
+        if judged["judge"]:
+            answers = run.answers()
+            wins = [answers[method, "lc_win_rate"] for method in (RLOO_BSR, RLOO_BT)]
+            estimate, reason = run.estimate(wins[0] - wins[1]), "no length-controlled win rate"
+    paper = run.paper_gap("table3", subject, "lc_win_rate", RLOO_BSR, RLOO_BT)
     yield ClaimPart("rloo-bt-bsr - rloo-bt", subject, "points", ABOVE_0, estimate, paper, reason)
 
 
 def grows_with_size(run: RunResults) -> Parts:
-    """C13: BSR minus BT of a backbone, less the same of the next smaller one of its family."""
-    trained = run.settings["backbones"]
+    """C13: BSR minus BT of a backbone, less the same of the next smaller one of its family.
+
+    Average, counts and cells as of C4. Two sizes share their prompts, and not their seeds.
+    """
+    trained, reason = run.settings["backbones"], run.lacks(BSR)
     families = [[name for name in family if name in trained] for family in run.settings["families"]]
     neighbours = [pair for family in families for pair in pairwise(family)]
     if not neighbours:
         reason = "the preset has no two sizes of one family"
-        yield ClaimPart("larger - smaller", "-", "", ABOVE_0, NO_ESTIMATE, reason=reason)
+    gaps: dict[str, list[pd.DataFrame]] = {}
+    signs: dict[str, float] = defaultdict(float)
+    cells = []
     for small, large in neighbours:
-        for metric, heading in HEADINGS.items():
+        for name, sign in ((large, 1), (small, -1)):
+            gaps[name] = [run.gap(name, metric, BSR, BT) for metric in HEADINGS]
+            signs[name] += sign / len(neighbours)
+        for i, (metric, heading) in enumerate(HEADINGS.items()):
             scenario, unit = heading.split(", ")
-            gaps = [run.gap(name, metric, BSR, BT) for name in (large, small)]
-            paper_gaps = [run.paper_gap("table5", b, metric, BSR, BT) for b in (large, small)]
-            name, paper = f"{scenario}: gap of {large} - of {small}", paper_gaps[0] - paper_gaps[1]
-            estimate, reason = run.estimate(gaps[0] - gaps[1]), run.lacks(BSR)
-            yield ClaimPart(name, large, unit, ABOVE_0, estimate, paper, reason)
+            pair = gaps[large][i], gaps[small][i]
+            estimate = NO_ESTIMATE if reason else contrast(pair, [1, -1])
+            papers = [run.paper_gap("table5", b, metric, BSR, BT) for b in (large, small)]
+            name, paper = f"{scenario}: gap of {large} - of {small}", papers[0] - papers[1]
+            cells.append(ClaimPart(name, large, unit, ABOVE_0, estimate, paper, reason))
+    paper = float(np.mean([cell.paper for cell in cells])) if cells else np.nan
+    name, estimate = "average of all: larger - smaller", run.average(gaps, signs)
+    yield ClaimPart(name, "all", MEAN_UNIT, ABOVE_0, estimate, paper, reason)
+    yield from counts_of(cells) if cells else ()

@@ -1,8 +1,8 @@
 """Verdicts on the paper's claims C1 to C13 for the models of one preset.
 
-The decision rules and their reasons are in docs/CLAIMS.md. There is no verdict without an interval
-over seeds, and each is reported with the preset that it is about and with the paper's number,
-recomputed from the paper's tables.
+The decision rules and their reasons are in docs/CLAIMS.md. There is no verdict without an interval,
+and each is reported with the preset that it is about, with what could have been found, and with the
+paper's number, recomputed from the paper's tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,40 +15,36 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..evaluation.estimates import AGAINST_PAPER, against_paper
 from ..experiment.grid import BSR, BT
-from ..statistics import holm
 from . import claim_evidence as evidence
-from .claim_evidence import ABOVE_0, BELOW_0, ClaimPart, Side
+from .claim_parts import ABOVE_0, BELOW_0, NEEDED, VETO, ClaimPart, decide
 from .measurements import RunResults
 from .paper_claims import claims_in_tables
 from .tables import read_published
+from .verdicts import INCONCLUSIVE, NOT_MEASURED
 
-SUPPORTED, CONTRADICTED = "supported", "contradicted"
-INCONCLUSIVE, NOT_MEASURED = "inconclusive", "not measured"
 ALL = "all"
 COLUMNS = [
-    *("claim", "part", "counts", "subject", "statement", "paper", "unit", "value", "ci_low"),
-    *("ci_high", "p_holm", "n_seeds", "verdict", "rule", "artifact", "preset", "paper_model"),
-    "note",
+    *("claim", "part", "role", "subject", "statement", "paper", "unit", "value", "ci_low"),
+    *("ci_high", "p_value", "p_contradicted", "n_seeds", "n_prompts", "verdict", "scope"),
+    *("mdd80", "seed_sd", "prompt_sd", "noise_sd", "could_have_found", *AGAINST_PAPER),
+    *("rule", "artifact", "preset", "paper_model", "note"),
 ]
 RULE_OF_ALL = (
-    "contradicted if a part is, supported if every part is, not measured if no part is, "
-    "else inconclusive"
+    "contradicted if a part is, supported if every needed part is, not measured if no needed part "
+    "is, else inconclusive"
 )
+CHECKPOINTS = "these checkpoints"  # the scope of one seed
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, the artifact that shows it, and the parts that it consists of.
-
-    `adjust`: the parts are many comparisons of one kind, decided by p-values after Holm's
-    correction over the claim.
-    """
+    """A statement of the paper, the artifact that shows it, and the parts that it consists of."""
 
     statement: str
     artifact: str
     parts: Callable[[RunResults], Iterator[ClaimPart]]
-    adjust: bool = False
 
 
 CLAIMS = {
@@ -73,19 +69,16 @@ CLAIMS = {
         "BSR agrees best with the gold preference in all four scenarios.",
         "table5.csv",
         partial(evidence.objective_gaps, BSR, [BT, "bt-hinge", "bt-norm", "bt-dr"], ABOVE_0),
-        adjust=True,
     ),
     "C5": Claim(
         "BT-DR is below BT everywhere.",
         "table5.csv",
         partial(evidence.objective_gaps, "bt-dr", [BT], BELOW_0),
-        adjust=True,
     ),
     "C6": Claim(
         "BT-Norm is below BT everywhere.",
         "table5.csv",
         partial(evidence.objective_gaps, "bt-norm", [BT], BELOW_0),
-        adjust=True,
     ),
     "C7": Claim(
         "Unseen response models cost more than 10 % of tau.", "table5.csv", evidence.unseen_models
@@ -103,10 +96,7 @@ CLAIMS = {
         evidence.effective_ranks,
     ),
     "C10": Claim(
-        "RM-Bench's hard accuracy rises with BSR's lambda.",
-        "table2.csv",
-        evidence.hard_accuracy,
-        adjust=True,
+        "RM-Bench's hard accuracy rises with BSR's lambda.", "table2.csv", evidence.hard_accuracy
     ),
     "C11": Claim(
         "RLOO with a BSR reward model answers much more briefly than the SFT policy.",
@@ -122,7 +112,6 @@ CLAIMS = {
         "The gap between BSR and BT grows with size within a family.",
         "table5.csv",
         evidence.grows_with_size,
-        adjust=True,
     ),
 }
 
@@ -132,11 +121,16 @@ def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
     `settings`: those of table 5, with the sections rm_bench, ranks, rloo and alpaca_eval
     (None where the preset has none of it) and `families` (lists of backbones from small to large).
-    The columns are `COLUMNS`: value with its 95% interval and `paper` are in `unit`; `counts` is
-    false for a part that is only shown; `p_holm` is adjusted over the claim; `paper_model` is the
-    paper's model that the subject stands for, if it does; `note` is why nothing was measured, and
-    with part "all" where the paper and its tables differ. Raises `InputError` for a missing file,
-    and for another reference than bt, which the paper's claims compare with.
+    The columns are `COLUMNS`: value with its 95% interval and `paper` are in `unit`; `role` is that
+    of `ClaimPart`; `p_value` belongs to the boundary of the claim, `p_contradicted` is corrected
+    over the claim; `scope` is "these checkpoints" for one seed; `mdd80` is how far beyond the
+    boundary a true value is found with 80%, which `could_have_found` says in words, with part "all"
+    of the first part that left the claim inconclusive; the components
+    are those of `estimates.difference_columns`, and `AGAINST_PAPER` of `estimates.against_paper`;
+    `paper_model` is the paper's model that the subject stands for, if it does; `note` is why
+    nothing was measured, and with part "all" where the paper and its tables differ. Raises
+    `InputError` for a missing file, and for another reference than bt, which the paper's claims
+    compare with.
     """
     if settings["reference"] != BT:
         raise InputError("statistics.reference", f"'{settings['reference']}'", f"'{BT}'")
@@ -146,7 +140,8 @@ def claims(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         row for name, claim in CLAIMS.items() for row in _judged(name, claim, run, paper_numbers)
     ]
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
+    whole = dict.fromkeys(["n_seeds", "n_prompts"], "Int64")
+    return frame.assign(preset=settings["preset"]).astype(whole)
 
 
 def _judged(
@@ -154,79 +149,54 @@ def _judged(
 ) -> list[dict[str, Any]]:
     """Compute the rows of one claim: its verdict, then those of its parts."""
     parts = list(claim.parts(run))
-    tested = [claim.adjust and part.counts for part in parts]
-    p_values = [
-        part.estimate.p_value if test else np.nan for part, test in zip(parts, tested, strict=True)
-    ]
+    whole, verdicts, corrected = decide(parts)
+    several = sum(part.role in (NEEDED, VETO) for part in parts) > 1
     shared: dict[str, Any] = {
         "claim": name,
         "statement": claim.statement,
         "artifact": claim.artifact,
     }
     rows: list[dict[str, Any]] = []
-    for part, test, p_holm in zip(parts, tested, holm(p_values), strict=True):
-        estimate = part.estimate
-        verdict_of_part = verdict(part, p_holm if test else None)
-        rows.append(
-            shared
-            | {"part": part.name, "counts": part.counts, "subject": part.subject}
-            | {"paper": part.paper, "unit": part.unit, "value": estimate.value}
-            | {"ci_low": estimate.low, "ci_high": estimate.high, "p_holm": p_holm}
-            | {"n_seeds": estimate.n_seeds or None, "verdict": verdict_of_part}
-            | {
-                "rule": describe_rule(part.side, test),
-                "paper_model": _paper_model(part, run.settings),
-            }
-            | {"note": part.reason if verdict_of_part == NOT_MEASURED else ""}
-        )
+    for part, verdict, p_contradicted in zip(parts, verdicts, corrected, strict=True):
+        estimate, tests = part.estimate, part.tests()
+        row = shared | {"part": part.name, "role": part.role, "subject": part.subject}
+        row |= {"paper": part.paper, "unit": part.unit, "value": estimate.value}
+        row |= {"ci_low": estimate.low, "ci_high": estimate.high}
+        row |= {"p_value": min(tests), "p_contradicted": p_contradicted, "verdict": verdict}
+        row |= {"n_seeds": estimate.n_seeds or None, "n_prompts": estimate.n_prompts or None}
+        row |= {"scope": CHECKPOINTS if part.one_checkpoint else "", "rule": part.rule(several)}
+        row |= {"paper_model": _paper_model(part, run.settings)}
+        row |= {"note": part.reason if verdict == NOT_MEASURED else ""}
+        if part.counted and part.role == NEEDED:
+            shown, of_most = f"it is shown in {estimate.low:.0f}", int(part.side[0] + 1)
+            row["could_have_found"] = f"{shown}; {of_most} are needed"
+        elif not part.counted and not np.isnan(estimate.low):
+            row |= {"mdd80": estimate.smallest_found(), **estimate.components()}
+            row |= against_paper(estimate, part.paper)
+            row["could_have_found"] = _could_have_found(part, row["mdd80"])
+        rows.append(row)
     paper, unit, note = paper_numbers.get(name, (np.nan, "", ""))
-    summary = {"part": ALL, "counts": False, "subject": "-", "paper": paper, "unit": unit}
-    claim_verdict = overall([row["verdict"] for row in rows if row["counts"]])
-    return [shared | summary | {"verdict": claim_verdict, "rule": RULE_OF_ALL, "note": note}, *rows]
+    needed = [row for row in rows if row["role"] == NEEDED]
+    summary = {"part": ALL, "subject": "-", "paper": paper, "unit": unit, "verdict": whole}
+    summary |= {"scope": CHECKPOINTS if any(row["scope"] for row in needed) else ""}
+    unsettled = [row for row in needed if row["verdict"] == INCONCLUSIVE]
+    if whole == INCONCLUSIVE and unsettled and "could_have_found" in unsettled[0]:
+        first = f"{unsettled[0]['part']} ({unsettled[0]['subject']})"
+        summary["could_have_found"] = f"{first}: {unsettled[0]['could_have_found']}"
+    return [shared | summary | {"rule": RULE_OF_ALL, "note": note}, *rows]
 
 
-def verdict(part: ClaimPart, p_holm: float | None = None) -> str:
-    """Decide one part: on which side of the claim its whole 95% interval lies.
-
-    With `p_holm`, p < 0.05 and the side of the value decide instead of the interval. With one seed,
-    or without an interval, a part is at most inconclusive.
-    """
-    estimate, (above, below) = part.estimate, part.side
-    if np.isnan(estimate.value):
-        return NOT_MEASURED
-    low, high = estimate.low, estimate.high
-    if estimate.n_seeds < 2 or np.isnan(low):
-        return INCONCLUSIVE
-    if p_holm is not None:
-        if not p_holm < 0.05:
-            return INCONCLUSIVE
-        low = high = estimate.value
-    if above < low and high < below:
-        return SUPPORTED
-    return CONTRADICTED if high < above or low > below else INCONCLUSIVE
-
-
-def overall(verdicts: list[str]) -> str:
-    """Combine the verdicts of a claim's parts (`RULE_OF_ALL`)."""
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    kinds = set(verdicts)
-    return kinds.pop() if kinds in ({SUPPORTED}, {NOT_MEASURED}) else INCONCLUSIVE
-
-
-def describe_rule(side: Side, adjusted: bool) -> str:
-    """Describe the decision rule of a part with this side."""
-    above, below = side
-    holds, fails = f"above {above:.3g}", f"below {above:.3g}"
-    if above == -np.inf:
-        holds, fails = f"below {below:.3g}", f"above {below:.3g}"
-    elif below < np.inf:
-        holds, fails = f"between {above:.3g} and {below:.3g}", "outside"
-    if adjusted:
-        p = "with p < 0.05 after Holm's correction over the claim"
-        return f"supported if {holds}, contradicted if {fails}, each {p}; else inconclusive"
-    interval = "the whole 95% interval is"
-    return f"supported if {interval} {holds}, contradicted if it is {fails}; else inconclusive"
+def _could_have_found(part: ClaimPart, smallest: float) -> str:
+    """What the design finds with 80%, in words: how far beyond the boundary, or how close to it."""
+    (low, high), unit = part.side, part.unit
+    if np.isnan(smallest):
+        return ""
+    if np.isfinite(low) and np.isfinite(high):
+        needed = f"at most ±{(high - low) / 2:.2g} is needed to find them equal"
+        return f"its interval is ±{(part.estimate.high - part.estimate.low) / 2:.2g}; {needed}"
+    boundary = low if np.isfinite(low) else high
+    beyond = f" beyond {boundary:.3g}" if boundary else ""
+    return f"{smallest:.2g} {unit}{beyond} would have been found (80%)"
 
 
 def _paper_model(part: ClaimPart, settings: Mapping[str, Any]) -> str | None:

@@ -1,11 +1,15 @@
 """Markdown page of the verdicts on the paper's claims."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from .claims import ALL, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED, RULE_OF_ALL, SUPPORTED
+from .claim_parts import BESIDE, NEEDED, VETO
+from .claims import ALL, RULE_OF_ALL
 from .tables import markdown_table
+from .verdicts import MARKS, NOT_MEASURED, shown
 
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_MEASURED)
+TEXTS = ("role", "scope", "could_have_found", "note")  # empty ones come back from a csv as nan
 
 
 def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
@@ -20,24 +24,28 @@ def claims_markdown(frame: pd.DataFrame, note: str = "") -> str:
     if len(models):
         stand_ins = (f"`{s}` for {m}" for s, m in models[["subject", "paper_model"]].to_numpy())
         scope += f" Corresponding models: {', '.join(stand_ins)}."
-    claims = [claim_rows for _, claim_rows in frame.groupby("claim", sort=False)]
-    heading = ["claim", "statement", "paper (its own tables)", "here", _heading(preset), "artifact"]
+    texts = {name: frame[name].astype(object).fillna("") for name in TEXTS}
+    claims = [rows for _, rows in frame.assign(**texts).groupby("claim", sort=False)]
+    heading = ["claim", "statement", "paper (its own tables)", "here", "could have found"]
+    heading += [_heading(preset), "artifact"]
     lines = [
         f"# The paper's claims in preset `{preset}`",
         "",
         *([note, ""] if note else []),
         scope,
         "",
-        *markdown_table([heading, *(_summary(claim_rows) for claim_rows in claims)]),
+        *markdown_table([heading, *(_summary(rows) for rows in claims)]),
         "",
         "- here: the value with its 95% interval; for several parts, the number of each verdict.",
+        "- could have found: of the first part that left the claim inconclusive, how far beyond "
+        "the claim's boundary a true value is found in 80% of such experiments.",
         f"- A claim is {RULE_OF_ALL}.",
-        "- With one seed, or without an interval, a part is at most inconclusive.",
+        "- for these checkpoints: of one seed, so that the interval is over prompts alone.",
         "- paper (its own tables): `-` where the paper has only a figure, or no such model.",
-        "- The rules were fixed before the verdicts; docs/CLAIMS.md gives the reasons.",
+        "- docs/CLAIMS.md gives the rules, their reasons, and what was changed since.",
     ]
-    for claim_rows in claims:
-        lines += ["", *_details(claim_rows)]
+    for rows in claims:
+        lines += ["", *_details(rows)]
     notes = frame[(frame["part"] == ALL) & frame["note"].fillna("").ne("")]
     lines += ["", "## Where the paper and its own tables differ", ""]
     lines += [f"- {row['claim']}: {row['note']}" for _, row in notes.iterrows()]
@@ -48,9 +56,8 @@ def _heading(preset: str) -> str:
     return f"verdict in preset `{preset}`"
 
 
-def _in_preset(verdict: str) -> str:
-    """Mark a verdict as one about this preset, not about the paper."""
-    return f"{verdict} here" if verdict in (SUPPORTED, CONTRADICTED) else verdict
+def _in_preset(row: pd.Series) -> str:
+    return shown(str(row["verdict"]), str(row["scope"]))
 
 
 def _number(value: float, unit: str = "") -> str:
@@ -66,39 +73,59 @@ def _measured(row: pd.Series, unit: str = "") -> str:
     return f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}] {unit}".strip()
 
 
-def _summary(claim_rows: pd.DataFrame) -> list[str]:
+def _summary(rows: pd.DataFrame) -> list[str]:
     """One row of the summary table."""
-    summary, parts = claim_rows[claim_rows["part"] == ALL].iloc[0], claim_rows[claim_rows["counts"]]
+    summary, deciding = rows[rows["part"] == ALL].iloc[0], rows[rows["role"].isin([NEEDED, VETO])]
+    parts = deciding[deciding["role"] == NEEDED]
     unit = parts["unit"].iloc[0]
     numbers = parts["paper"].map("{:.3g}".format, na_action="ignore").dropna().unique()
     paper = _number(summary["paper"], summary["unit"])
-    if pd.isna(summary["paper"]) and len(numbers):
+    if pd.isna(summary["paper"]) and len(numbers) and parts["unit"].nunique() == 1:
         paper = f"{', '.join(numbers)} {unit}"
     measured = _measured(parts.iloc[0], unit)
     if len(parts) > 1 and summary["verdict"] != NOT_MEASURED:
         kinds = parts["verdict"].value_counts()
-        counts = [f"{kinds[v]} {v}" for v in VERDICTS if v in kinds]
+        counts = [f"{kinds[v]} {v}" for v in MARKS if v in kinds]
         measured = f"of {len(parts)} parts {', '.join(counts)}"
-    verdict = _in_preset(summary["verdict"])
-    return [summary["claim"], summary["statement"], paper, measured, verdict, summary["artifact"]]
+    about = [summary["claim"], summary["statement"], paper, measured, summary["could_have_found"]]
+    return [*about, _in_preset(summary), summary["artifact"]]
 
 
-def _details(claim_rows: pd.DataFrame) -> list[str]:
-    """Section of one claim: its decision rules, and a table of its parts."""
-    summary, parts = (
-        claim_rows[claim_rows["part"] == ALL].iloc[0],
-        claim_rows[claim_rows["part"] != ALL],
-    )
-    columns = ["part", "of", "unit", "paper (its own tables)", "here", "p (Holm)", "seeds"]
-    cells = [[*columns, _heading(summary["preset"]), "why not measured"]]
-    for _, row in parts.iterrows():
-        name = row["part"] if row["counts"] else f"beside: {row['part']}"
-        seeds = "-" if pd.isna(row["n_seeds"]) else str(int(row["n_seeds"]))
-        numbers = [_number(row["paper"]), _measured(row), _number(row["p_holm"]), seeds]
-        reason = "" if pd.isna(row["note"]) else row["note"]
-        cells.append(
-            [name, row["subject"], row["unit"], *numbers, _in_preset(row["verdict"]), reason]
-        )
-    rules = [f"- {rule}" for rule in parts["rule"].unique()]
-    title = f"## {summary['claim']}: {_in_preset(summary['verdict'])}"
-    return [title, "", summary["statement"], "", *rules, "", *markdown_table(cells)]
+def _details(rows: pd.DataFrame) -> list[str]:
+    """Section of one claim: its rules, the parts that decide it, and those beside it."""
+    summary, parts = rows[rows["part"] == ALL].iloc[0], rows[rows["part"] != ALL]
+    deciding, beside = parts[parts["role"] != BESIDE], parts[parts["role"] == BESIDE]
+    lines = [f"## {summary['claim']}: {_in_preset(summary)}", "", summary["statement"], ""]
+    lines += [f"- {rule}" for rule in deciding["rule"].unique()]
+    lines += ["", *markdown_table(_table(deciding, _heading(summary["preset"])))]
+    if len(beside):
+        lines += ["", f"Beside it, without a part in the verdict ({len(beside)}):", ""]
+        lines += markdown_table(_table(beside, _heading(summary["preset"])))
+    return lines
+
+
+def _table(parts: pd.DataFrame, verdict: str) -> list[list[str]]:
+    """Heading and rows of some parts; columns that would be empty are left out."""
+    columns: dict[str, Sequence[str]] = {
+        "part": parts["part"].to_list(),
+        "of": parts["subject"].to_list(),
+        "unit": parts["unit"].to_list(),
+        "paper (its own tables)": [_number(value) for value in parts["paper"]],
+        "here": [_measured(row) for _, row in parts.iterrows()],
+        "here / paper": [_ratio(row) for _, row in parts.iterrows()],
+        "Bayes factor": [_number(value) for value in parts["bf_paper"]],
+        "could have found": parts["could_have_found"].to_list(),
+        "p": [_number(value) for value in parts["p_value"]],
+        "seeds": [_number(value) for value in parts["n_seeds"]],
+        verdict: [_in_preset(row) for _, row in parts.iterrows()],
+        "why not measured": parts["note"].to_list(),
+    }
+    optional = ("here / paper", "Bayes factor", "could have found", "why not measured")
+    kept = {n: c for n, c in columns.items() if n not in optional or set(c) - {"", "-"}}
+    return [list(kept), *(list(line) for line in zip(*kept.values(), strict=True))]
+
+
+def _ratio(row: pd.Series) -> str:
+    if pd.isna(row["ratio"]):
+        return "-"
+    return f"{row['ratio']:.2g} [{row['ratio_low']:.2g}, {row['ratio_high']:.2g}]"

@@ -1,4 +1,4 @@
-"""HTML pages of tables and claims: one self-contained file each, from their Markdown."""
+"""HTML from Markdown: a page of a table or of the claims, and the parts of a larger page."""
 
 import re
 from html import escape
@@ -8,21 +8,25 @@ from string import Template
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from .verdicts import MARKS
+
 PAGE = Template("""\
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'$policy">
 <title>$title</title>
 <style>
 :root { color-scheme: light dark; --text: #1f2328; --soft: #59636e; --line: #d1d9e0;
-  --page: #ffffff; --band: #f6f8fa; --up: #00694b; --down: #a83f00; }
+  --page: #ffffff; --band: #f6f8fa; --up: #00694b; --down: #a83f00; --unsure: #5b4a8a; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e6e8eb; --soft: #9aa4af; --line: #3a424b; --page: #15181c; --band: #1e2328;
-    --up: #4cc79c; --down: #f2904f; }
+    --up: #4cc79c; --down: #f2904f; --unsure: #b9a7ef; }
 }
+* { box-sizing: border-box; } html { scroll-padding-top: 1rem; }
 body { margin: 2rem auto; padding: 0 1.5rem; max-width: 75rem; background: var(--page);
   color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
@@ -39,7 +43,10 @@ th, td { padding: .45rem .9rem; border-bottom: 1px solid var(--line); text-align
   vertical-align: top; }
 tbody tr:last-child td { border-bottom: 0; }
 tbody tr:hover td { background: var(--band); }
-thead th { position: sticky; top: 0; background: var(--band); vertical-align: bottom; }
+thead th { position: sticky; top: 0; background: var(--band); vertical-align: bottom; z-index: 1; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); }
+thead th:first-child { z-index: 2; background: var(--band); }
+tbody tr:hover td:first-child { background: var(--band); }
 .number { padding-right: 1.6rem; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 th.number { white-space: normal; }
@@ -47,13 +54,23 @@ th.number { white-space: normal; }
   font-weight: 700; }
 .up { color: var(--up); } .down { color: var(--down); }
 .number small { display: block; color: var(--soft); }
-</style>
+.mark { display: inline-block; width: 1.35em; height: 1.35em; border: 1.5px solid;
+  border-radius: 50%; font-size: .8em; font-weight: 700; line-height: 1.2em; text-align: center;
+  vertical-align: .1em; }
+.supported { color: var(--up); } .contradicted { color: var(--down); border-radius: 3px; }
+.inconclusive { color: var(--unsure); border-style: dashed; }
+.not-measured { color: var(--soft); border-style: dotted; }
+td .mark { margin-right: .45em; } :is(h2, h3, h4) .mark { margin-right: .55em; }
+td:has(> .mark) { white-space: nowrap; }
+$style</style>
 </head>
 <body>
 $body</body>
 </html>
 """)
 
+CLAIM = re.compile(r"C\d+\b")
+RESULT = re.compile(r"(?:table|figure)\d\.csv")
 EMPTY = {"", "-", "not measured"}
 AMOUNT = r"[+-]?\d[\d.,:]*(?:e[+-]?\d+)?%?"
 NUMBER = re.compile(
@@ -63,21 +80,88 @@ NUMBER = re.compile(
 
 
 def page(markdown: str, title: str) -> str:
-    """Render CommonMark with tables as one HTML page; raw HTML is escaped, images are disabled.
+    """Render the Markdown of a table or of the claims as one HTML page, as `rendered` does.
+
+    The page loads no resources, runs no scripts and follows the reader's light or dark mode.
+    """
+    return document(rendered(markdown), title)
+
+
+def document(body: str, title: str, style: str = "", *, images: bool = False) -> str:
+    """An HTML page of a body that is safe HTML already; `images` are files beside it."""
+    policy = "; img-src 'self'" if images else ""
+    return PAGE.substitute(title=escape(title), body=body, style=style, policy=policy)
+
+
+def rendered(markdown: str, *, deeper: int = 0) -> str:
+    """Render CommonMark with tables as HTML; raw HTML is escaped, images are disabled.
 
     A table column whose non-empty cells are all numbers as `tables.cell` formats them is aligned to
-    the right, with arrows beside and the paper's numbers below them, so that digits line up. The
-    page loads no resources, runs no scripts and follows the reader's light or dark mode.
+    the right, with arrows beside and the paper's numbers below them, so that digits line up; one
+    without any cell filled is left out. Verdicts get their marks, results their links, claims
+    anchors. Headings are `deeper` levels down.
     """
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = renderer.parse(markdown)
     for table in _tables(tokens):
         for column in _columns(table):
             _align_right(column)
-    body = renderer.renderer.render(tokens, renderer.options, {})
+            _decorate(column)
+    _mark_headings(tokens, deeper)
+    body = str(renderer.renderer.render(_filled(tokens), renderer.options, {}))
     body = body.replace("<table>", '<div class="table" tabindex="0">\n<table>')
-    body = body.replace("</table>", "</table>\n</div>")
-    return PAGE.substitute(title=escape(title), body=body)
+    return body.replace("</table>", "</table>\n</div>")
+
+
+def mark(verdict: str) -> str:
+    """The mark of a verdict, by its first words; the text beside it says the same."""
+    name = next((name for name in MARKS if verdict.startswith(name)), "")
+    kind = name.replace(" ", "-")
+    return f'<span class="mark {kind}" aria-hidden="true">{MARKS[name]}</span>' if name else ""
+
+
+def _decorate(column: list[tuple[Token, Token]]) -> None:
+    """Put marks beside verdicts, and link claims to their sections and results to their files."""
+    heading = column[0][1].content
+    for _, content in column[1:]:
+        text = content.content
+        html = escape(text)
+        if heading.startswith("verdict"):
+            html = mark(text) + html
+        elif heading == "artifact" and RESULT.fullmatch(text):
+            html = f'<a href="{html}">{html}</a>'
+        elif heading == "claim" and CLAIM.fullmatch(text):
+            html = f'<a href="#{html}">{html}</a>'
+        if html != escape(text):
+            content.children = [Token("html_inline", "", 0, content=html)]
+
+
+def _mark_headings(tokens: list[Token], deeper: int) -> None:
+    """Move headings down; those of claims (`C1: verdict`) get an anchor and the verdict's mark."""
+    for i, token in enumerate(tokens):
+        if token.type not in ("heading_open", "heading_close"):
+            continue
+        token.tag = f"h{min(int(token.tag[1]) + deeper, 6)}"
+        claim = CLAIM.match(tokens[i + 1].content) if token.type == "heading_open" else None
+        if claim:
+            token.attrs["id"] = claim[0]
+            verdict = tokens[i + 1].content.partition(": ")[2]
+            before = Token("html_inline", "", 0, content=mark(verdict))
+            tokens[i + 1].children = [before, *(tokens[i + 1].children or [])]
+
+
+def _filled(tokens: list[Token]) -> list[Token]:
+    """The tokens without the columns of tables in which every cell is empty."""
+    empty = [
+        {id(token) for token, _ in column}
+        for table in _tables(tokens)
+        for column in _columns(table)
+        if len(column) > 1 and not any(content.content for _, content in column[1:])
+    ]
+    left_out = set().union(*empty)
+    # A cell is its opening tag, its content and its closing tag.
+    drop = {i + n for i, token in enumerate(tokens) if id(token) in left_out for n in range(3)}
+    return [token for i, token in enumerate(tokens) if i not in drop]
 
 
 def _tables(tokens: list[Token]) -> list[list[Token]]:

@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ..evaluation.policy_curves import read_evaluations
+from ..evaluation.probes import read_probes
+from ..evaluation.rm_bench import domain_masks, metric_percent, read_scores
+from ..evaluation.rm_bench import per_prompt as bench_per_prompt
 from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
-from ..frames import read_csv, read_frame
-from ..ratios import mean_of_sets
+from ..experiment.scenarios import SCENARIOS
+from ..frames import read_frame
+from ..pivot import Array
+from ..ratios import mean_of_sets, stratified_mean
 from ..statistics import NO_ESTIMATE, Estimate, contrast, seed_mean
+from .table1_effective_rank import read_ranks
+from .table3_alpaca_eval import measured_values
 from .tables import paper_value
 
 
@@ -31,7 +38,7 @@ class RunResults:
     settings: Mapping[str, Any]
     published: pd.DataFrame
 
-    def estimate(self, values: NDArray[np.float64] | pd.DataFrame) -> Estimate:
+    def estimate(self, values: Array | pd.DataFrame) -> Estimate:
         """Mean over seeds (rows) and prompts (columns) with its interval."""
         return seed_mean(np.asarray(values))
 
@@ -55,21 +62,23 @@ class RunResults:
             return pd.DataFrame()
         return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
 
-    def average(self, gaps: Mapping[str, Sequence[pd.DataFrame]]) -> Estimate:
-        """Mean over backbones and scenarios of gaps (seeds x prompts), one list a backbone.
+    def average(
+        self, gaps: Mapping[str, Sequence[pd.DataFrame]], signs: Mapping[str, float]
+    ) -> Estimate:
+        """Sum over backbones of sign x the mean over scenarios of gaps (seeds x prompts).
 
-        Scenarios of one backbone share its seeds, and all share the prompts that they have in
-        common; backbones have seeds of their own.
+        `gaps` has a list of scenarios a backbone. Scenarios of one backbone share its seeds, and
+        all share the prompts that they have in common; backbones have seeds of their own.
         """
         cells = [gap for of_backbone in gaps.values() for gap in of_backbone]
         if not cells or any(gap.empty for gap in cells):
             return NO_ESTIMATE
         prompts = list(dict.fromkeys(name for gap in cells for name in gap.columns))
-        groups = [
-            mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in of_backbone], prompts)
-            for of_backbone in gaps.values()
-        ]
-        return contrast(groups, [1 / len(groups)] * len(groups))
+        groups = {
+            name: mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in own], prompts)
+            for name, own in gaps.items()
+        }
+        return contrast(list(groups.values()), [signs[name] for name in groups])
 
     def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
         """Look up a published number; tables 1 to 3 of the paper have one model each."""
@@ -89,15 +98,63 @@ class RunResults:
         )
         return value - reference_value
 
-    def read_estimate(self, table: str, method: str, metric: str, kind: str) -> Estimate:
-        """Read a cell of a table: its `value`, or its paired `difference` from the reference.
+    def probes(self, backbone: str, column: str) -> tuple[Array, Array]:
+        """A column of the BT probes at the first and the last evaluation, (seeds, pairs) each."""
+        probes = read_probes(self.folder, backbone, self.settings["seeds"])
+        steps, seeds = probes["step"], len(self.settings["seeds"])
+        first, last = (
+            probes.loc[steps == step, column].to_numpy(np.float64).reshape(seeds, -1)
+            for step in (steps.min(), steps.max())
+        )
+        return first, last
 
-        The first row of a method and metric is read: in table 1 it has the largest n.
+    def hidden_norms(self, backbone: str, method: str) -> list[list[Array]]:
+        """||h|| of every response, (responses,): a list a seed, of one array a scenario."""
+        return [
+            [
+                read_frame(score_path(self.folder, backbone, method, seed, split), ["hidden_norm"])[
+                    "hidden_norm"
+                ].to_numpy(np.float64)
+                for split in SCENARIOS
+            ]
+            for seed in self.settings["seeds"]
+        ]
+
+    def gold_halves(self, policy: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Gain in gold of a policy in the two halves of training, seeds x prompts each.
+
+        The middle evaluation is the one nearest to half of the updates, the earlier of two.
         """
-        frame = read_csv(self.folder / location("result", name=table))
-        rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
-        if rows.empty or pd.isna(rows.iloc[0][kind]):
-            return NO_ESTIMATE
-        row, ends = rows.iloc[0], "ci" if kind == "value" else kind
-        value, low, high = (float(row[name]) for name in (kind, f"{ends}_low", f"{ends}_high"))
-        return Estimate(value, low, high, float(row["p_value"]), int(row["n_seeds"]), 0)
+        evaluations = read_evaluations(self.folder, policy)
+        table = evaluations.pivot(index="seed", columns=["update", "example_id"], values="gold")
+        updates = sorted(evaluations["update"].unique())
+        middle = min(updates, key=lambda update: abs(2 * update - updates[0] - updates[-1]))
+        first, half, last = (table[update] for update in (updates[0], middle, updates[-1]))
+        return half - first, last - half
+
+    def rank_growth(self, method: str) -> Array:
+        """Growth of the effective rank from training set to RM-Bench at the largest N, (seeds, 1).
+
+        Empty, (0, 0), where table 1 does not have the method.
+        """
+        if method not in self.settings["ranks"]["objectives"]:
+            return np.empty((0, 0))
+        bench = self.settings["rm_bench"]
+        ranks = read_ranks(self.folder, bench["backbone"], {method: bench["seeds"][method]})
+        largest = ranks[ranks["n"] == ranks["n"].max()]
+        return np.asarray(largest[["erank_delta"]], np.float64)
+
+    def hard_accuracy(self, method: str) -> Array:
+        """RM-Bench's hard accuracy in percent, (seeds, prompts), whose mean is table 2's number."""
+        bench_settings = self.settings["rm_bench"]
+        columns = ["prompt_id", "response_id", "domain", "style", "kind"]
+        bench = read_frame(self.folder / location("benchmark", benchmark="rm_bench"), columns)
+        folder = self.folder, bench_settings["backbone"], method
+        paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"][method]]
+        frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
+        values = np.stack([metric_percent(frame, "hard") for frame in frames])
+        return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
+
+    def answers(self) -> Mapping[tuple[str, str], Array]:
+        """Table 3's values, (seeds, instructions), by method and metric."""
+        return measured_values(self.folder, self.settings).values

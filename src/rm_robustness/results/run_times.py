@@ -8,6 +8,11 @@ from ..errors import InputError
 from .tables import markdown_table
 
 COLUMNS = ["s", "max_rss", "cpu_time"]
+FETCHED = """\
+# Run times
+
+Not measured here: this run was fetched, and run times stay on the machine where its jobs ran.
+"""
 
 
 def run_times(benchmarks: Path) -> str:
@@ -15,14 +20,12 @@ def run_times(benchmarks: Path) -> str:
 
     A phase is a folder of `benchmarks`, or a file there for a phase of one job. Its wall time is
     the sum over its jobs, which may run in parallel; CPU time covers all processes of a job; memory
-    is the largest resident set of one job, empty where all were too short to be sampled. Raises
-    `InputError` for a folder without benchmarks, or a file without the columns `COLUMNS`.
+    is the largest resident set of one job, empty where all were too short to be sampled. A run that
+    was fetched has no benchmarks. Raises `InputError` for a file without the columns `COLUMNS`.
     """
     paths = sorted(benchmarks.rglob("*.tsv"))
     if not paths:
-        raise InputError(
-            benchmarks, "no benchmark", "Snakemake's *.tsv files", "run a target first"
-        )
+        return FETCHED
     jobs = pd.concat([_read_benchmark(path, benchmarks) for path in paths], ignore_index=True)
     cells = [["phase", "jobs", "wall time", "longest", "longest job", "CPU time", "largest memory"]]
     phases = sorted(jobs.groupby("phase"), key=lambda phase: -phase[1]["s"].sum())

@@ -56,7 +56,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     if reference not in methods:
         raise InputError("ranks.objectives", f"{methods}", f"also the reference {reference}")
     published = read_published(Path(settings["paper_values"]))
-    ranks = _read_ranks(runs, bench["backbone"], {name: bench["seeds"][name] for name in methods})
+    ranks = read_ranks(runs, bench["backbone"], {name: bench["seeds"][name] for name in methods})
     counts = sorted(ranks["n"].unique(), reverse=True)
     rows: list[dict[str, Any]] = []
     for n in counts:
@@ -76,7 +76,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(**names)
 
 
-def _read_ranks(
+def read_ranks(
     runs: Path, backbone: str, seeds_by_method: Mapping[str, Sequence[int]]
 ) -> pd.DataFrame:
     """Read all files as a frame with a row a method, seed and n, and a column a metric."""

@@ -7,7 +7,7 @@ therefore resampled as in every other table.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,27 @@ def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     without a judge. `n_empty` and `n_unfinished` count answers over all seeds. Raises `InputError`
     for a missing file, for answers to other instructions and for annotations of other answers.
     """
+    measured = measured_values(runs, settings)
+    rows = _metric_rows(measured.values, settings)
+    for row in rows:
+        frames = measured.answers[row["method"]]
+        row["n_empty"] = sum(int((frame["response"] == "").sum()) for frame in frames)
+        row["n_unfinished"] = sum(int((~frame["finished"]).sum()) for frame in frames)
+    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    frame = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"), preset=settings["preset"])
+    return frame.assign(run=settings["alpaca_eval"]["run"], annotator=measured.annotator)
+
+
+class Measured(NamedTuple):
+    """Values (seeds, instructions) by method and metric, who judged, and each method's answers."""
+
+    values: dict[tuple[str, str], Array]
+    annotator: str | None
+    answers: dict[str, list[pd.DataFrame]]
+
+
+def measured_values(runs: Path, settings: Mapping[str, Any]) -> Measured:
+    """Measure lengths and win rates of every answer; arguments and errors as in `table3`."""
     judged_run = settings["alpaca_eval"]
     files = answer_files(runs, judged_run)
     answers = read_answers(files)
@@ -88,14 +109,7 @@ def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
                     for seed_annotations in annotations_by_seed
                 ]
             )
-    rows = _metric_rows(values, settings)
-    for row in rows:
-        frames = answers[row["method"]]
-        row["n_empty"] = sum(int((frame["response"] == "").sum()) for frame in frames)
-        row["n_unfinished"] = sum(int((~frame["finished"]).sum()) for frame in frames)
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    frame = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"), preset=settings["preset"])
-    return frame.assign(run=judged_run["run"], annotator=annotator)
+    return Measured(values, annotator, answers)
 
 
 def _metric_rows(
