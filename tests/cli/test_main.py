@@ -35,6 +35,13 @@ def test_what_a_rule_calls_is_a_command():
     assert RESULTS.keys() | BENCHMARKS.keys() <= COMMANDS.keys()
 
 
+def test_a_claim_that_there_is_not_is_refused_before_anything_is_planned():
+    done = rm_robustness("plan", "--claims", "C14")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--claims: found 'C14'; expected claims of C1 to C13" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_command_is_for_people_or_a_rule_calls_it():
     rules = {name for name, command in COMMANDS.items() if not command.for_people}
     assert rules == (CALLED | RESULTS.keys() | BENCHMARKS.keys()) - {"score"}  # for both

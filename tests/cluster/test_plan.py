@@ -17,8 +17,8 @@ from support.paths import ROOT
 from support.presets import PINNED
 
 from rm_robustness.cli import planning
+from rm_robustness.cluster import job_cost, plan
 from rm_robustness.cluster import model_cost as footprint
-from rm_robustness.cluster import plan
 from rm_robustness.cluster.resources import Cluster, resources_of
 from rm_robustness.data.splits import SPLITS
 from rm_robustness.errors import InputError
@@ -37,7 +37,8 @@ def preset(name: str) -> dict[str, Any]:
 
 def options(*files: str, **changes: Any) -> argparse.Namespace:
     given = {"configfile": [Path(name) for name in files], "gpu": "h100-80gb", "tflops": None}
-    return argparse.Namespace(**given | {"mfu": 0.4, "gpus_per_node": 8, "json": False} | changes)
+    given |= {"mfu": 0.4, "gpus_per_node": 8, "json": False, "seed_sd": None, "claims": None}
+    return argparse.Namespace(**given | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -218,15 +219,54 @@ def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
     total = re.search(r"^total +(\d+) +(\d+)", text, flags=re.MULTILINE)
     assert total is not None
     assert (int(total[1]), int(total[2])) == (whole["jobs"], round(hours))
-    # 96 + 4 reward models in float32, of which those of Llama-3.2-1B:
+    # 192 + 16 reward models in float32, of which those of Llama-3.2-1B:
     row = next(
         r for r in whole["rows"] if (r["phase"], r["name"]) == ("reward models", "Llama-3.2-1B")
     )
-    assert row["disk_bytes"] == 24 * 4 * (1_235_814_400 + 2048)
+    assert row["disk_bytes"] == 48 * 4 * (1_235_814_400 + 2048)
     assert whole["downloads_gb"]["models"]["Llama-3.2-1B"] == pytest.approx(2.47, abs=0.01)
     assert "skywork" in whole["downloads_gb"]["data"]
     theirs = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-90"
     assert whole["downloads_gb"]["models"][theirs] == pytest.approx(15, abs=0.1)
+
+
+def test_the_plan_says_what_the_design_can_find(capsys, tmp_path):
+    planning.plan.body(options("config/paper.yaml"))
+    shown = capsys.readouterr()
+    _, _, found = shown.out.partition("What this design can find")
+    assert len(re.findall(r"^C\d+ {2}", found, flags=re.MULTILINE)) == 13
+    assert re.search(r"^C9 .* 4 .*10\.28 .*can$", found, flags=re.MULTILINE)
+    assert shown.err == ""
+    one = tmp_path / "one.yaml"
+    one.write_text("grid: {seeds: [0]}\nrm_bench: null\nranks: null\nrloo: null\nalpaca_eval: null")
+    planning.plan.body(options("config/demo.yaml", str(one)))
+    assert re.fullmatch(r"warning: preset demo cannot decide any .*\n", capsys.readouterr().err)
+
+
+def test_a_plan_for_claims_is_a_file_that_goes_on_top(capsys, tmp_path):
+    planning.plan.body(options("config/paper.yaml", claims="C9"))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(capsys.readouterr().out)
+    planning.plan.body(options("config/paper.yaml", str(mine), json=True))
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["preset"] == "paper-C9" and 20 < whole["gpu_hours"] < 200
+    assert "policies" not in {row["phase"] for row in whole["rows"]}
+
+
+def test_downloaded_splits_are_planned_whole():
+    config = preset("paper")
+    assert job_cost.prompts_of(config) == {"train": 51200, "valid": 5000, "evaluated": 5000}
+    update_config(config, preset("paper-released"))
+    whole = {"train": 51200, "valid": 11082, "evaluated": 51200}
+    assert job_cost.prompts_of(config) == whole
+    sizes = preset("paper")
+    update_config(sizes, preset("paper-sizes"))
+    assert job_cost.prompts_of(check(sizes, SCHEMA)) == whole
+    updates = [
+        job_cost.prompts_of(each)["valid"] * each["rloo"]["epochs"] // 128
+        for each in (preset("paper"), config, sizes)
+    ]
+    assert updates == [429, 432, 432]  # RLOO is as long in all of them
 
 
 def test_later_files_change_earlier_ones(capsys):
@@ -259,6 +299,9 @@ def test_a_plan_for_a_small_gpu_lists_the_jobs_that_do_not_fit(capsys):
     [
         (["config/demo.yaml"], {"gpu": "h100"}, "'h100'; .* did you mean 'h100-80gb'"),
         (["config/demo.yaml"], {"mfu": 0}, "--mfu: found 0"),
+        (["config/demo.yaml"], {"seed_sd": 0.0}, "--seed-sd: found 0; expected above 0"),
+        (["config/demo.yaml"], {"claims": "C99"}, "--claims: found 'C99'; .*did you mean 'C9'"),
+        (["config/demo.yaml"], {"claims": "C9", "json": True}, "--claims, --json: found both"),
         (["config/demo.yaml"], {"gpus_per_node": 0}, "--gpus-per-node"),
         (["config/none.yaml"], {}, "none.yaml: found no readable file"),
         (["config/judge.yaml"], {}, "judge.yaml"),

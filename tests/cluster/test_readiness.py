@@ -137,18 +137,18 @@ def test_without_a_profile_a_job_may_have_one_gpu_or_those_that_the_environment_
 
 
 def test_a_disk_too_small_is_refused_and_the_profile_bounds_the_checkpoints(here):
-    here.has(disk=2.0e12)
+    here.has(disk=3.0e12)
     line = refusal("paper", ONE)
-    assert "found 2000 GB free" in line
+    assert "found 3000 GB free" in line
     (checkpoints,) = re.findall(r"and (\d+) GB of checkpoints of reward models", line)
     assert 800 < int(checkpoints) <= 1000  # what fits 8 GPUs, and at most `disk`
-    here.has(disk=2.2e12)
+    here.has(disk=3.5e12)
     readiness.require_ready(preset("paper"), ONE, {"score"})
     assert " 271 GB of checkpoints" in readiness.disk_suffices(preset("paper"), None)  # one by one
     here.has(disk=9e13)
-    bounded = (SLURM._replace(disk=disk) for disk in (2000, 9999, 500))
+    bounded = (SLURM._replace(disk=disk) for disk in (2000, 99999, 500))
     texts = [readiness.disk_suffices(preset("paper"), machines) for machines in bounded]
-    assert [re.findall(r"(\d+) GB of ch", text)[0] for text in texts] == ["2000", "8925", "500"]
+    assert [re.findall(r"(\d+) GB of ch", text)[0] for text in texts] == ["2000", "20011", "500"]
 
 
 def test_what_a_run_has_already_is_not_asked_for_again(here):

@@ -150,7 +150,8 @@ def settings(tmp_path: Path) -> dict:
         "table1,Big-8B,bt,,erank_delta,10.42\n"
         "table1,Big-8B,bt-bsr,0.001,erank_delta,0.14\n"
     )
-    about = {"backbone": "tiny", "seeds": [0, 1, 2], "paper_model": "Big-8B", "published_as": {}}
+    seeds = {name: [0, 1, 2] for name in RANKS}
+    about = {"backbone": "tiny", "seeds": seeds, "paper_model": "Big-8B", "published_as": {}}
     return {
         "preset": "test",
         "rm_bench": about,
@@ -183,11 +184,24 @@ def test_interval_over_seeds_is_students(runs, settings):
 
 
 def test_one_seed_has_no_interval_and_no_verdict(runs, settings):
-    one = {**settings, "rm_bench": {**settings["rm_bench"], "seeds": [1]}}
+    one = {**settings, "rm_bench": {**settings["rm_bench"], "seeds": {name: [1] for name in RANKS}}}
     table = table1(runs, one)
     assert table["value"][:3].tolist() == [22, 31, 9]
     assert table[["ci_low", "ci_high", "seed_std", "p_value", "p_holm"]].isna().all(axis=None)
     assert table["difference"][3:6].tolist() == pytest.approx([9, 0, -9])
+
+
+def test_one_checkpoint_differs_from_the_mean_of_the_references_seeds(runs, settings):
+    seeds = {"bt": [0, 1, 2], "bt-bsr": [2]}
+    table = table1(runs, {**settings, "rm_bench": {**settings["rm_bench"], "seeds": seeds}})
+    row = table.set_index(["n", "method", "metric"]).loc[(8, "bt-bsr", "erank_delta")]
+    assert row["n_seeds"] == 1 and np.isnan(row["ci_low"])
+    assert row["difference"] == pytest.approx(0.5 - 10)
+    half = student.ppf(0.975, 2) / np.sqrt(3)  # the reference's seeds alone: 10, 9, 11
+    assert row["difference_high"] - row["difference"] == pytest.approx(half, rel=1e-6)
+    text = table1_markdown(table)
+    assert "3 seeds a method (`bt-bsr` 1), 8 responses" in text
+    assert "- `bt-bsr`: one checkpoint." in text
 
 
 def test_holm_and_the_papers_number_belong_to_the_largest_n(runs, settings):

@@ -399,7 +399,7 @@ def settings(tmp_path: Path) -> dict:
     about = {
         "backbone": "tiny",
         "objectives": ["bt", "bt-bsr", "bt-bsr@1e-2"],
-        "seeds": [0, 1],
+        "seeds": {name: [0, 1] for name in ("bt", "bt-bsr", "bt-bsr@1e-2", "public")},
         "paper_model": "Big-8B",
         "published_as": {},
     }
@@ -419,7 +419,7 @@ def fill(runs: Path, frame: pd.DataFrame, settings: dict) -> dict[tuple[str, int
     frame.to_parquet(runs / "raw" / "rm_bench.parquet")
     rewards = {}
     for k, method in enumerate(settings["rm_bench"]["objectives"]):
-        for seed in settings["rm_bench"]["seeds"]:
+        for seed in settings["rm_bench"]["seeds"][method]:
             rng = np.random.default_rng([k, seed])
             made = rng.integers(0, 9, len(frame)) + k * (frame["kind"] == "chosen").to_numpy()
             rewards[method, seed] = made.astype(float)
@@ -456,6 +456,27 @@ def test_every_cell_is_the_mean_of_the_seeds_accuracies(tmp_path, settings):
     length = frame["response"].str.len().to_numpy(float)
     expected = by_loops(frame, length)
     assert table.loc["length", "value"].to_dict() == pytest.approx(expected)
+
+
+def test_one_checkpoint_is_compared_with_the_mean_of_the_references_seeds(tmp_path, settings):
+    about = {**settings["rm_bench"], "objectives": ["public", "bt", "bt-bsr"]}
+    about["seeds"] = {"public": [7], "bt": [0, 1], "bt-bsr": [0, 1]}
+    settings = {**settings, "rm_bench": about}
+    frame = bench(**ALL)
+    rewards = fill(tmp_path, frame, settings)
+    table = table2(tmp_path, settings)
+    rows = table.set_index(["method", "metric"])
+    seeds = rows["n_seeds"].groupby("method").max().dropna().to_dict()
+    assert seeds == {"public": 1, "bt": 2, "bt-bsr": 2}
+    one = rows.loc["public", "chat"]
+    mean = np.mean([by_loops(frame, rewards["bt", seed])["chat"] for seed in (0, 1)])
+    assert one["difference"] == pytest.approx(by_loops(frame, rewards["public", 7])["chat"] - mean)
+    assert one["difference_low"] < one["difference"] < one["difference_high"]
+    text = table2_markdown(table)
+    assert "2 seeds a method (`public` 1)" in text
+    assert "- `public`: one checkpoint. Its difference from `bt` is of this checkpoint" in text
+    same = {**about, "objectives": ["bt", "bt-bsr"]}
+    assert "checkpoint" not in table2_markdown(table2(tmp_path, {**settings, "rm_bench": same}))
 
 
 def test_ties_are_counted_among_a_metrics_own_comparisons(tmp_path, settings):

@@ -9,11 +9,12 @@ from support.paths import ROOT
 from support.presets import PINNED, dry_run, preset
 
 from rm_robustness.errors import InputError
+from rm_robustness.experiment.catalog import RESULTS
 from rm_robustness.experiment.checks import check
 from rm_robustness.experiment.config import read_mapping, read_settings
 from rm_robustness.experiment.downloads import pinned
+from rm_robustness.experiment.grid import benchmark_seeds, policies, reward_models
 from rm_robustness.experiment.grid import check_objective as known_objective
-from rm_robustness.experiment.grid import policies
 from rm_robustness.experiment.schema_types import as_schema_types
 from rm_robustness.experiment.settings import backbone as backbone_settings
 from rm_robustness.experiment.settings import policy as policy_settings
@@ -313,11 +314,25 @@ def test_an_artifact_that_could_not_stand_for_what_is_made_is_refused(artifacts,
     assert re.search(words, mistake("demo", "artifacts", artifacts))
 
 
-def test_a_third_party_model_needs_an_entry_for_each_requested_seed():
-    line = mistake("paper", "rm_bench/seeds", [90, 91])
-    assert (
-        "no reward_models/Llama-3.1-8B-Instruct/skywork/seed-91; expected an entry for each" in line
-    )
+def test_a_third_party_model_has_the_seeds_that_artifacts_has():
+    config = preset("paper")
+    config["rm_bench"]["seeds"] = [90, 91]
+    seeds = {name: benchmark_seeds(config, "rm_bench", name) for name in ("skywork", "bt-bsr@1e-2")}
+    assert seeds == {"skywork": [90], "bt-bsr@1e-2": [90, 91]}
+    check(config, SCHEMA)
+    theirs = [model for model in reward_models(config) if model[1] == "skywork"]
+    assert theirs == [("Llama-3.1-8B-Instruct", "skywork", 90)]
+    shown = RESULTS["table2"].settings(config)["rm_bench"]["seeds"]
+    assert (shown["skywork"], shown["bt"]) == ([90], [90, 91])
+    assert sum("/skywork/" in path for path in RESULTS["table2"].inputs(config)) == 1
+
+
+def test_a_third_party_model_needs_one_of_the_seeds_at_least():
+    line = mistake("paper", "rm_bench/seeds", [91, 92])
+    folder = "reward_models/Llama-3.1-8B-Instruct/skywork/seed-91"
+    assert f"no {folder}; expected an entry for one of rm_bench.seeds, [91, 92]" in line
+    line = mistake("paper", "rloo/runs/large/reward_model_seeds", [91])
+    assert f"no {folder}; expected an entry for each" in line
 
 
 def test_what_the_authors_published_wants_a_commit_of_each():

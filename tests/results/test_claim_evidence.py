@@ -44,7 +44,7 @@ SETTINGS = {
 BENCH = {
     "backbone": "small",
     "objectives": ["bt-hinge", "bt", "bt-bsr@1e-4", "bt-bsr", "bt-bsr@1e-2"],
-    "seeds": [0, 1],
+    "seeds": dict.fromkeys(("bt-hinge", "bt", "bt-bsr@1e-4", "bt-bsr", "bt-bsr@1e-2"), (0, 1)),
     "paper_model": None,
     "published_as": {},
 }
@@ -274,7 +274,7 @@ def bench(tmp_path: Path) -> Path:
     frame = frame.assign(response_id=[f"r{i}" for i in range(len(frame))])
     write(frame, tmp_path / "raw" / "rm_bench.parquet")
     for lift, method in enumerate(BENCH["objectives"]):
-        for seed in BENCH["seeds"]:
+        for seed in BENCH["seeds"][method]:
             noise = rng.normal(size=len(frame))
             reward = noise + lift * (frame["kind"] == "chosen") / 2
             write(

@@ -2,7 +2,9 @@
 # describes, and checks before the first job. The names are neutral (gpu, mem_mb, runtime, ...), for
 # any executor; for Slurm they are translated here.
 
-from rm_robustness.cluster import gpus, readiness, slurm
+import sys
+
+from rm_robustness.cluster import claim_designs, gpus, readiness, slurm
 from rm_robustness.cluster.job_cost import stored
 from rm_robustness.cluster.machines import Machines, machines
 from rm_robustness.cluster.resources import resources_of
@@ -98,6 +100,8 @@ def require_feasible():
 
 
 onstart:
+    if hopeless := claim_designs.warning(config):
+        print(hopeless, file=sys.stderr)
     try:
         if MACHINES.slurm or Path(".snakemake/slurm_logs").exists():
             slurm.refuse_queued_jobs(Path.cwd())

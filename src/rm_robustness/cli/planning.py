@@ -1,6 +1,7 @@
 """Commands of planning: the cost of a preset, what it lacks on this machine, its commits."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..errors import InputError
@@ -16,17 +17,48 @@ CONFIGFILE = configfile("as Snakemake's: later files override earlier ones", "co
     option("--mfu", "model FLOPs utilization of training", type=float, default=0.4),
     option("--gpus-per-node", type=int, default=8),
     option("--json", "print JSON instead of a table", action="store_true"),
+    option(
+        "--seed-sd",
+        "sd between seeds of a difference in tau or accuracy, in place of .005, .01 and .02; "
+        "that of other units in proportion",
+        type=float,
+    ),
+    option("--claims", "print the cheapest override that can decide these, as C4,C9"),
     for_people=True,
 )
 def plan(options: argparse.Namespace) -> None:
-    """Estimate a preset's jobs, GPUs, memory, hours and disk."""
+    """Estimate a preset's jobs, GPUs, memory, hours and disk, and what its design can find.
+
+    Of each of the paper's claims, the smallest difference found with 80% at 5%, by assumed standard
+    deviations of seeds and prompts. With --claims a configuration file instead, to go on top.
+    """
+    from ..cluster import claim_designs, claim_runs
     from ..cluster.plan import as_json, as_text, cluster_of, plan
     from ..experiment.checks import read_config
 
     config = read_config(options.configfile)
     cluster = cluster_of(options.gpu, options.tflops, options.mfu, options.gpus_per_node)
+    if options.seed_sd is not None and not 0 < options.seed_sd < 1:
+        raise InputError("--seed-sd", f"{options.seed_sd:g}", "above 0, below 1")
+    if options.claims is not None:
+        if options.json:
+            raise InputError("--claims, --json", "both", "one: --claims prints YAML")
+        names = claim_runs.claims_of(options.claims)
+        files = options.configfile
+        print(claim_runs.as_yaml(config, files, names, cluster, options.seed_sd), end="")
+        return
     phases = plan(config, cluster)
-    print((as_json if options.json else as_text)(config, cluster, phases))
+    if options.json:
+        print(as_json(config, cluster, phases))
+        return
+    print(as_text(config, cluster, phases))
+    print(f"\n{claim_designs.as_text(claim_designs.designs(config, options.seed_sd))}")
+    _warn(claim_designs.warning(config))
+
+
+def _warn(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr)
 
 
 @command(
@@ -47,7 +79,7 @@ def check(options: argparse.Namespace) -> None:
     each licence of what the preset downloads, those with limits first. Snakemake checks what its
     jobs need of this machine again when it starts.
     """
-    from ..cluster import readiness
+    from ..cluster import claim_designs, readiness
     from ..cluster.machines import machines_of
     from ..experiment.checks import read_config
     from ..experiment.downloads import pinned
@@ -59,6 +91,7 @@ def check(options: argparse.Namespace) -> None:
     print(f"Preset {config['preset']}, {profile or 'this machine, no profile'}")
     for line in licence_lines(config):
         print("note", line)
+    _warn(claim_designs.warning(config))
     checks = [lambda: pinned(config, options.configfile)]
     checks += readiness.local_checks(config, machines, readiness.rules_of(config))
     findings = list(readiness.findings(checks))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..experiment.config import Settings
-from ..experiment.grid import backbone_of, judge_kind, judged_policies, policies
+from ..experiment.grid import backbone_of, judge_kind, judged_policies, policies, released
 from ..experiment.scenarios import BENCHMARKS
 from .model_cost import (
     Parts,
@@ -140,7 +140,8 @@ def prompts_of(config: Settings) -> dict[str, int]:
     everything = rows_of(config, source, "prompts")
     train = min(splits["train_prompts"], everything)
     valid = min(splits["valid_prompts"] or everything, everything - train)
-    cap = splits["evaluation_prompts"] or everything
+    whole = released(config, "splits/")  # downloaded splits are not cut
+    cap = everything if whole else splits["evaluation_prompts"] or everything
     return {"train": train, "valid": min(valid, cap), "evaluated": min(train, cap)}
 
 

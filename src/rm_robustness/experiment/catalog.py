@@ -10,7 +10,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .config import Settings
-from .grid import BSR, BT, Model, benchmark_models, judged_policies, training_pairs
+from .grid import BSR, BT, Model, benchmark_models, benchmark_seeds, judged_policies, training_pairs
 from .paths import location
 from .scenarios import SCENARIOS
 
@@ -170,9 +170,19 @@ def _shown(*sections: str) -> Callable[[Settings], Settings]:
             "micro_batch": rewards["micro_batch"],
             "paper_values": PUBLISHED,
             **{section: config[section] for section in sections},
+            **({"rm_bench": _rm_bench(config)} if "rm_bench" in sections else {}),
         }
 
     return settings
+
+
+def _rm_bench(config: Settings) -> Settings | None:
+    """The section `rm_bench`, with the seeds of each objective that it or `ranks` measures."""
+    section, ranked = config["rm_bench"], config["ranks"]
+    if not section:
+        return None
+    names = dict.fromkeys([*section["objectives"], *(ranked["objectives"] if ranked else [])])
+    return {**section, "seeds": {n: benchmark_seeds(config, "rm_bench", n) for n in names}}
 
 
 def _ranked(config: Settings) -> Settings:

@@ -8,7 +8,7 @@ import yaml
 from ..errors import InputError
 from .config import Settings, merged, nearest
 from .grid import (
-    benchmark_models,
+    benchmark_seeds,
     benchmarks,
     check_backbone,
     check_objective,
@@ -219,12 +219,17 @@ def _check_evaluation(config: Settings, where: str) -> None:
     ranks, rloo, judged = (config[part] for part in ("ranks", "rloo", "alpaca_eval"))
     if ranks and not config["rm_bench"]:
         raise InputError(f"{where}: ranks", "a section", "null, as rm_bench is null")
-    measured = {name: benchmark_models(config, name) for name in benchmarks(config)}
+    measured = {name: (name, config[name]["objectives"]) for name in benchmarks(config)}
     if ranks:
-        measured["ranks"] = benchmark_models(config, "rm_bench", ranks["objectives"])
-    for name, models in measured.items():
-        for backbone, objective, _ in models:
+        measured["ranks"] = "rm_bench", ranks["objectives"]
+    for name, (benchmark, objectives) in measured.items():
+        backbone, seeds = config[benchmark]["backbone"], config[benchmark]["seeds"]
+        for objective in objectives:
             check_reward_model(config, f"{backbone}/{objective}", f"{where}: {name}")
+            if not benchmark_seeds(config, benchmark, objective):
+                folder = reward_model_folder((backbone, objective, seeds[0]))
+                expected = f"an entry for one of {benchmark}.seeds, {seeds}, or more"
+                raise InputError(f"{where}: artifacts", f"no {folder}", expected)
     for name in ("grid", *measured):
         objectives, reference = config[name]["objectives"], config["statistics"]["reference"]
         if reference not in objectives:
@@ -262,7 +267,8 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
             f"{rloo['mini_batches']}",
             f"a divisor of prompts_per_update x k, which is {completions}",
         )
-    prompts = config["splits"]["evaluation_prompts"]
+    cut = not released(config, "splits/")  # downloaded splits are read whole
+    prompts = config["splits"]["evaluation_prompts"] if cut else None
     if prompts is not None and prompts < rloo["prompts_per_update"]:
         raise InputError(
             f"{where}: rloo.prompts_per_update",

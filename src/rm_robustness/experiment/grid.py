@@ -167,13 +167,28 @@ def uses_external_server(config: Settings) -> bool:
     return options["kind"] == "vllm" and not options.get("serve", False)
 
 
+def benchmark_seeds(config: Settings, benchmark: str, objective: str) -> list[int]:
+    """The seeds of an objective's reward models on a benchmark: all of them if it is trained here.
+
+    Of a third party's model there are those seeds that `artifacts` downloads.
+    """
+    section, fetched = config[benchmark], released(config)
+    if objective_parts(objective)[0] in config["reward_models"]["objectives"]:
+        return list(section["seeds"])
+    model = section["backbone"], objective
+    return [seed for seed in section["seeds"] if reward_model_folder((*model, seed)) in fetched]
+
+
 def benchmark_models(
     config: Settings, benchmark: str, objectives: list[str] | None = None
 ) -> list[Model]:
     """The reward models that a benchmark scores, or those of other objectives in their place."""
     section = config[benchmark]
-    names = section["objectives"] if objectives is None else objectives
-    return list(product([section["backbone"]], names, section["seeds"]))
+    return [
+        (section["backbone"], name, seed)
+        for name in (section["objectives"] if objectives is None else objectives)
+        for seed in benchmark_seeds(config, benchmark, name)
+    ]
 
 
 def reward_models(config: Settings) -> list[Model]:

@@ -140,7 +140,7 @@ class RunResults:
         if method not in self.settings["ranks"]["objectives"]:
             return np.empty((0, 0))
         bench = self.settings["rm_bench"]
-        ranks = read_ranks(self.folder, bench["backbone"], [method], bench["seeds"])
+        ranks = read_ranks(self.folder, bench["backbone"], {method: bench["seeds"][method]})
         largest = ranks[ranks["n"] == ranks["n"].max()]
         return np.asarray(largest[["erank_delta"]], np.float64)
 
@@ -150,7 +150,7 @@ class RunResults:
         columns = ["prompt_id", "response_id", "domain", "style", "kind"]
         bench = read_frame(self.folder / location("benchmark", benchmark="rm_bench"), columns)
         folder = self.folder, bench_settings["backbone"], method
-        paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"]]
+        paths = [score_path(*folder, seed, "rm_bench") for seed in bench_settings["seeds"][method]]
         frames = [bench_per_prompt(bench, read_scores(path, bench)) for path in paths]
         values = np.stack([metric_percent(frame, "hard") for frame in frames])
         return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))

@@ -16,16 +16,19 @@ from ..evaluation.estimates import difference_columns, estimate_columns
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_frame
-from ..statistics import paired_difference, seed_mean
+from ..statistics import seed_mean
 from .tables import (
     add_holm,
     arrow_legend,
     cell,
+    difference_from,
     effective_weight,
     markdown_page,
     paper_value,
     published_name,
     read_published,
+    seeds_a_method,
+    single_checkpoints,
 )
 
 METRICS = {"erank_train": "train set", "erank_eval": "RM-Bench", "erank_delta": "difference"}
@@ -39,21 +42,21 @@ COLUMNS = [
 def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute effective ranks on both sets and their difference, at every n (paper, table 1; D43).
 
-    `settings`: preset, ranks {objectives}, rm_bench {backbone, seeds, paper_model, published_as},
-    reference, bsr {weight, reduction}, micro_batch, train_set (the file with the models' training
-    pairs), paper_values. The rows of the largest n are the paper's table. `value`
-    is the mean over seeds, its 95% interval over seeds alone (NaN with one seed); erank_delta is
-    RM-Bench minus train of the same model; `difference` is against `reference`, paired by seed;
-    `p_holm` corrects over the comparisons at the largest n, the only rows with the paper's number.
-    Raises `InputError` for a missing file, files with other n, and a reference that is not among
-    the objectives.
+    `settings`: preset, ranks {objectives}, rm_bench {backbone, seeds (a list for each objective),
+    paper_model, published_as}, reference, bsr {weight, reduction}, micro_batch, train_set (the file
+    with the models' training pairs), paper_values. The rows of the largest n are the paper's table.
+    `value` is the mean over seeds, its 95% interval over seeds alone (NaN with one seed);
+    erank_delta is RM-Bench minus train of the same model; `difference` is against `reference`,
+    paired by seed where both have the same seeds; `p_holm` corrects over the comparisons at the
+    largest n, the only rows with the paper's number. Raises `InputError` for a missing file, files
+    with other n, and a reference that is not among the objectives.
     """
     bench, methods = settings["rm_bench"], settings["ranks"]["objectives"]
     reference = settings["reference"]
     if reference not in methods:
         raise InputError("ranks.objectives", f"{methods}", f"also the reference {reference}")
     published = read_published(Path(settings["paper_values"]))
-    ranks = read_ranks(runs, bench["backbone"], methods, bench["seeds"])
+    ranks = read_ranks(runs, bench["backbone"], {name: bench["seeds"][name] for name in methods})
     counts = sorted(ranks["n"].unique(), reverse=True)
     rows: list[dict[str, Any]] = []
     for n in counts:
@@ -61,7 +64,8 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             weight = bsr_weight(method, settings["bsr"]["weight"])
             paper_method = published_name(method, bench["published_as"])
             model_columns = {"backbone": bench["backbone"], "method": method, "n": n}
-            model_columns |= {"paper_model": bench["paper_model"], "n_seeds": len(bench["seeds"])}
+            model_columns["paper_model"] = bench["paper_model"]
+            model_columns["n_seeds"] = len(bench["seeds"][method])
             model_columns["weight_times_batch"] = effective_weight(method, settings)
             for row in _metric_rows(ranks[ranks["n"] == n], method, settings):
                 cell_key = ("table1", bench["paper_model"], paper_method, weight, row["metric"])
@@ -73,11 +77,11 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read_ranks(
-    runs: Path, backbone: str, methods: Sequence[str], seeds: Sequence[int]
+    runs: Path, backbone: str, seeds_by_method: Mapping[str, Sequence[int]]
 ) -> pd.DataFrame:
     """Read all files as a frame with a row a method, seed and n, and a column a metric."""
     parts: list[pd.DataFrame] = []
-    for method in methods:
+    for method, seeds in seeds_by_method.items():
         for seed in seeds:
             path = runs / location("ranks", backbone=backbone, objective=method, seed=seed)
             frame = read_frame(path, ["set", "n", "effective_rank"])
@@ -98,14 +102,16 @@ def read_ranks(
 def _metric_rows(
     ranks: pd.DataFrame, method: str, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield each metric's estimate over seeds, and its paired difference from the reference."""
+    """Yield each metric's estimate over seeds, and its difference from the reference."""
     by_method = {name: rows for name, rows in ranks.groupby("method")}
+    seeds, base = settings["rm_bench"]["seeds"], settings["reference"]
+    paired = seeds[method] == seeds[base]
     for metric in METRICS:
         values = by_method[method][[metric]].to_numpy(np.float64)
         row = estimate_columns(seed_mean(values), values) | {"metric": metric}
-        if method != settings["reference"]:
-            reference = by_method[settings["reference"]][[metric]].to_numpy(np.float64)
-            row |= difference_columns(paired_difference(values, reference))
+        if method != base:
+            reference = by_method[base][[metric]].to_numpy(np.float64)
+            row |= difference_columns(difference_from(reference, values, paired))
         yield row
 
 
@@ -120,15 +126,15 @@ def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
     for method, rows in largest.groupby("method", sort=False):
         by_metric = {row["metric"]: row for _, row in rows.iterrows()}
         cells.append([str(method), *(cell(by_metric[metric], digits=2) for metric in METRICS)])
-    seeds = int(frame["n_seeds"].max())
     caption = (
-        f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, {seeds} "
-        f"seeds a method, {n:,} responses of each set; the train set is "
+        f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, "
+        f"{seeds_a_method(largest)}, {n:,} responses of each set; the train set is "
         f"`{frame['train_set'].iloc[0]}`. Each cell is the mean over seeds, "
         "± half of its 95% bootstrap interval."
     )
     legend = [
         arrow_legend(reference, "of the same seeds"),
+        *single_checkpoints(largest, reference),
         "- The effective rank grows with the number of responses: the csv has it at "
         f"{', '.join(f'{int(m):,}' for m in sorted(frame['n'].unique()))}.",
     ]

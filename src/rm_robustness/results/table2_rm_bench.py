@@ -26,17 +26,20 @@ from ..experiment.scenarios import RM_BENCH_DOMAINS
 from ..frames import read_frame
 from ..pivot import Array
 from ..ratios import stratified_mean
-from ..statistics import paired_difference, seed_mean
+from ..statistics import seed_mean
 from .table5_scenarios import COLUMNS
 from .tables import (
     add_holm,
     arrow_legend,
     cell,
+    difference_from,
     effective_weight,
     markdown_page,
     paper_value,
     published_name,
     read_published,
+    seeds_a_method,
+    single_checkpoints,
     strength_legend,
 )
 
@@ -44,16 +47,16 @@ from .tables import (
 def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute every method's eight accuracies in percent, then the length baseline (table 2).
 
-    `settings`: preset, rm_bench {backbone, objectives, seeds, paper_model, published_as},
-    reference, bsr {weight, reduction}, micro_batch, paper_values. The result has
-    a row a cell and the columns of table 5: `value` is the mean over seeds of `accuracies`, its
-    95% interval over prompts and seeds; `difference` is against `reference` in points, on the same
-    prompts and seeds; `p_holm` corrects over every comparison of the table, overlapping ones
-    included, which Holm's method allows; `n_ties` counts the metric's comparisons of equal
-    rewards, summed over seeds; `paper` is the published number at the same lambda, of the method
-    that `published_as` maps to (D42). A metric of a missing domain is NaN, with
-    n_prompts 0. Raises `InputError` for a missing file, a reference that is not among the
-    objectives, and scores of other responses than the benchmark's.
+    `settings`: preset, rm_bench {backbone, objectives, seeds (a list for each objective),
+    paper_model, published_as}, reference, bsr {weight, reduction}, micro_batch, paper_values. The
+    result has a row a cell and the columns of table 5: `value` is the mean over seeds of
+    `accuracies`, its 95% interval over prompts and seeds; `difference` is against `reference` in
+    points, on the same prompts, and paired by seed where both have the same seeds; `p_holm`
+    corrects over every comparison of the table, overlapping ones included, which Holm's method
+    allows; `n_ties` counts the metric's comparisons of equal rewards, summed over seeds; `paper` is
+    the published number at the same lambda, of the method that `published_as` maps to (D42). A
+    metric of a missing domain is NaN, with n_prompts 0. Raises `InputError` for a missing file, a
+    reference that is not among the objectives, and scores of other responses than the benchmark's.
     """
     bench_settings = settings["rm_bench"]
     methods, reference = bench_settings["objectives"], settings["reference"]
@@ -67,7 +70,7 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             read_scores(
                 score_path(runs, bench_settings["backbone"], method, seed, "rm_bench"), bench
             )
-            for seed in bench_settings["seeds"]
+            for seed in bench_settings["seeds"][method]
         ]
         for method in methods
     }
@@ -77,13 +80,14 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         model_columns = {
             "backbone": bench_settings["backbone"],
             "method": method,
-            "n_seeds": len(bench_settings["seeds"]),
+            "n_seeds": len(bench_settings["seeds"][method]),
         }
         model_columns["paper_model"] = bench_settings["paper_model"]
         model_columns["weight_times_batch"] = effective_weight(method, settings)
         paper_method = published_name(method, bench_settings["published_as"])
         reference_rewards = None if method == reference else measured[reference]
-        for row in _metric_rows(bench, measured[method], reference_rewards, settings):
+        paired = bench_settings["seeds"][method] == bench_settings["seeds"][reference]
+        for row in _metric_rows(bench, measured[method], reference_rewards, paired):
             cell_key = (
                 "table2",
                 bench_settings["paper_model"],
@@ -94,19 +98,19 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             rows.append(row | model_columns | {"paper": paper_value(published, *cell_key)})
     add_holm(rows)
     length = np.array([len(text) for text in bench["response"]], np.float64)
-    for row in _metric_rows(bench, [length], None, settings):
+    for row in _metric_rows(bench, [length], None, paired=True):
         rows.append(row | {"backbone": "-", "method": "length"})
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
 
 
 def _metric_rows(
-    bench: pd.DataFrame,
-    rewards: Sequence[Array],
-    reference: Sequence[Array] | None,
-    settings: Mapping[str, Any],
+    bench: pd.DataFrame, rewards: Sequence[Array], reference: Sequence[Array] | None, paired: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield each metric's estimate over S seeds' rewards, and its difference from the reference."""
+    """Yield each metric's estimate over S seeds' rewards, and its difference from the reference.
+
+    `paired`: the reference has the same seeds.
+    """
     shares = [per_prompt(bench, seed_rewards) for seed_rewards in rewards]
     reference_shares = [per_prompt(bench, seed_rewards) for seed_rewards in reference or []]
     tied = sum(
@@ -124,7 +128,7 @@ def _metric_rows(
             reference_values = stratified_mean(
                 np.stack([metric_percent(frame, metric) for frame in reference_shares]), masks
             )
-            row |= difference_columns(paired_difference(values, reference_values))
+            row |= difference_columns(difference_from(reference_values, values, paired))
         yield row
 
 
@@ -140,7 +144,7 @@ def table2_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
     models = frame[frame["method"] != "length"]
     caption = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{models['backbone'].iloc[0]}`, "
-        f"{int(models['n_seeds'].max())} seeds a method. Each cell is the accuracy in percent, "
+        f"{seeds_a_method(models)}. Each cell is the accuracy in percent, "
         "± half of its 95% bootstrap interval over prompts and seeds."
     )
     legend = _legend(frame, models, reference)
@@ -153,6 +157,7 @@ def _legend(frame: pd.DataFrame, models: pd.DataFrame, reference: str) -> list[s
     ties = frame[frame["metric"].isin(FILES)].groupby(frame["method"] == "length")["n_ties"].sum()
     lines = [
         arrow_legend(reference, "on the same prompts and seeds"),
+        *single_checkpoints(models, reference),
         "- hard: the rejected response has the richer style; normal: both have one style; "
         "easy: the chosen one has the richer. These and overall are means over the four domains.",
         f"- Prompts: {', '.join(f'{int(prompts[name]):,} {name}' for name in FILES)}.",

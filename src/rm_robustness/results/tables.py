@@ -10,7 +10,8 @@ import pandas as pd
 from ..errors import InputError
 from ..experiment.grid import bsr_batch, bsr_weight, objective_parts
 from ..frames import read_csv
-from ..statistics import holm
+from ..pivot import Array
+from ..statistics import Estimate, contrast, holm, paired_difference
 
 PUBLISHED = ["artifact", "model", "method", "lambda", "metric", "value"]
 
@@ -77,6 +78,34 @@ def arrow_legend(reference: str, over: str) -> str:
         f"- ↑ ↓: above or below `{reference}` {over}, "
         "p < 0.05 after Holm's correction over every comparison of the table."
     )
+
+
+def difference_from(reference: Array, values: Array, paired: bool) -> Estimate:
+    """Values minus reference (seeds, prompts) on the same prompts, and seed by seed if `paired`."""
+    if paired:
+        return paired_difference(values, reference)
+    return contrast([values, reference], [1, -1])
+
+
+def seeds_a_method(models: pd.DataFrame) -> str:
+    """The number of seeds of the rows of a table, and of the methods that have fewer."""
+    by_method = models.drop_duplicates("method").set_index("method")["n_seeds"].astype(int)
+    most = by_method.max()
+    fewer = [f"`{method}` {count}" for method, count in by_method.items() if count < most]
+    return f"{most} seeds a method" + (f" ({', '.join(fewer)})" if fewer else "")
+
+
+def single_checkpoints(models: pd.DataFrame, reference: str) -> list[str]:
+    """Legend line about methods of which there is one checkpoint; none where all have seeds."""
+    counts = models.drop_duplicates("method").set_index("method")["n_seeds"]
+    single = [f"`{method}`" for method, count in counts.items() if count == 1 < counts[reference]]
+    if not single:
+        return []
+    return [
+        f"- {' and '.join(single)}: one checkpoint. Its difference from `{reference}` is of this "
+        "checkpoint and the mean of the seeds, on the same prompts; it says nothing of another "
+        "training of the same recipe."
+    ]
 
 
 def strength_legend(models: pd.DataFrame) -> list[str]:
