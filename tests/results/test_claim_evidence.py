@@ -29,6 +29,7 @@ SETTINGS = {
     "seeds": SEEDS,
     "families": [["small", "large", "huge"]],
     "reference": "bt",
+    "seed_variance": "own",
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
     "train_set": "splits/train.parquet",

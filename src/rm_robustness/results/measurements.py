@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
+from ..evaluation.scenarios import METRICS, average, per_prompt, read_rewards, score_path
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_csv, read_frame
-from ..ratios import mean_of_sets
-from ..statistics import NO_ESTIMATE, Estimate, contrast, seed_mean
+from ..statistics import NO_ESTIMATE, Estimate, seed_mean
 from .tables import paper_value
 
 
@@ -56,20 +55,8 @@ class RunResults:
         return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
 
     def average(self, gaps: Mapping[str, Sequence[pd.DataFrame]]) -> Estimate:
-        """Mean over backbones and scenarios of gaps (seeds x prompts), one list a backbone.
-
-        Scenarios of one backbone share its seeds, and all share the prompts that they have in
-        common; backbones have seeds of their own.
-        """
-        cells = [gap for of_backbone in gaps.values() for gap in of_backbone]
-        if not cells or any(gap.empty for gap in cells):
-            return NO_ESTIMATE
-        prompts = list(dict.fromkeys(name for gap in cells for name in gap.columns))
-        groups = [
-            mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in of_backbone], prompts)
-            for of_backbone in gaps.values()
-        ]
-        return contrast(groups, [1 / len(groups)] * len(groups))
+        """Mean over backbones and scenarios of gaps (seeds x prompts), one list a backbone."""
+        return average(gaps)
 
     def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
         """Look up a published number; tables 1 to 3 of the paper have one model each."""
