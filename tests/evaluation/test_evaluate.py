@@ -104,6 +104,7 @@ def test_the_scenarios_are_measured_as_table_5_measures_them(model, runs, tmp_pa
         "objectives": ["bt"],
         "seeds": [0],
         "reference": "bt",
+        "seed_variance": "own",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 8,
         "paper_values": published,

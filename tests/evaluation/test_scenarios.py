@@ -10,7 +10,10 @@ from scipy.stats import kendalltau
 
 from rm_robustness.errors import InputError
 from rm_robustness.evaluation.scenarios import METRICS, score_path
-from rm_robustness.results.table5_scenarios import table5, table5_markdown
+from rm_robustness.experiment.scenarios import ALL, AVERAGE
+from rm_robustness.results.dvc_metrics import numbers
+from rm_robustness.results.table5_scenarios import averages_line, table5, table5_markdown
+from rm_robustness.statistics import contrast
 
 GOLD2 = [[1, 2], [3, 1], [5, 5], [2, 4]]  # the third prompt has no better response
 GOLD4 = [[1, 2, 3, 4], [4, 3, 2, 1], [1, 3, 2, 4]]
@@ -71,6 +74,7 @@ def settings(tmp_path: Path) -> dict:
         "objectives": ["bt", "bt-bsr"],
         "seeds": [0, 1],
         "reference": "bt",
+        "seed_variance": "own",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
         "paper_values": published,
@@ -81,6 +85,11 @@ def cell(frame: pd.DataFrame, method: str, metric: str) -> pd.Series:
     rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
     assert len(rows) == 1
     return rows.iloc[0]
+
+
+def cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single metrics."""
+    return frame[frame["metric"] != AVERAGE]
 
 
 def test_accuracy_counts_a_tied_reward_as_wrong_and_leaves_tied_gold_out(runs, settings):
@@ -116,7 +125,7 @@ def test_difference_is_paired_on_prompts_and_seeds(runs, settings):
 
 
 def test_holm_runs_over_every_comparison_and_the_reference_has_none(runs, settings):
-    frame = table5(runs, settings)
+    frame = cells(table5(runs, settings))
     assert (
         frame.loc[frame["method"] != "bt-bsr", ["difference", "p_value", "p_holm"]]
         .isna()
@@ -151,7 +160,7 @@ def test_papers_number_stands_only_where_the_paper_has_it(runs, settings):
 
 
 def test_effective_strength_is_lambda_times_micro_batch_of_the_released_form(runs, settings):
-    strength = table5(runs, settings).set_index("method")["weight_times_batch"]
+    strength = cells(table5(runs, settings)).set_index("method")["weight_times_batch"]
     assert strength["bt-bsr"].to_list() == pytest.approx([0.016] * 4)
     assert strength.drop("bt-bsr").isna().all()
     paper = {**settings, "bsr": {"weight": 1e-3, "reduction": "paper"}}
@@ -176,10 +185,10 @@ def test_micro_batch_in_the_objectives_name_replaces_the_default(runs, settings)
 
 
 def test_row_order_within_a_file_does_not_matter_if_all_files_share_it(runs, settings):
-    before = table5(runs, settings)
+    before = cells(table5(runs, settings))
     for path in runs.glob("scores/*/*/*/*.parquet"):
         pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
-    after = table5(runs, settings)
+    after = cells(table5(runs, settings))
     assert after["value"].to_numpy() == pytest.approx(before["value"].to_numpy())
 
 
@@ -220,7 +229,108 @@ def test_missing_files_are_named(runs, settings):
     assert str(path) in str(error.value)
 
 
-def test_markdown_has_a_row_a_model_and_says_what_its_marks_mean(runs, settings):
+def test_papers_difference_is_that_of_its_numbers_and_is_compared_with_ours(runs, settings):
+    frame = table5(runs, settings)
+    row = cell(frame, "bt-bsr", "in_domain_accuracy")
+    assert row["paper_difference"] == pytest.approx(0.8130 - 0.8132)
+    assert row["contains_paper"] is True and row["ratio"] == pytest.approx((1 / 3) / -0.0002)
+    assert row["ratio_low"] < row["ratio"] < row["ratio_high"] and row["bf_paper"] > 0
+    assert row["mdd80"] > row["difference_high"] - row["difference"] > 0
+    assert frame["paper_difference"].notna().sum() == 1  # the average lacks three of four
+
+
+def big(runs: Path, settings: dict) -> tuple[Path, dict]:
+    """Two backbones with three seeds of forty prompts, the scenarios' prompts shared in part."""
+    rng = np.random.default_rng(0)
+    prompts = {
+        "in_domain": ("train", 2),
+        "prompt_disjoint": ("valid", 4),
+        "response_disjoint": ("train", 4),
+        "mutual_disjoint": ("valid", 4),
+    }
+    for split, (name, n) in prompts.items():
+        gold = rng.permuted(np.tile(np.arange(1.0, n + 1), (40, 1)), axis=1)
+        frame = long(split, gold.tolist(), response=["x"] * 40 * n)
+        frame["prompt_id"] = name + frame["prompt_id"]
+        frame.to_parquet(runs / "splits" / f"{split}.parquet")
+        for i, backbone in enumerate(("tiny", "wide")):
+            for seed in (0, 1, 2):
+                for method in ("bt", "bt-bsr"):
+                    noise = rng.normal(0, 0.5 + (method == "bt") + i / 2, gold.shape)
+                    path = score_path(runs, backbone, method, seed, split)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    scored = frame.drop(columns="response").assign(reward=(gold + noise).ravel())
+                    scored.to_parquet(path)
+    both = {"tiny": {"paper_model": None}, "wide": {"paper_model": None}}
+    return runs, {**settings, "backbones": both, "seeds": [0, 1, 2]}
+
+
+def test_average_is_the_mean_over_scenarios_then_backbones(runs, settings):
+    runs, settings = big(runs, settings)
+    frame = table5(runs, settings)
+    gaps = cells(frame)[cells(frame)["method"] == "bt-bsr"]
+    averages = frame[frame["metric"] == AVERAGE].set_index("backbone")
+    assert list(averages.index) == ["tiny", "wide", ALL]
+    by_backbone = gaps.groupby("backbone")["difference"].mean()
+    for backbone in ("tiny", "wide"):
+        assert averages["difference"][backbone] == pytest.approx(by_backbone[backbone])
+    assert averages["difference"][ALL] == pytest.approx(gaps["difference"].mean())
+    assert averages["value"].isna().all() and (averages["n_prompts"] == 80).all()
+    # By hand: a prompt's influence is its own deviations from the means of its two scenarios.
+    groups = []
+    for backbone in ("tiny", "wide"):
+        differences = [
+            table5_values(runs, backbone, metric, split) for metric, split in METRICS.items()
+        ]
+        means = [d.mean(axis=1, keepdims=True) for d in differences]
+        own = [2 * (d - m) / 4 for d, m in zip(differences, means, strict=True)]
+        train, valid = own[0] + own[2], own[1] + own[3]
+        groups.append(np.hstack([train, valid]) + sum(means) / 4)
+    expected = contrast(groups, [0.5, 0.5])
+    found = averages.loc[ALL]
+    assert found["difference_low"] == pytest.approx(expected.low)
+    assert found["p_value"] == found["p_holm"] == pytest.approx(expected.p_value)
+
+
+def table5_values(runs: Path, backbone: str, metric: str, split: str) -> np.ndarray:
+    """BSR minus BT of each seed and prompt, by scipy."""
+    rows: dict = {}
+    for method in ("bt", "bt-bsr"):
+        for seed in (0, 1, 2):
+            frame = pd.read_parquet(score_path(runs, backbone, method, seed, split))
+            of_prompts = frame.groupby("prompt_id", sort=False)
+            statistic = 1 if metric.endswith("accuracy") else 0
+            taus = [kendalltau(g["reward"], g["gold"]).statistic for _, g in of_prompts]
+            rows[method, seed] = [(tau + 1) / 2 if statistic else tau for tau in taus]
+    seeds = [np.array(rows["bt-bsr", s]) - np.array(rows["bt", s]) for s in (0, 1, 2)]
+    return np.stack(seeds)
+
+
+def test_averages_are_neither_metrics_nor_part_of_the_tables_family(runs, settings, tmp_path):
+    frame = table5(*big(runs, settings))
+    compared = cells(frame)["p_value"].dropna()
+    assert cells(frame)["p_holm"].min() == pytest.approx(min(1, len(compared) * compared.min()))
+    backbones = frame[(frame["metric"] == AVERAGE) & (frame["backbone"] != ALL)]
+    assert backbones["p_holm"].min() == pytest.approx(min(1, 2 * backbones["p_value"].min()))
+    frame.to_csv(tmp_path / "table5.csv", index=False)
+    assert set(numbers([tmp_path / "table5.csv"])["table5"]) == {"tiny", "wide", "-"}
+
+
+def test_moderated_variances_move_intervals_and_p_values_together(runs, settings):
+    own = table5(*big(runs, settings))
+    runs, settings = big(runs, settings)
+    frame = table5(runs, {**settings, "seed_variance": "moderated"})
+    gaps = [cells(f)[cells(f)["method"] == "bt-bsr"] for f in (own, frame)]
+    assert gaps[1]["difference"].to_list() == gaps[0]["difference"].to_list()
+    widths = [(g["difference_high"] - g["difference_low"]).to_numpy() for g in gaps]
+    assert widths[1].std() < widths[0].std() and widths[1].mean() < widths[0].mean()
+    significant = (gaps[1]["difference_low"] > 0) | (gaps[1]["difference_high"] < 0)
+    assert significant.to_list() == (gaps[1]["p_value"] < 0.05).to_list()
+    assert "shrunk over the table (limma)" in table5_markdown(frame)
+    assert "shrunk" not in table5_markdown(own)
+
+
+def test_markdown_shows_the_reference_and_differences_from_it(runs, settings):
     frame = table5(runs, settings)
     up = (frame["method"] == "bt-bsr") & (frame["metric"] == "in_domain_accuracy")
     down = (frame["method"] == "bt-bsr") & (frame["metric"] == "mutual_disjoint_tau")
@@ -229,10 +339,26 @@ def test_markdown_has_a_row_a_model_and_says_what_its_marks_mean(runs, settings)
     text = table5_markdown(frame, "A made-up world.")
     grid = [line for line in text.splitlines() if line.startswith("|")]
     assert len(grid) == 2 + 3 and len({len(line) for line in grid}) == 1
-    assert "1.0000 ± 0.0000 ↑ (paper 0.8130)" in grid[3] and grid[3].count("↓") == 1
-    assert grid[4].startswith("| -") and "↑" not in grid[2] + grid[4]
+    names = [[part.strip() for part in line.split("|")[1:3]] for line in grid[2:]]
+    assert names == [["tiny", "bt"], ["tiny", "bt-bsr - bt"], ["-", "length"]]
+    assert "0.6667 ± " in grid[2]
+    first, *_, last = [part.strip() for part in grid[3].split("|")[3:-1]]
+    assert first.startswith("+0.3333 ± ") and first.endswith(" ↑ (paper -0.0002)")
+    assert last.startswith("-0.4590 ± ") and last.endswith(" ↓")
+    assert "↑" not in grid[2] + grid[4] and "+" not in grid[2] + grid[4]
     assert "Preset `test`, 2 seeds" in text and "A made-up world." in text
     assert "7 prompts (`length`: 4)" in text and "`bt-bsr` 0.016" in text
+
+
+def test_the_averages_are_one_sentence_with_what_would_have_been_found(runs, settings):
+    frame = table5(*big(runs, settings))
+    row = frame[frame["backbone"] == ALL].iloc[0]
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    arrow = " ↑" if row["p_holm"] < 0.05 else ""
+    told = f"bt-bsr - bt = {row['difference']:+.3f} ± {half:.3f}{arrow} ({row['mdd80']:.3f}); "
+    line = averages_line(frame)
+    assert line.startswith(f"Averaged over 4 scenarios x 2 backbones: {told}")
+    assert f"- {line}\n" in table5_markdown(frame)
 
 
 def test_markdown_is_the_same_from_the_csv(runs, settings, tmp_path):
@@ -248,4 +374,5 @@ def test_unmeasured_cell_is_not_filled_from_the_paper(runs, settings):
     frame = table5(runs, settings)
     row = cell(frame, "bt", "in_domain_accuracy")
     assert np.isnan(row["value"]) and row["paper"] == 0.8132
-    assert "not measured" in table5_markdown(frame)
+    text = table5_markdown(frame)
+    assert "not measured" in text and "No average over the scenarios" in text

@@ -70,6 +70,16 @@ def test_a_row_is_narrowed_to_its_split_and_method(run, capsys):
     assert not [path for path in length["records"] if "reward_models" in path]
 
 
+@pytest.mark.parametrize("backbone", ["llama", "all"])
+def test_an_average_rests_on_what_it_averages_over(run, capsys, backbone):
+    row = ("--row", f"backbone={backbone}", "method=bt-bsr", "metric=average")
+    found = json.loads(trace(capsys, TABLE, *row, "--json"))
+    inputs = found["records"]["runs/demo/results/table5.record.json"]["inputs"]
+    averaged = {"in_domain", "mutual_disjoint"}  # the scenarios that bt-bsr has in this table
+    assert {Path(path).stem for path in inputs} == {"published", *averaged}
+    assert {Path(path).parts[4] for path in inputs if "/scores/" in path} == {"bt", "bt-bsr"}
+
+
 def test_json_has_every_record_hash_and_setting(run, capsys):
     found = json.loads(trace(capsys, TABLE, "--json"))
     own = found["records"][RECORD]

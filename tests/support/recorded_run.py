@@ -43,6 +43,8 @@ demo,llama,bt,mutual_disjoint_tau,0.2,0.1,0.3,2,,,,,,
 demo,llama,bt-bsr,mutual_disjoint_tau,0.3,0.2,0.4,2,0.1,0.05,0.2,0.02,,
 demo,llama,bt,prompt_disjoint_tau,0.2,0.1,0.3,2,,,,,,
 demo,llama,bt,response_disjoint_tau,0.2,0.1,0.3,2,,,,,,
+demo,llama,bt-bsr,average,,,,2,0.08,0.04,0.1,0.02,,
+demo,all,bt-bsr,average,,,,2,0.08,0.04,0.1,0.02,,
 demo,-,length,in_domain_accuracy,0.5,0.4,0.6,,,,,,,
 """
 

@@ -3,7 +3,7 @@
 Per prompt, three chosen and three rejected responses give a 3 x 3 matrix of chosen_i > rejected_j:
 hard above the diagonal (the rejected one has the richer style), normal on it, easy below it. The
 four domains have equal weight, however many prompts they have; `ratios.stratified_mean` weights
-prompts accordingly, so that prompts and seeds can be resampled.
+prompts accordingly, so that a mean over prompts varies as their accuracy does.
 """
 
 from pathlib import Path

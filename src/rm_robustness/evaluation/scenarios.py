@@ -1,6 +1,6 @@
 """Metrics of the four robustness scenarios: one value a prompt (paper, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from ..experiment.scenarios import IN_DOMAIN, SCENARIOS
 from ..frames import read_frame
 from ..metrics import correct_pairs, count_ties, kendall_tau_per_prompt
 from ..pivot import Array
+from ..ratios import mean_of_sets
+from ..statistics import NO_ESTIMATE, Estimate, contrast
 
 METRICS = {scenario.metric: name for name, scenario in SCENARIOS.items()}  # metric: its split
 HEADINGS = {scenario.metric: scenario.heading for scenario in SCENARIOS.values()}
@@ -86,6 +88,28 @@ def per_prompt(metric: str, rewards: Array, gold: Array, path: Path) -> Array:
     better, tied = gold[:, 0] > gold[:, 1], gold[:, 0] == gold[:, 1]
     chosen, rejected = np.where(better, rewards.T, rewards.T[::-1])
     return np.where(tied, np.nan, correct_pairs(chosen, rejected))
+
+
+def average(
+    gaps: Mapping[str, Sequence[pd.DataFrame]], weights: Mapping[str, float] | None = None
+) -> Estimate:
+    """Mean over backbones and scenarios of paired differences, one list of scenarios a backbone.
+
+    With `weights`, the sum over backbones of weight x the mean over scenarios. Each gap is (seeds,
+    prompts), its columns named by prompt. Scenarios of one backbone share its
+    seeds, and all share the prompts that they have in common; backbones have seeds of their own.
+    No estimate where a scenario was not measured in every seed.
+    """
+    cells = [gap for of_backbone in gaps.values() for gap in of_backbone]
+    if not cells or any(gap.empty or gap.isna().all(axis=1).any() for gap in cells):
+        return NO_ESTIMATE
+    prompts = list(dict.fromkeys(name for gap in cells for name in gap.columns))
+    groups = [
+        mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in of_backbone], prompts)
+        for of_backbone in gaps.values()
+    ]
+    weights = weights or dict.fromkeys(gaps, 1 / len(gaps))
+    return contrast(groups, [weights[backbone] for backbone in gaps])
 
 
 def tied_rewards(rewards: Array) -> int:

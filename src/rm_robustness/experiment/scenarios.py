@@ -36,6 +36,10 @@ RESPONSE_DISJOINT = Scenario("response_disjoint", "tau", False, True)
 MUTUAL_DISJOINT = Scenario("mutual_disjoint", "tau", True, True)
 SCENARIOS = {s.name: s for s in (IN_DOMAIN, PROMPT_DISJOINT, RESPONSE_DISJOINT, MUTUAL_DISJOINT)}
 SPLITS = ("train", *SCENARIOS)
+AVERAGE, ALL = (
+    "average",
+    "all",
+)  # metric and backbone of table 5's means over scenarios and over both
 
 # RM-Bench: each prompt has a chosen and a rejected response in each style (arXiv 2410.16184).
 RM_BENCH_DOMAINS = ("chat", "math", "code", "safety-refuse", "safety-response")

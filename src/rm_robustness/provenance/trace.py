@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..experiment.config import Configs, Settings, nearest
+from ..experiment.scenarios import ALL, AVERAGE
 from .audit import audit
 from .dvc_lock import read_lock
 from .evidence import Evidence, Sums
@@ -112,11 +113,18 @@ def _question(lineage: Lineage, path: str, pairs: list[str]) -> Question:
         selected = [row for row in selected if row[key] == value]
         if not selected:
             raise InputError("--row", f"{key}={value}", f"a row of {table}", nearest(value, values))
-    names = {name for row in selected for name in _names(row)} | {"sft"}
+    selected_or_averaged = [r for r in rows if any(r == s or _averages(s, r) for s in selected)]
+    names = {name for row in selected_or_averaged for name in _names(row)} | {"sft"}
     if any(row.get("difference") for row in selected):
         reference = lineage.records[lineage.record_of[path]]["settings"]["reference"]
         names |= {name for row in selected for name in _names(row | {"method": reference})}
     return Question(path, selected, {name for row in rows for name in _names(row)} - names)
+
+
+def _averages(row: Row, other: Row) -> bool:
+    """Whether a row is a mean over scenarios, and over backbones, of values like another row's."""
+    averaged = row.get("metric") == AVERAGE and row["method"] == other["method"]
+    return averaged and row["backbone"] in (other["backbone"], ALL)
 
 
 def _names(row: Row) -> set[str]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..evaluation.scenarios import HEADINGS
+from ..evaluation.scenarios import HEADINGS, average
 from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..pivot import Array
@@ -106,7 +106,7 @@ def objective_gaps(method: str, others: Sequence[str], side: Side, run: RunResul
                 paper = run.paper_gap("table5", backbone, metric, method, other)
                 papers.append(paper)
                 cells.append(ClaimPart(name, backbone, unit, side, estimate, paper, reason))
-        estimate = run.average(of_backbones, dict.fromkeys(of_backbones, 1 / len(of_backbones)))
+        estimate = average(of_backbones)
         name, paper = f"average of all: {method} - {other}", float(np.mean(papers))
         yield ClaimPart(name, "all", MEAN_UNIT, side, estimate, paper, reason)
     yield from counts_of(_moderated(cells, run))
@@ -296,6 +296,6 @@ def grows_with_size(run: RunResults) -> Parts:
             name, paper = f"{scenario}: gap of {large} - of {small}", papers[0] - papers[1]
             cells.append(ClaimPart(name, large, unit, ABOVE_0, estimate, paper, reason))
     paper = float(np.mean([cell.paper for cell in cells])) if cells else np.nan
-    name, estimate = "average of all: larger - smaller", run.average(gaps, signs)
+    name, estimate = "average of all: larger - smaller", average(gaps, signs)
     yield ClaimPart(name, "all", MEAN_UNIT, ABOVE_0, estimate, paper, reason)
     yield from counts_of(cells) if cells else ()

@@ -1,6 +1,6 @@
 """Measurements of a finished run that the claims use, and the paper's numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
 from ..frames import read_frame
 from ..pivot import Array
-from ..ratios import mean_of_sets, stratified_mean
-from ..statistics import NO_ESTIMATE, Estimate, contrast, seed_mean
+from ..ratios import stratified_mean
+from ..statistics import Estimate, seed_mean
 from .table1_effective_rank import read_ranks
 from .table3_alpaca_eval import measured_values
 from .tables import paper_value
@@ -61,24 +61,6 @@ class RunResults:
         if self.lacks(method, reference):
             return pd.DataFrame()
         return self.values(backbone, method, metric) - self.values(backbone, reference, metric)
-
-    def average(
-        self, gaps: Mapping[str, Sequence[pd.DataFrame]], signs: Mapping[str, float]
-    ) -> Estimate:
-        """Sum over backbones of sign x the mean over scenarios of gaps (seeds x prompts).
-
-        `gaps` has a list of scenarios a backbone. Scenarios of one backbone share its seeds, and
-        all share the prompts that they have in common; backbones have seeds of their own.
-        """
-        cells = [gap for of_backbone in gaps.values() for gap in of_backbone]
-        if not cells or any(gap.empty for gap in cells):
-            return NO_ESTIMATE
-        prompts = list(dict.fromkeys(name for gap in cells for name in gap.columns))
-        groups = {
-            name: mean_of_sets([(gap.to_numpy(), list(gap.columns)) for gap in own], prompts)
-            for name, own in gaps.items()
-        }
-        return contrast(list(groups.values()), [signs[name] for name in groups])
 
     def paper(self, artifact: str, backbone: str, method: str, metric: str) -> float:
         """Look up a published number; tables 1 to 3 of the paper have one model each."""

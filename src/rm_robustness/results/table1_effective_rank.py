@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..evaluation.estimates import difference_columns, estimate_columns
+from ..evaluation.estimates import estimate_columns
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..frames import read_frame
 from ..statistics import seed_mean
 from .tables import (
+    COMPARISON,
+    PAPER,
+    add_comparisons,
     add_holm,
     arrow_legend,
     cell,
@@ -34,8 +37,7 @@ from .tables import (
 METRICS = {"erank_train": "train set", "erank_eval": "RM-Bench", "erank_delta": "difference"}
 COLUMNS = [
     *("preset", "backbone", "method", "metric", "n", "value", "ci_low", "ci_high", "seed_std"),
-    *("n_seeds", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
-    *("weight_times_batch", "train_set", "paper", "paper_model"),
+    *("n_seeds", *COMPARISON, "weight_times_batch", "train_set", *PAPER),
 ]
 
 
@@ -47,9 +49,10 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     with the models' training pairs), paper_values. The rows of the largest n are the paper's table.
     `value` is the mean over seeds, its 95% interval over seeds alone (NaN with one seed);
     erank_delta is RM-Bench minus train of the same model; `difference` is against `reference`,
-    paired by seed where both have the same seeds; `p_holm` corrects over the comparisons at the
-    largest n, the only rows with the paper's number. Raises `InputError` for a missing file, files
-    with other n, and a reference that is not among the objectives.
+    paired by seed where both have the same seeds, with the columns `DIFFERENCE` and, against the
+    paper's difference, `AGAINST_PAPER` of `evaluation.estimates`; `p_holm` corrects over the
+    comparisons at the largest n, the only rows with the paper's number. Raises `InputError` for a
+    missing file, files with other n, and a reference that is not among the objectives.
     """
     bench, methods = settings["rm_bench"], settings["ranks"]["objectives"]
     reference = settings["reference"]
@@ -71,6 +74,7 @@ def table1(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
                 cell_key = ("table1", bench["paper_model"], paper_method, weight, row["metric"])
                 row["paper"] = paper_value(published, *cell_key) if n == counts[0] else np.nan
                 rows.append(row | model_columns)
+    add_comparisons(rows, reference)
     add_holm([row for row in rows if row["n"] == counts[0]])
     names = {"preset": settings["preset"], "train_set": settings["train_set"]}
     return pd.DataFrame(rows).reindex(columns=COLUMNS).assign(**names)
@@ -111,7 +115,7 @@ def _metric_rows(
         row = estimate_columns(seed_mean(values), values) | {"metric": metric}
         if method != base:
             reference = by_method[base][[metric]].to_numpy(np.float64)
-            row |= difference_columns(difference_from(reference, values, paired))
+            row["gap"] = difference_from(reference, values, paired)
         yield row
 
 
@@ -130,7 +134,7 @@ def table1_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{frame['backbone'].iloc[0]}`, "
         f"{seeds_a_method(largest)}, {n:,} responses of each set; the train set is "
         f"`{frame['train_set'].iloc[0]}`. Each cell is the mean over seeds, "
-        "± half of its 95% bootstrap interval."
+        "± half of its 95% interval over seeds."
     )
     legend = [
         arrow_legend(reference, "of the same seeds"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..evaluation.estimates import difference_columns, estimate_columns
+from ..evaluation.estimates import estimate_columns
 from ..evaluation.rm_bench import (
     CELLS,
     FILES,
@@ -29,6 +29,7 @@ from ..ratios import stratified_mean
 from ..statistics import seed_mean
 from .table5_scenarios import COLUMNS
 from .tables import (
+    add_comparisons,
     add_holm,
     arrow_legend,
     cell,
@@ -49,10 +50,10 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
     `settings`: preset, rm_bench {backbone, objectives, seeds (a list for each objective),
     paper_model, published_as}, reference, bsr {weight, reduction}, micro_batch, paper_values. The
-    result has a row a cell and the columns of table 5: `value` is the mean over seeds of
-    `accuracies`, its 95% interval over prompts and seeds; `difference` is against `reference` in
-    points, on the same prompts, and paired by seed where both have the same seeds; `p_holm`
-    corrects over every comparison of the table, overlapping ones included, which Holm's method
+    result has a row a cell and the columns of table 5 but `seed_variance`: `value` is the mean over
+    seeds of `accuracies`, its 95% interval over prompts and seeds; `difference` is against
+    `reference` in points, on the same prompts, and paired by seed where both have the same seeds;
+    `p_holm` corrects over every comparison of the table, overlapping ones included, which Holm's method
     allows; `n_ties` counts the metric's comparisons of equal rewards, summed over seeds; `paper` is
     the published number at the same lambda, of the method that `published_as` maps to (D42). A
     metric of a missing domain is NaN, with n_prompts 0. Raises `InputError` for a missing file, a
@@ -96,11 +97,13 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
                 row["metric"],
             )
             rows.append(row | model_columns | {"paper": paper_value(published, *cell_key)})
+    add_comparisons(rows, reference)
     add_holm(rows)
     length = np.array([len(text) for text in bench["response"]], np.float64)
     for row in _metric_rows(bench, [length], None, paired=True):
         rows.append(row | {"backbone": "-", "method": "length"})
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    columns = [name for name in COLUMNS if name != "seed_variance"]
+    frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
 
 
@@ -128,7 +131,7 @@ def _metric_rows(
             reference_values = stratified_mean(
                 np.stack([metric_percent(frame, metric) for frame in reference_shares]), masks
             )
-            row |= difference_columns(difference_from(reference_values, values, paired))
+            row["gap"] = difference_from(reference_values, values, paired)
         yield row
 
 
@@ -145,7 +148,7 @@ def table2_markdown(frame: pd.DataFrame, note: str = "", reference: str = "bt") 
     caption = (
         f"Preset `{frame['preset'].iloc[0]}`, backbone `{models['backbone'].iloc[0]}`, "
         f"{seeds_a_method(models)}. Each cell is the accuracy in percent, "
-        "± half of its 95% bootstrap interval over prompts and seeds."
+        "± half of its 95% interval over prompts and seeds."
     )
     legend = _legend(frame, models, reference)
     return markdown_page("Table 2: RM-Bench", caption, note, cells, legend)

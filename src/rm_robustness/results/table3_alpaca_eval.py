@@ -1,8 +1,8 @@
 """Table 3: AlpacaEval 2.0, lengths and win rates of the SFT model and of RLOO's policies.
 
 A win rate is a mean over instructions: of the judge's preferences, or of the predictions of the
-`alpaca_eval` package's GLM with the difference in length set to zero. Seeds and instructions are
-therefore resampled as in every other table.
+`alpaca_eval` package's GLM with the difference in length set to zero. Its interval is therefore
+that of every other table, over seeds and instructions.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,23 @@ from ..evaluation.alpaca_eval.win_rates import (
     read_answers,
     wins,
 )
-from ..evaluation.estimates import difference_columns, estimate_columns
+from ..evaluation.estimates import estimate_columns
 from ..experiment.paths import location
 from ..frames import read_frame
 from ..pivot import Array
 from ..ratios import relative_change
 from ..statistics import paired_difference, seed_mean
-from .tables import add_holm, arrow_legend, cell, markdown_page, paper_value, read_published
+from .tables import (
+    COMPARISON,
+    PAPER,
+    add_comparisons,
+    add_holm,
+    arrow_legend,
+    cell,
+    markdown_page,
+    paper_value,
+    read_published,
+)
 
 REFERENCE = "rloo-bt"
 HEADINGS = {
@@ -39,8 +49,7 @@ DIGITS = {"avg_length_chars": 1, "length_change_from_sft": 1, "lc_win_rate": 2, 
 COLUMNS = [
     *("preset", "run", "method", "metric", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "n_prompts", "n_undefined", "n_empty", "n_unfinished"),
-    *("difference", "difference_low", "difference_high", "p_value", "p_holm"),
-    *("annotator", "paper", "paper_model"),
+    *(*COMPARISON, "annotator", *PAPER),
 ]
 
 
@@ -51,9 +60,11 @@ def table3(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     paper_values. A row a method and metric: `avg_length_chars` in characters,
     `length_change_from_sft`, `lc_win_rate` and `win_rate` in percent, with 95% intervals over seeds
     and instructions; `difference` is against rloo-bt, paired by both, the one run of SFT with
-    every seed; `p_holm` corrects over every comparison of the table. Win rates are NaN
-    without a judge. `n_empty` and `n_unfinished` count answers over all seeds. Raises `InputError`
-    for a missing file, for answers to other instructions and for annotations of other answers.
+    every seed, with the columns `DIFFERENCE` and, against the paper's difference, `AGAINST_PAPER`
+    of `evaluation.estimates`; `p_holm` corrects over every comparison of the table. Win rates are
+    NaN without a judge. `n_empty` and `n_unfinished` count answers over all seeds. Raises
+    `InputError` for a missing file, for answers to other instructions and for annotations of other
+    answers.
     """
     measured = measured_values(runs, settings)
     rows = _metric_rows(measured.values, settings)
@@ -132,13 +143,14 @@ def _metric_rows(
                 if method != REFERENCE:
                     reference = values[REFERENCE, metric]
                     repeated = np.broadcast_to(measured, reference.shape)
-                    row |= difference_columns(paired_difference(repeated, reference))
+                    row["gap"] = paired_difference(repeated, reference)
             rows.append(row)
     # The paper publishes lengths; the relative change follows by division.
     printed = {row["method"]: row["paper"] for row in rows if row["metric"] == "avg_length_chars"}
     for row in rows:
         if row["metric"] == "length_change_from_sft":
             row["paper"] = 100 * (printed[row["method"]] / printed["sft"] - 1)
+    add_comparisons(rows, REFERENCE)
     add_holm(rows)
     return rows
 
@@ -160,7 +172,7 @@ def table3_markdown(frame: pd.DataFrame, note: str = "") -> str:
         f"Preset `{frame['preset'].iloc[0]}`, run `{frame['run'].iloc[0]}`, "
         f"{int(measured['n_prompts'].max()):,} instructions, "
         f"{int(measured['n_seeds'].max())} seeds a policy and one SFT model. Each cell is a mean, "
-        "± half of its 95% bootstrap interval over instructions and seeds."
+        "± half of its 95% interval over instructions and seeds."
     )
     return markdown_page("Table 3: AlpacaEval 2.0", caption, note, cells, _legend(frame, measured))
 

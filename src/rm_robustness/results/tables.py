@@ -1,4 +1,4 @@
-"""Helpers of the tables: Holm's correction, the paper's numbers, and Markdown."""
+"""Helpers of the tables: comparisons with the reference and the paper, and Markdown."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,38 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..evaluation.estimates import AGAINST_PAPER, DIFFERENCE, against_paper, difference_columns
 from ..experiment.grid import bsr_batch, bsr_weight, objective_parts
 from ..frames import read_csv
 from ..pivot import Array
 from ..statistics import Estimate, contrast, holm, paired_difference
 
 PUBLISHED = ["artifact", "model", "method", "lambda", "metric", "value"]
+COMPARISON = [*DIFFERENCE, "p_holm"]  # columns of a difference from the reference
+PAPER = ["paper", "paper_difference", *AGAINST_PAPER, "paper_model"]
+
+
+def add_comparisons(rows: list[dict[str, Any]], reference: str) -> None:
+    """Add to each row with a `gap`, the difference from `reference`, its columns, in place.
+
+    That is `DIFFERENCE`, and `AGAINST_PAPER` for the paper's difference: the row's `paper` minus
+    that of the reference at the same place.
+    """
+    keys = ("backbone", "n", "metric")
+    papers = {
+        tuple(row.get(key) for key in keys): row["paper"]
+        for row in rows
+        if row["method"] == reference
+    }
+    for row in rows:
+        if "gap" in row:
+            paper = row["paper"] - papers[tuple(row.get(key) for key in keys)]
+            row |= comparison_columns(row["gap"], paper)
+
+
+def comparison_columns(gap: Estimate, paper: float) -> dict[str, Any]:
+    """Table columns of a difference and of what it says of the paper's."""
+    return difference_columns(gap) | {"paper_difference": paper} | against_paper(gap, paper)
 
 
 def add_holm(rows: list[dict[str, Any]]) -> None:
@@ -134,15 +160,41 @@ def markdown_table(cells: list[list[str]]) -> list[str]:
 
 
 def cell(row: pd.Series, digits: int = 4) -> str:
-    """Format one cell: value, half the interval's width, arrow, the paper's number."""
+    """Format one cell: value with its interval, arrow, the paper's number."""
     if pd.isna(row["value"]):
         return "not measured"
-    text = f"{row['value']:.{digits}f}"
-    if not pd.isna(row["ci_low"]):  # one seed alone has no interval
-        text += f" ± {(row['ci_high'] - row['ci_low']) / 2:.{digits}f}"
-    if not pd.isna(row["p_holm"]) and row["p_holm"] < 0.05:
-        text += " ↑" if row["difference"] > 0 else " ↓"
+    text = interval(row["value"], row["ci_low"], row["ci_high"], f".{digits}f") + arrow(row)
     return text if pd.isna(row["paper"]) else f"{text} (paper {row['paper']:.{digits}f})"
+
+
+def difference_cell(row: pd.Series, digits: int = 4) -> str:
+    """Format one cell as the difference from the reference: as `cell`, every number signed."""
+    if pd.isna(row["difference"]):
+        return "not measured"
+    low, high, paper = row[["difference_low", "difference_high", "paper_difference"]]
+    text = interval(row["difference"], low, high, f"+.{digits}f") + arrow(row)
+    return text if pd.isna(paper) else f"{text} (paper {paper:+.{digits}f})"
+
+
+def interval(value: float, low: float, high: float, form: str) -> str:
+    """Format a value with its interval: ± half the width, or [low, high] where that would mislead.
+
+    It would where one arm is more than 2% longer than the other. A value without an interval, of
+    one seed alone, stands alone.
+    """
+    if pd.isna(low):
+        return f"{value:{form}}"
+    arms = value - low, high - value
+    if abs(arms[0] - arms[1]) > 0.02 * max(arms) + 1e-9:
+        return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    return f"{value:{form}} ± {(high - low) / 2:{form.removeprefix('+')}}"
+
+
+def arrow(row: pd.Series) -> str:
+    """Arrow in the direction of a difference that is significant, else nothing."""
+    if pd.isna(row["p_holm"]) or row["p_holm"] >= 0.05:
+        return ""
+    return " ↑" if row["difference"] > 0 else " ↓"
 
 
 def published_name(method: str, published_as: Mapping[str, str]) -> str:
