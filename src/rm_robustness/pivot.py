@@ -149,7 +149,7 @@ def half_widths(spread: Spread, seeds: Array, prompts: Array, alpha: float) -> A
 
 def _nodes(df: float) -> int:
     """Number of nodes for a p-value: chi2(df) / df spreads over the more decades, the fewer df."""
-    return 128 if df < 3 else 64 if df < 30 else 12
+    return 64 if df < 3 else 48 if df < 30 else 12
 
 
 @lru_cache(maxsize=64)

@@ -53,11 +53,12 @@ def table2(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     result has a row a cell and the columns of table 5 but `seed_variance`: `value` is the mean over
     seeds of `accuracies`, its 95% interval over prompts and seeds; `difference` is against
     `reference` in points, on the same prompts, and paired by seed where both have the same seeds;
-    `p_holm` corrects over every comparison of the table, overlapping ones included, which Holm's method
-    allows; `n_ties` counts the metric's comparisons of equal rewards, summed over seeds; `paper` is
-    the published number at the same lambda, of the method that `published_as` maps to (D42). A
-    metric of a missing domain is NaN, with n_prompts 0. Raises `InputError` for a missing file, a
-    reference that is not among the objectives, and scores of other responses than the benchmark's.
+    `p_holm` corrects over every comparison of the table, overlapping ones included, which Holm's
+    method allows; `n_ties` counts the metric's comparisons of equal rewards, summed over seeds;
+    `paper` is the published number at the same lambda, of the method that `published_as` maps to
+    (D42). A metric of a missing domain is NaN, with n_prompts 0. Raises `InputError` for a missing
+    file, a reference that is not among the objectives, and scores of other responses than the
+    benchmark's.
     """
     bench_settings = settings["rm_bench"]
     methods, reference = bench_settings["objectives"], settings["reference"]
