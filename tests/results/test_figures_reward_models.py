@@ -1,4 +1,4 @@
-"""Figures 1 to 4: what is drawn is what the csv says, and equal inputs give equal bytes."""
+"""Figures 1 to 3: what is drawn is what the csv says, and equal inputs give equal bytes."""
 
 from pathlib import Path
 
@@ -48,16 +48,6 @@ def write_runs(folder: Path, backbones: list[str]) -> Path:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return write_runs(tmp_path, BACKBONES)
-
-
-def table(backbones: list[str], methods: list[str]) -> pd.DataFrame:
-    rows = [(b, m, k) for b in backbones for m in methods for k in METRICS]
-    rows += [("-", "length", k) for k in METRICS]
-    frame = pd.DataFrame(rows, columns=["backbone", "method", "metric"])
-    value = np.linspace(0.3, 0.9, len(frame))
-    paper = np.where(frame["method"] == "bt", 0.5, np.nan)
-    limits = {"ci_low": value - 0.02, "ci_high": value + 0.03}
-    return frame.assign(preset="test", value=value, **limits, paper=paper, p_value=0.5)
 
 
 def entries(figure):
@@ -217,42 +207,11 @@ def test_figure3_draws_equal_norms_too(runs):
     assert np.isfinite(own["value"]).all()
 
 
-def test_figure4_draws_values_intervals_paper_and_baseline():
-    figure, frame = figures.draw_figure4(
-        table(BACKBONES, ["bt", "bt-bsr", "bt-bsr@1e-2", "bt-bsr@b4"])
-    )
-    for panel, metric in zip(figure.axes, METRICS, strict=True):
-        own = frame[frame["metric"] == metric]
-        drawn = points(panel)[:, 1]
-        models = own[own["method"] != "length"]
-        for y in [*own["value"], *models["ci_low"], *models["ci_high"], 0.5]:
-            assert np.isclose(drawn, y).any()
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    methods = {"BT", "BT-BSR", "BT-BSR, λ = 1e-2", "BT-BSR, B = 4"}
-    assert methods | {"paper", "response length"} == set(names)
-
-
-def test_figure4_names_the_paper_only_where_it_has_a_number():
-    figure, _ = figures.draw_figure4(table(BACKBONES, ["bt", "bt-dr"]).assign(paper=np.nan))
-    assert "paper" not in [text.get_text() for text in figure.legends[0].get_texts()]
-
-
 def test_every_method_has_its_own_mark():
     methods = [*OBJECTIVES, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
     chosen = drawing.method_styles(methods)
     assert len({marker for _, marker in chosen.values()}) == len(methods)
     assert drawing.method_styles(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]
-
-
-@pytest.mark.parametrize("n", [1, 6])
-def test_layout_holds_for_one_and_six_backbones(n, tmp_path):
-    names = [f"Llama-3.2-{i}B" for i in range(n)]
-    figure, frame = figures.draw_figure4(table(names, ["bt", "bt-bsr"]))
-    drawing.save_figure(figure, frame, tmp_path / "figure4")
-    labels = figure.axes[0].get_xticklabels()
-    boxes = [label.get_window_extent() for label in labels]
-    assert all(box.x0 > -5 for box in boxes)
-    assert [label.get_text() for label in labels] == names
 
 
 def test_saving_twice_gives_equal_bytes_and_the_csv_is_the_frame(runs, tmp_path):

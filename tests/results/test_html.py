@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rm_robustness.errors import InputError
 from rm_robustness.results.html import page
 from rm_robustness.results.run_times import run_times
-from rm_robustness.results.tables import cell, markdown_table
+from rm_robustness.results.tables import cell, difference_cell, interval, markdown_table
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -61,6 +61,19 @@ def test_an_arrow_and_the_papers_number_are_set_apart_from_the_value():
     assert down.text == "0.6100 ± 0.0100" and down.find("small").text == "paper 0.5000"
     assert (down.find("span").get("class"), down.find("span").text) == ("down", "↓")
     assert (risen.find("span").get("class"), risen.find("span").text) == ("up", "↑")
+
+
+def test_a_difference_is_signed_and_an_uneven_interval_shows_both_ends():
+    row = {"difference": -0.01, "difference_low": -0.03, "difference_high": 0.01, "p_holm": 0.5}
+    text_of_row = difference_cell(pd.Series(row | {"paper_difference": 0.0236}))
+    assert text_of_row == "-0.0100 ± 0.0200 (paper +0.0236)"
+    assert interval(70.0, 40.0, 89.0, ".1f") == "70.0 [40.0, 89.0]"
+    assert interval(0.5, 0.3, 0.699, "+.2f") == "+0.50 ± 0.20"  # arms within 2%
+    assert interval(0.5, float("nan"), float("nan"), ".2f") == "0.50"
+    cells = [[text_of_row], [interval(0.5, 0.4, 0.9, "+.2f") + " ↑ (paper +0.50)"]]
+    rows = rendered([["tau"], *cells])
+    assert [row[0].get("class") for row in rows] == ["number"] * 3
+    assert rows[2][0].text == "+0.50 [+0.40, +0.90]"
 
 
 def test_every_table_of_a_page_is_judged_by_itself():

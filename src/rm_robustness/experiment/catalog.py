@@ -235,12 +235,12 @@ RESULTS = {
         "figures_reward_models:figure3",
     ),
     "figure4": Result(
-        "Figure 4: the four metrics",
+        "Figure 4: differences from Bradley-Terry",
         "2 Four robustness scenarios",
         "",
         _shown(),
         lambda config: [_at(config, "result", name="table5")],
-        "figures_reward_models:figure4",
+        "forest_plot:figure4",
     ),
     "table2": Result(
         "Table 2: RM-Bench",

@@ -1,4 +1,4 @@
-"""Figures 1 to 4: norm of the reward head, norms of hidden states, and the four scenarios.
+"""Figures 1 to 3: norm of the reward head, and norms of hidden states.
 
 Each `figureN` returns the figure and the frame that was plotted; only `plot_style.save_figure`
 writes files. Nothing is encoded by colour alone: markers differ in shape, lines in dash, areas in
@@ -18,14 +18,13 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import skew
 
 from ..evaluation.probes import read_probes
-from ..evaluation.scenarios import HEADINGS, METRICS, score_path
+from ..evaluation.scenarios import score_path
 from ..experiment.grid import BSR, BT
-from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
-from ..frames import read_csv, read_frame
+from ..frames import read_frame
 from ..pivot import Array
 from ..statistics import seed_mean
-from .plot_style import STYLE, WIDTH, legend, method_label, method_styles, panels, plot_interval
+from .plot_style import STYLE, WIDTH, legend, method_label, panels, plot_interval
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
 SEED_LINE: dict[str, Any] = {"color": "#B5457F", "lw": 0.8}  # figure 2, beside the blue mean
@@ -257,54 +256,6 @@ def _draw_figure3(frame: pd.DataFrame) -> Figure:
     ]
     legend(figure, axes[0], middle)
     return figure
-
-
-def figure4(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Plot table 5 of a run: a panel a metric, a marker a method, with 95% intervals.
-
-    Hollow diamonds are the paper's numbers, the dotted line and its band the length baseline. The
-    frame has the columns of the table that were plotted.
-    """
-    return draw_figure4(read_csv(runs / location("result", name="table5")))
-
-
-def draw_figure4(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Plot a frame of `table5`; see `figure4`."""
-    columns = ["preset", "backbone", "method", "metric", "value", "ci_low", "ci_high", "paper"]
-    frame = table[columns].reset_index(drop=True)
-    models, length = frame[frame["method"] != "length"], frame[frame["method"] == "length"]
-    backbones, methods = list(models["backbone"].unique()), list(models["method"].unique())
-    with matplotlib.style.context(STYLE, after_reset=True):
-        figure, axes = panels(len(METRICS), 2.3)
-        shifts = np.linspace(-0.32, 0.32, len(methods)) if len(methods) > 1 else np.zeros(1)
-        for panel, metric in zip(axes, METRICS, strict=True):
-            metric_rows = models[models["metric"] == metric].rename(
-                columns={"ci_low": "low", "ci_high": "high"}
-            )
-            for (method, (colour, mark)), shift in zip(
-                method_styles(methods).items(), shifts, strict=True
-            ):
-                rows = (
-                    metric_rows[metric_rows["method"] == method]
-                    .set_index("backbone")
-                    .reindex(backbones)
-                )
-                at = np.arange(len(backbones)) + shift
-                panel.plot(at, rows["paper"], "D", ms=5.5, mfc="none", mec="0.3", mew=0.7, zorder=5)
-                plot_interval(panel, at, rows, "value", mark, colour, colour, method_label(method))
-            baseline = length[length["metric"] == metric].iloc[0]
-            panel.axhspan(baseline["ci_low"], baseline["ci_high"], color="0.94", zorder=0)
-            panel.axhline(baseline["value"], color="0.3", linestyle=":", label="response length")
-            panel.set_xticks(range(len(backbones)), backbones)
-            panel.set_xlim(-0.5, len(backbones) - 0.5)
-            if sum(map(len, backbones)) > 40:  # labels would overlap
-                panel.tick_params(axis="x", rotation=25)
-            name, unit = HEADINGS[metric].split(", ")
-            panel.set_title(name)
-            panel.set_ylabel({"accuracy": "accuracy", "tau": "mean Kendall τ-b"}[unit])
-        diamond = Line2D([], [], marker="D", ls="", ms=5.5, mfc="none", mec="0.3", label="paper")
-        legend(figure, axes[0], [diamond] if models["paper"].notna().any() else [])
-    return figure, frame
 
 
 def _over_seeds(values: Array, settings: Mapping[str, Any]) -> tuple[float, float, float]:
