@@ -96,4 +96,6 @@ rule alpaca_eval:
 onsuccess:
     if any(job.rule.name == "publish_index" for job in workflow.dag.finished_jobs):
         claims = read_verdicts(Path(at("result", name="claims")))
-        logger.info(f"\n{tally(claims)}\nAll results on one page: results/index.html\n")
+        logger.info(
+            f"\n{tally(claims)}\nAll results on one page: results/index.html\n"
+        )
