@@ -11,7 +11,7 @@ from support.presets import PINNED, dry_run, preset
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.catalog import RESULTS
 from rm_robustness.experiment.checks import check
-from rm_robustness.experiment.config import read_mapping, read_settings
+from rm_robustness.experiment.config import merged, read_mapping, read_settings
 from rm_robustness.experiment.downloads import pinned
 from rm_robustness.experiment.grid import benchmark_seeds, policies, reward_models
 from rm_robustness.experiment.grid import check_objective as known_objective
@@ -69,8 +69,8 @@ def test_an_override_alone_is_refused_with_the_way_to_use_it():
         check(preset("small-sample"), SCHEMA)
 
 
-def test_the_paper_preset_holds_the_papers_numbers():
-    config = preset("paper")
+def test_the_paper_preset_at_the_papers_sizes_holds_the_papers_numbers():
+    config = merged([ROOT / "config/paper.yaml", ROOT / "config/paper-sizes.yaml"])
     rates = {
         name: backbone["reward_models"]["learning_rate"]
         for name, backbone in config["backbones"].items()
