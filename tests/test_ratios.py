@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rm_robustness.ratios import mean_of_sets, relative_loss, relative_loss_unpaired
+from rm_robustness.ratios import (
+    mean_of_sets,
+    relative_change,
+    relative_loss,
+    relative_loss_unpaired,
+)
 from rm_robustness.statistics import seed_mean
 
 
@@ -67,3 +72,9 @@ def test_a_mean_of_sets_has_the_spread_that_shared_prompts_give_it():
         means.append(estimate.value)
         widths.append(estimate.high - estimate.low)
     assert np.mean(widths) == pytest.approx(2 * 2 * np.std(means), rel=0.12)
+
+
+def test_there_is_no_share_of_nothing():
+    nothing, some = np.zeros((2, 3)), np.ones((2, 3))
+    assert np.isnan(relative_loss(nothing, some)).all()
+    assert np.isnan(relative_change(some, nothing[0])).all()

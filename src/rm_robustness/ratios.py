@@ -17,9 +17,12 @@ def relative_loss(before: Array, after: Array) -> Array:
     """Linearise 1 - mean(after) / mean(before) on the same prompts: (S, P) values of that mean.
 
     With R the ratio of the means over seeds and prompts, the value of a seed and prompt is
-    (1 - R) - (after - R before) / mean(before); it is NaN where either is.
+    (1 - R) - (after - R before) / mean(before); it is NaN where either is, and everywhere if
+    mean(before) is 0: there is no share of nothing.
     """
     mean = _mean_of_means(np.where(np.isnan(after), np.nan, before))
+    if mean == 0:
+        return np.full(before.shape, np.nan)
     ratio = _mean_of_means(np.where(np.isnan(before), np.nan, after)) / mean
     return (1 - ratio) - (after - ratio * before) / mean
 
@@ -91,7 +94,9 @@ def relative_change(values: Array, base: Array) -> Array:
 
     With m and b the means, the mean of a row is 100 (m / b - 1) to rounding; each entry adds its
     influence on that ratio, 100 (v - m / b v_base) / b, in which both means vary together over
-    instructions.
+    instructions. NaN if b is 0.
     """
+    if base.mean() == 0:
+        return np.full(values.shape, np.nan)
     ratio = values.mean(axis=1, keepdims=True) / base.mean()
     return np.asarray(100 * (ratio - 1 + (values - ratio * base) / base.mean()))

@@ -244,7 +244,8 @@ def response_length(run: RunResults) -> Parts:
     papers = [100 * (bsr / sft - 1), 100 * (bsr / bt - 1)]
     subject, reason, changes = "-", "the preset has no AlpacaEval", [np.empty((0, 0))] * 2
     if run.settings["alpaca_eval"]:
-        subject, reason = run.settings["alpaca_eval"]["run"], ""
+        subject = run.settings["alpaca_eval"]["run"]
+        reason = "the answers that it is compared with are all empty"
         answers = run.answers()
         lengths = [answers[method, "avg_length_chars"] for method in (RLOO_BT, RLOO_BSR)]
         changes = [answers[RLOO_BSR, "length_change_from_sft"], -100 * relative_loss(*lengths)]
