@@ -12,20 +12,19 @@ from pathlib import Path
 import pandas as pd
 
 from rm_robustness.results.table5_scenarios import averages_line, table5_markdown
+from rm_robustness.results.verdicts import MARKS, read_verdicts
 
 from .paths import ROOT
 
 README, FIGURE = ROOT / "README.md", ROOT / "docs" / "figure4.png"
-VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
 
 
 def blocks(results: Path) -> dict[str, str]:
     """Text of each block of the README."""
     table = pd.read_csv(results / "table5.csv")
     grid = [line for line in table5_markdown(table).splitlines() if line.startswith("|")]
-    claims = pd.read_csv(results / "claims.csv")
-    whole = claims.loc[claims["part"] == "all", "verdict"]
-    counts = ", ".join(f"{(whole == v).sum()} {v}" for v in VERDICTS if (whole == v).any())
+    whole = [row["verdict"] for row in read_verdicts(results / "claims.csv")]
+    counts = ", ".join(f"{whole.count(v)} {v}" for v in MARKS if v in whole)
     tally = f"Of the paper's {len(whole)} claims, for the demo's models: {counts}."
     return {"averages": averages_line(table), "verdicts": tally, "table5": "\n".join(grid)}
 
