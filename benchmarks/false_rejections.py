@@ -64,6 +64,15 @@ DESIGNS = {
 TAIL_DRAWS, DATA_SETS = 400_000, 500
 
 
+def spread_of(
+    n_seeds: int, n_prompts: int, seed_sd: float, prompt_sd: float, noise_sd: float
+) -> Spread:
+    """The spread whose variances are what a design with these components has on average."""
+    noise = noise_sd**2 / (n_seeds * n_prompts)
+    by_seed, by_prompt = seed_sd**2 / n_seeds + noise, prompt_sd**2 / n_prompts + noise
+    return Spread(by_seed, by_prompt, noise, n_seeds - 1, n_prompts - 1)
+
+
 def old_degrees(seeds: Array, prompts: Array, n_seeds: int, n_prompts: int) -> Array:
     """Satterthwaite's degrees of freedom of V_s + V_p, the old rule's."""
     return (seeds + prompts) ** 2 / (seeds**2 / (n_seeds - 1) + prompts**2 / (n_prompts - 1))
@@ -99,14 +108,7 @@ def draw(
 ) -> tuple[Array, Array, Array, Spread]:
     """Means (N,) about 0, estimates (N,) of V_s and V_p, and the spread of their expectations."""
     seed_sd, prompt_sd, noise_sd = DESIGNS[design]
-    noise = noise_sd**2 / (n_seeds * n_prompts)
-    spread = Spread(
-        seed_sd**2 / n_seeds + noise,
-        prompt_sd**2 / n_prompts + noise,
-        noise,
-        n_seeds - 1,
-        n_prompts - 1,
-    )
+    spread = spread_of(n_seeds, n_prompts, *DESIGNS[design])
     prompts = spread.prompts * rng.chisquare(n_prompts - 1, TAIL_DRAWS) / (n_prompts - 1)
     if design == "skewed seeds":
         each = seed_sd * (1 - rng.exponential(size=(TAIL_DRAWS, n_seeds)))
