@@ -78,16 +78,14 @@ class DrawnRun(RunResults):
         ]
 
     def gold_halves(self, policy):
-        bsr = policy.endswith("bsr")
-        late = (0.4 if bsr else 0.4 / 3 - 0.2) if self.effect > 0 else 0.0
-        if self.effect < 0:
-            late = -0.4 if bsr else 0.4
-        early = 0.4 if self.effect else 0.0
-        if not self.effect and not bsr:
-            early = 0.4
-            late = 0.4 / 3
-        elif not self.effect:
-            late = 0.4 / 3 if bsr else late
+        # Gains of the two halves with BT and with BSR; a third of the first is C8's boundary.
+        third = 0.4 / 3
+        gains = {
+            1: {"bt": (0.4, third - 0.2), "bsr": (0.4, 0.4)},
+            0: {"bt": (0.4, third), "bsr": (0.0, third)},
+            -1: {"bt": (0.4, 0.4), "bsr": (0.4, -0.4)},
+        }
+        early, late = gains[int(self.effect)][policy.rpartition("-")[2]]
         parts = (self.drawn(mean, 0.02, 0.2) for mean in (early, late))
         return tuple(pd.DataFrame(part) for part in parts)
 

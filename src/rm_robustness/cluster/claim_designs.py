@@ -7,6 +7,7 @@ with its source. Only what is computed imports numpy, so that the rules can warn
 
 import csv
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain, pairwise, product
 from pathlib import Path
 from statistics import mean
@@ -269,6 +270,7 @@ class Effects(NamedTuple):
     cells: dict[tuple[str, str], list[float]]  # C4 to C6, for each other objective
 
 
+@cache
 def paper_effects(path: Path = Path(PUBLISHED)) -> Effects:
     """Read the paper's effects; of a claim with several parts the smallest."""
     with path.open(encoding="utf-8", newline="") as file:
