@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 from support.small_splits import frame, settings
 
-from rm_robustness.data.splits import SPLITS, build_splits, check_leakage, counts, normalise, pairs
+from rm_robustness.data.splits import (
+    SPLITS,
+    all_pairs,
+    build_splits,
+    check_leakage,
+    counts,
+    normalise,
+    pairs,
+)
 from rm_robustness.errors import InputError
 
 
@@ -262,3 +270,22 @@ def test_the_command_writes_the_manifest_with_hashes(tmp_path):
     assert set(manifest["sha256"]) == set(SPLITS)
     for name, digest in manifest["sha256"].items():
         assert digest == sha256(tmp_path / f"splits/{name}.parquet")
+
+
+def test_all_pairs_are_those_that_differ_in_gold_prompt_by_prompt():
+    split = pd.DataFrame(
+        {
+            "prompt_id": ["b", "b", "a", "a", "a"],
+            "prompt": ["B", "B", "A", "A", "A"],
+            "response": ["b1", "b2", "a1", "a2", "a3"],
+            "gold": [1.0, 1.0, 1.0, 3.0, 2.0],
+        }
+    )
+    paired = all_pairs(split)
+    found = paired[["prompt_id", "prompt", "chosen_response", "rejected_response"]]
+    assert found.to_numpy().tolist() == [
+        ["a", "A", "a2", "a1"],
+        ["a", "A", "a2", "a3"],
+        ["a", "A", "a3", "a1"],
+    ]
+    assert set(pairs(split.iloc[2:]).columns) == set(paired.columns)

@@ -6,11 +6,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from support.paths import ROOT
 from support.small_models import training_settings
+from transformers import AutoTokenizer
+from trl import RewardConfig
+from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json, sha256
@@ -18,7 +23,14 @@ from rm_robustness.frames import read_frame, write_frame
 from rm_robustness.models.reward_model import initialise, load
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training.resume import publish
-from rm_robustness.training.reward_trainer import Pairs, tokenised, train_reward_model
+from rm_robustness.training.reward_trainer import (
+    ObjectiveTrainer,
+    Pairs,
+    PairsInRows,
+    tokenised,
+    train_reward_model,
+)
+from rm_robustness.training.trl_arguments import training_arguments
 
 RUN = """
 import json, sys
@@ -180,6 +192,99 @@ def test_a_kill_while_publishing_loses_nothing(trained, tmp_path):
     for path in trained.iterdir():
         assert sha256(tmp_path / path.name) == sha256(path)
     assert len(list(tmp_path.iterdir())) == len(list(trained.iterdir()))
+
+
+PAIRS = [([5, 6, 7, 8, 9], [5, 6, 10]), ([11, 12], [11, 13, 14]), ([20], [21, 22])]
+
+
+def trainer_of(llama, folder, rows, objective="bt-bsr", **config):
+    """An ObjectiveTrainer on tokenised pairs, and its model's gradients for one batch of all."""
+    model, tokenizer = initialise(llama, 1), AutoTokenizer.from_pretrained(llama)
+    for name, value in config.items():
+        setattr(model.config, name, value)
+    arguments = training_arguments(training_settings(global_batch=1, micro_batch=1), folder, 0)
+    return ObjectiveTrainer(
+        model=model,
+        args=RewardConfig(**arguments),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        objective=OBJECTIVES[objective].function,
+    )
+
+
+def gradients_of(made, collator):
+    """Loss and gradients of all training rows as one micro-batch."""
+    made.model.zero_grad()
+    loss = made.compute_loss(made.model, collator([*made.train_dataset]))
+    loss.backward()
+    gradients = [p.grad.flatten() for p in made.model.parameters() if p.grad is not None]
+    return loss.detach(), torch.cat(gradients)
+
+
+def rows_of(pairs):
+    return [{"chosen_ids": chosen, "rejected_ids": rejected} for chosen, rejected in pairs]
+
+
+def test_a_micro_batch_is_one_row_of_prompt_trees(llama, tmp_path):
+    made = trainer_of(llama, tmp_path, rows_of(PAIRS))
+    batch = made.data_collator(rows_of(PAIRS))
+    tokens, ends = batch["input_ids"][0], batch["ends"]
+    assert tokens.tolist() == [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22]
+    assert tokens[ends].tolist() == [9, 12, 20, 10, 14, 22]  # chosen ones first, as trl has them
+    assert batch["attention_mask"].sum() == len(tokens)
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+@pytest.mark.parametrize("pad", ["own", "eos"])
+def test_trees_give_the_gradients_of_trl_s_padded_batch(llama, tmp_path, objective, pad):
+    """And where EOS pads, both read the reward before it, as the checkpoint's classifier will."""
+    eos = AutoTokenizer.from_pretrained(llama).eos_token_id
+    pairs = [([*chosen, eos], [*rejected, eos]) for chosen, rejected in PAIRS]
+    made = trainer_of(llama, tmp_path, rows_of(pairs), objective)
+    collator = made.data_collator
+    assert isinstance(collator, PairsInRows)
+    if pad == "eos":
+        made.model.config.pad_token_id = eos
+        collator = PairsInRows(eos)
+    padded = DataCollatorForPreference(pad_token_id=made.model.config.pad_token_id)
+    expected, exact = gradients_of(made, padded)
+    loss, gradients = gradients_of(made, collator)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    assert (gradients - exact).norm() < 1e-4 * exact.norm()
+    if pad == "eos":
+        _, after_eos = gradients_of(made, PairsInRows(None))
+        assert (after_eos - exact).norm() > 1e-2 * exact.norm()
+
+
+def test_every_pair_of_a_prompt_costs_one_reading_of_each_response(llama, tmp_path):
+    """Three responses of different gold are three pairs, four with a tie five (D47)."""
+    frame = pd.DataFrame(
+        {
+            "prompt_id": ["a"] * 3 + ["b"] * 4,
+            "prompt": ["list two fruits ."] * 3 + ["name a tree ."] * 4,
+            "response": ["oak .", "elm tree .", "ash", "apple .", "pear .", "plum", "fig ."],
+            "gold": [0.3, 0.1, 0.2, 1.0, 2.0, 2.0, 3.0],
+        }
+    )
+    data = Pairs(AutoTokenizer.from_pretrained(llama), frame, 96, None, every=True)
+    assert data.prompt_ids == ["a"] * 3 + ["b"] * 5
+    rows = [*data.dataset()]
+    assert [len(row["chosen_ids"]) for row in rows] == [3, 5]
+    made = trainer_of(llama, tmp_path, rows)
+    batch = made.data_collator(rows)
+    assert [len(tree) - 1 for tree in batch["trees"]] == [3, 4]
+    assert len(batch["ends"]) == 16
+    loss, gradients = gradients_of(made, made.data_collator)
+    flat = rows_of(zip(data.chosen, data.rejected, strict=True))
+    padded = DataCollatorForPreference(pad_token_id=made.model.config.pad_token_id)
+    expected, exact = gradients_of(made, lambda _: padded(flat))
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    assert (gradients - exact).norm() < 1e-4 * exact.norm()
+
+
+def test_a_model_with_dropout_in_its_attention_is_trained_on_padded_batches(llama, tmp_path):
+    made = trainer_of(llama, tmp_path, rows_of(PAIRS), attention_dropout=0.1)
+    assert isinstance(made.data_collator, DataCollatorForPreference)
 
 
 def test_the_global_reduction_refuses_accumulation(llama, splits, tmp_path):

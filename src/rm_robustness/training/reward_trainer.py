@@ -75,7 +75,7 @@ class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
         self.objective = objective
         config = self.model.config.get_text_config()
         # A response's own noise would differ from that of the prompt that it shares.
-        dropout = self.model.training and getattr(config, "attention_dropout", 0.0)
+        dropout = getattr(config, "attention_dropout", 0.0)
         if data_collator is None and not dropout and packs(self.model):
             take_rows(self.model)
             self.data_collator = PairsInRows(config.pad_token_id)
