@@ -246,7 +246,7 @@ def response_length(run: RunResults) -> Parts:
     if run.settings["alpaca_eval"]:
         subject = run.settings["alpaca_eval"]["run"]
         reason = "the answers that it is compared with are all empty"
-        answers = run.answers()
+        answers = run.answers
         lengths = [answers[method, "avg_length_chars"] for method in (RLOO_BT, RLOO_BSR)]
         changes = [answers[RLOO_BSR, "length_change_from_sft"], -100 * relative_loss(*lengths)]
     for name, end, change, paper in (
@@ -265,7 +265,7 @@ def win_rate(run: RunResults) -> Parts:
     if judged:
         subject, reason = judged["run"], "the preset has no judge (`alpaca_eval.judge` is null)"
         if judged["judge"]:
-            answers = run.answers()
+            answers = run.answers
             wins = [answers[method, "lc_win_rate"] for method in (RLOO_BSR, RLOO_BT)]
             estimate, reason = run.estimate(wins[0] - wins[1]), "no length-controlled win rate"
     paper = run.paper_gap("table3", subject, "lc_win_rate", RLOO_BSR, RLOO_BT)
