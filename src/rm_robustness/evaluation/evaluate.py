@@ -81,9 +81,13 @@ def evaluate(
         scored_rows, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
         measured[split] = scored_rows, _values(split, scored_rows, rewards)
         length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
+        of_length = _values(split, scored_rows, length)
         left_out = frame["prompt_id"].nunique() - scored_rows["prompt_id"].nunique()
-        for kind, name, values in (("model", model, rewards), ("baseline", "length", length)):
-            for row in _measure(split, scored_rows, values):
+        for kind, name, own_rewards, values in (
+            ("model", model, rewards, measured[split][1]),
+            ("baseline", "length", length, of_length),
+        ):
+            for row in _estimates(split, scored_rows, own_rewards, values):
                 identity = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
                 rows.append(row | identity)
     if BENCH not in sets:
@@ -173,14 +177,16 @@ def _by_prompt(frame: pd.DataFrame, rewards: Array) -> tuple[Array, Array]:
     return reward_rows, gold
 
 
-def _measure(split: str, frame: pd.DataFrame, rewards: Array) -> list[dict[str, Any]]:
-    """Estimate each metric of a set from one vector of rewards (N,)."""
+def _estimates(
+    split: str, frame: pd.DataFrame, rewards: Array, values: Values
+) -> list[dict[str, Any]]:
+    """Rows of a set's metrics, from one vector of rewards (N,) and its `_values`."""
     ties: int | float = np.nan
     if split != BENCH:
         ties = scenarios.tied_rewards(_by_prompt(frame, rewards)[0])
     return [
-        {"metric": metric, "n_ties": ties} | estimate_columns(seed_mean(values), values)
-        for metric, values in _values(split, frame, rewards).items()
+        {"metric": metric, "n_ties": ties} | estimate_columns(seed_mean(of_metric), of_metric)
+        for metric, of_metric in values.items()
     ]
 
 
