@@ -208,9 +208,9 @@ def spread(config: Settings, name: str, seeds: int, factor: float, cell: bool = 
     noise = claim.noise_sd**2 * squares * inverse / seeds / scenarios
     shared = 2 if name == "C13" and not cell else 1
     by_prompt = shared * claim.prompt_sd**2 * inverse / len(sets) if sets else 0.0
-    return Spread(
-        seeds=(factor * claim.seed_sd) ** 2 * squares / seeds + noise,
-        prompts=by_prompt + noise,
+    return Spread.of_components(
+        seeds=(factor * claim.seed_sd) ** 2 * squares / seeds,
+        prompts=by_prompt,
         noise=noise,
         seeds_df=len(weights) * (seeds - 1),
         prompts_df=sum(sets) - len(sets),
