@@ -69,8 +69,8 @@ def spread_of(
 ) -> Spread:
     """The spread whose variances are what a design with these components has on average."""
     noise = noise_sd**2 / (n_seeds * n_prompts)
-    by_seed, by_prompt = seed_sd**2 / n_seeds + noise, prompt_sd**2 / n_prompts + noise
-    return Spread(by_seed, by_prompt, noise, n_seeds - 1, n_prompts - 1)
+    by_seed, by_prompt = seed_sd**2 / n_seeds, prompt_sd**2 / n_prompts
+    return Spread.of_components(by_seed, by_prompt, noise, n_seeds - 1, n_prompts - 1)
 
 
 def old_degrees(seeds: Array, prompts: Array, n_seeds: int, n_prompts: int) -> Array:

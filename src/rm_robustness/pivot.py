@@ -38,6 +38,13 @@ class Spread:
     seeds_df: float
     prompts_df: float
 
+    @classmethod
+    def of_components(
+        cls, seeds: float, prompts: float, noise: float, seeds_df: float, prompts_df: float
+    ) -> "Spread":
+        """The spread of what seeds, prompts and single entries each add to the mean's variance."""
+        return cls(seeds + noise, prompts + noise, noise, seeds_df, prompts_df)
+
     @property
     def variance(self) -> float:
         """Variance of the mean, the noise counted once."""

@@ -37,6 +37,10 @@ def changed(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def override(config: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return claim_runs.override(config, claim_runs.fewest_of(config, names))
+
+
 @cache
 def of(name: str) -> dict[str, claim_designs.Design]:
     return {each.claim: each for each in designs(preset(name))}
@@ -175,13 +179,25 @@ def test_the_run_for_a_claim_is_a_configuration_and_costs_less(name, tmp_path):
         assert merged["rloo"] is None and merged["rm_bench"]["objectives"] == ["bt", "bt-bsr"]
 
 
+def test_the_fewest_seeds_are_searched_once(monkeypatch):
+    searched = []
+
+    def fewest_seeds(config: dict[str, Any], name: str, seed_sd: float | None) -> int:
+        searched.append(name)
+        return 3
+
+    monkeypatch.setattr(claim_runs, "fewest_seeds", fewest_seeds)
+    text = claim_runs.as_yaml(read_config(PAPER), PAPER, ["C9", "C10"], H100)
+    assert searched == ["C9", "C10"] and text.count("3 seeds find the paper's effect") == 2
+
+
 def test_a_run_has_the_fewest_seeds_that_find_the_effect():
     config, effects = preset("paper"), claim_designs.paper_effects()
     seeds = claim_runs.fewest_seeds(config, "C9", None)
     assert seeds is not None
     assert claim_designs.finds(config, "C9", seeds, 1.0, effects)
     assert not claim_designs.finds(config, "C9", seeds - 1, 1.0, effects)
-    merged = claim_runs.override(config, ["C9"])
+    merged = override(config, ["C9"])
     assert merged["rm_bench"]["seeds"] == [90, 91, 92][:seeds]
     assert claim_runs.fewest_seeds(config, "C7", None) is None  # 0.3 points
 
@@ -190,16 +206,16 @@ def test_a_run_has_the_fewest_seeds_that_find_the_effect():
 def test_the_demo_has_runs_for_claims_too(names, tmp_path):
     demo = [Path("config/demo.yaml")]
     mine = tmp_path / "mine.yaml"
-    mine.write_text(yaml.safe_dump(claim_runs.override(read_config(demo), names)))
+    mine.write_text(yaml.safe_dump(override(read_config(demo), names)))
     merged = read_config([*demo, mine])
     assert [name for name in names if lacks(merged, name)] == []
     assert (merged["rloo"] is None) == (names[0] in ("C1", "C9"))
 
 
 def test_both_runs_of_rloo_are_kept_where_both_are_read():
-    changes = claim_runs.override(preset("paper"), ["C8", "C11"])
+    changes = override(preset("paper"), ["C8", "C11"])
     assert "runs" not in changes["rloo"] and changes["alpaca_eval"]["run"] == "large"
-    alone = claim_runs.override(preset("paper"), ["C11"])
+    alone = override(preset("paper"), ["C11"])
     assert alone["alpaca_eval"]["run"] == "standard"
     assert alone["rloo"]["runs"]["standard"] == preset("paper")["rloo"]["runs"]["large"]
 

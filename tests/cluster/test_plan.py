@@ -214,6 +214,8 @@ def test_the_table_adds_up_and_calls_itself_an_estimate(capsys):
     assert "an estimate" in text
     planning.plan.body(options("config/paper.yaml", json=True))
     whole = json.loads(capsys.readouterr().out)
+    assert [each["claim"] for each in whole["designs"]] == [f"C{n}" for n in range(1, 14)]
+    assert {each["verdict"] in text for each in whole["designs"]} == {True}
     hours = sum(r["jobs"] * r["job"]["gpus"] * r["job"]["hours"] for r in whole["rows"] if r["job"])
     assert whole["gpu_hours"] == pytest.approx(hours)
     total = re.search(r"^total +(\d+) +(\d+)", text, flags=re.MULTILINE)

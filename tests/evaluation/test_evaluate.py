@@ -255,6 +255,27 @@ def test_without_the_scores_of_all_seeds_there_is_no_difference_and_a_line_says_
     assert "this checkpoint minus" not in text and "not of its training" not in text
 
 
+@pytest.mark.parametrize("given", ["as it is", "by a link"])
+def test_there_is_no_difference_from_a_mean_that_the_checkpoint_is_part_of(
+    model, runs, tmp_path, given
+):
+    stand(runs)
+    own = Path(shutil.copytree(model, runs / "reward_models" / "big" / "bt" / "seed-1"))
+    if given == "by a link":
+        (tmp_path / "link").symlink_to(own)
+        own = tmp_path / "link"
+    frame = measure(own, runs)
+    rows = of(frame, "reference")
+    assert rows["value"].notna().all() and rows[DIFFERENCE].isna().all(axis=None)
+    assert rows["contains_model"].all() and not of(frame, "model")["contains_model"].any()
+    text = as_text(frame)
+    assert text.count("No difference from big/bt: this checkpoint is one of its seeds.") == 1
+    assert "score files are missing" not in text and "this checkpoint minus" not in text
+    # Another seed of the same name, of which the reference has no scores.
+    other = Path(shutil.copytree(model, runs / "reward_models" / "big" / "bt" / "seed-7"))
+    assert of(measure(other, runs), "reference")[DIFFERENCE].notna().all(axis=None)
+
+
 @pytest.mark.parametrize("fault", ["missing", "twice", "nan"])
 def test_scores_of_other_responses_are_refused(model, runs, fault):
     stand(runs)

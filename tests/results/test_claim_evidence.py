@@ -1,5 +1,6 @@
 """What each claim is judged by, on run folders whose numbers can be worked out by hand."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,19 @@ import pytest
 from support.paths import PUBLISHED
 
 from rm_robustness.errors import InputError
+from rm_robustness.evaluation import scenarios
 from rm_robustness.evaluation.scenarios import METRICS, score_path
 from rm_robustness.experiment.paths import location
 from rm_robustness.ratios import relative_change
 from rm_robustness.results import claim_evidence as evidence
+from rm_robustness.results import measurements
 from rm_robustness.results.claim_parts import ABOVE_0, BELOW_0, BESIDE, NEEDED
 from rm_robustness.results.claims import claims
 from rm_robustness.results.claims_page import claims_markdown
 from rm_robustness.results.measurements import RunResults
 from rm_robustness.results.table1_effective_rank import table1
 from rm_robustness.results.table2_rm_bench import table2
+from rm_robustness.results.table3_alpaca_eval import Measured
 from rm_robustness.results.table5_scenarios import table5
 from rm_robustness.results.tables import read_published
 
@@ -321,6 +325,7 @@ JUDGED = {"run": "large", "judge": {"kind": "gold"}, "paper_model": None}
 class Answered(RunResults):
     """A run whose answers were measured: three seeds, four instructions."""
 
+    @property
     def answers(self):
         sft = np.array([100.0, 200.0, 100.0, 200.0])
         seeds = np.array([[0.9], [1.0], [1.1]])
@@ -405,6 +410,24 @@ def test_verdicts_follow_from_the_numbers(folder):
         "Qwen2.5-1.5B",
         "Qwen2.5-3B",
     }
+
+
+def test_what_several_claims_are_judged_by_is_measured_once(folder, monkeypatch):
+    measured = Counter()
+
+    def answers(runs: Path, settings: dict) -> Measured:
+        measured["answers"] += 1
+        return Measured(answered(runs).answers, None, {})
+
+    def prompt_values(metric: str, paths: list[Path]) -> tuple:
+        measured.update(paths)
+        return scenarios.prompt_values(metric, paths)
+
+    monkeypatch.setattr(measurements, "measured_values", answers)
+    monkeypatch.setattr(measurements, "prompt_values", prompt_values)
+    claims(folder, SETTINGS | {"alpaca_eval": JUDGED})
+    assert len(measured) == 1 + 2 * 3 * 3 * 4  # backbones, objectives, seeds, scenarios
+    assert set(measured.values()) == {1}
 
 
 def test_a_missing_source_is_an_error(folder):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def test_a_browser_shows_all_of_it(page, chromium, width, dark, tmp_path):
     assert chromium.value("[...document.scripts].length") == 0
     if shown := os.environ.get("RM_ROBUSTNESS_PICTURES"):  # for a person to look at
         chromium.picture(ROOT / shown / f"index-{width}-{'dark' if dark else 'light'}.png")
+
+
+def test_its_tally_is_the_terminals(page):
+    line = re.search(r'<p class="tally">(.*)</p>', page.read_text("utf-8"))
+    said = unescape(re.sub(r"<[^>]+>", "", line[1]))
+    assert said == tally(read_verdicts(page.with_name("claims.csv")))
 
 
 def test_its_links_lead_somewhere(page, chromium):

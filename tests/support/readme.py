@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from rm_robustness.results.table5_scenarios import averages_line, table5_markdown
-from rm_robustness.results.verdicts import MARKS, read_verdicts
+from rm_robustness.results.verdicts import counts, read_verdicts
 
 from .paths import ROOT
 
@@ -23,9 +23,9 @@ def blocks(results: Path) -> dict[str, str]:
     """Text of each block of the README."""
     table = pd.read_csv(results / "table5.csv")
     grid = [line for line in table5_markdown(table).splitlines() if line.startswith("|")]
-    whole = [row["verdict"] for row in read_verdicts(results / "claims.csv")]
-    counts = ", ".join(f"{whole.count(v)} {v}" for v in MARKS if v in whole)
-    tally = f"Of the paper's {len(whole)} claims, for the demo's models: {counts}."
+    whole = read_verdicts(results / "claims.csv")
+    each = ", ".join(f"{count} {verdict}" for verdict, count in counts(whole).items() if count)
+    tally = f"Of the paper's {len(whole)} claims, for the demo's models: {each}."
     return {"averages": averages_line(table), "verdicts": tally, "table5": "\n".join(grid)}
 
 

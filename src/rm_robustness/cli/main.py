@@ -10,7 +10,7 @@ import sys
 import time
 from types import FrameType
 
-from ..errors import InputError, StoppedError
+from ..errors import InputError, StoppedError, refuse
 from ..experiment.config import nearest
 from . import data, evaluation, planning, provenance, results, training
 from .command import Command
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         _execute(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         _leave_process_group()
-        sys.exit(_refuse(str(error)))
+        refuse(error)
     except StoppedError as stop:
         print(f"rm-robustness: stopped: {stop}; the same command resumes it", file=sys.stderr)
         sys.exit(STOPPED)
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         unwritable = _unwritable(error)
         if unwritable is None:
             raise
-        sys.exit(_refuse(f"{unwritable}; nothing was left half-written"))
+        refuse(f"{unwritable}; nothing was left half-written")
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -109,11 +109,6 @@ def _unwritable(error: Exception) -> str | None:
     if "No space left" in text or "inline_container" in text:
         return f"the output: cannot write, is the disk full? ({text[:120]})"
     return None
-
-
-def _refuse(line: str) -> int:
-    print(f"rm-robustness: error: {line}", file=sys.stderr)
-    return 2
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,12 +47,12 @@ def plan(options: argparse.Namespace) -> None:
         files = options.configfile
         print(claim_runs.as_yaml(config, files, names, cluster, options.seed_sd), end="")
         return
-    phases = plan(config, cluster)
+    phases, designs = plan(config, cluster), claim_designs.designs(config, options.seed_sd)
     if options.json:
-        print(as_json(config, cluster, phases))
+        print(as_json(config, cluster, phases, designs))
         return
     print(as_text(config, cluster, phases))
-    print(f"\n{claim_designs.as_text(claim_designs.designs(config, options.seed_sd))}")
+    print(f"\n{claim_designs.as_text(designs)}")
     _warn(claim_designs.warning(config))
 
 

@@ -8,14 +8,14 @@ with its source. Only what is computed imports numpy, so that the rules can warn
 import csv
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain, pairwise, product
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..experiment.catalog import PUBLISHED
 from ..experiment.config import Settings
-from ..experiment.grid import BSR, BT, benchmark_seeds
+from ..experiment.grid import BSR, BT, benchmark_seeds, neighbouring_sizes
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, SCENARIOS
 from ..progress import aligned
 from .job_cost import benchmark_rows, prompts_of, rows_of
@@ -185,12 +185,7 @@ def prompts(config: Settings, name: str) -> list[int]:
 
 
 def _neighbours(config: Settings) -> list[tuple[str, str]]:
-    """Pairs of a backbone and the next larger one of its family."""
-    trained = config["grid"]["backbones"]
-    families = [
-        [each for each in family if each in trained] for family in config["grid"]["families"]
-    ]
-    return [pair for family in families for pair in pairwise(family)]
+    return neighbouring_sizes(config["grid"]["families"], config["grid"]["backbones"])
 
 
 def spread(config: Settings, name: str, seeds: int, factor: float, cell: bool = False) -> "Spread":
@@ -213,9 +208,9 @@ def spread(config: Settings, name: str, seeds: int, factor: float, cell: bool = 
     noise = claim.noise_sd**2 * squares * inverse / seeds / scenarios
     shared = 2 if name == "C13" and not cell else 1
     by_prompt = shared * claim.prompt_sd**2 * inverse / len(sets) if sets else 0.0
-    return Spread(
-        seeds=(factor * claim.seed_sd) ** 2 * squares / seeds + noise,
-        prompts=by_prompt + noise,
+    return Spread.of_components(
+        seeds=(factor * claim.seed_sd) ** 2 * squares / seeds,
+        prompts=by_prompt,
         noise=noise,
         seeds_df=len(weights) * (seeds - 1),
         prompts_df=sum(sets) - len(sets),
@@ -299,7 +294,7 @@ def paper_effects(path: Path = Path(PUBLISHED)) -> Effects:
     families: dict[str, list[str]] = {}
     for model in sorted(models, key=lambda name: float(name.rpartition("-")[2].rstrip("B"))):
         families.setdefault(model.rpartition("-")[0], []).append(model)
-    pairs = list(chain.from_iterable(pairwise(family) for family in families.values()))
+    pairs = neighbouring_sizes(families.values(), models)
     of_size = gaps(BSR, BT)
     seen, mutual = PROMPT_DISJOINT.metric, MUTUAL_DISJOINT.metric
     length, wins = "avg_length_chars", "lc_win_rate"

@@ -4,7 +4,7 @@
 paper's size; whatever the claims do not need is left out, or as small as the schema allows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -50,19 +50,29 @@ def fewest_seeds(config: Settings, name: str, seed_sd: float | None) -> int | No
     return next((n for n in counts if finds(config, name, n, factor, effects)), None)
 
 
-def override(config: Settings, names: Sequence[str], seed_sd: float | None = None) -> Settings:
-    """The override of a preset that makes what these claims need, and no more.
+def fewest_of(
+    config: Settings, names: Sequence[str], seed_sd: float | None = None
+) -> dict[str, int | None]:
+    """The `fewest_seeds` of each of these claims; None also where the preset has no section."""
+    return {
+        name: None if _impossible(config, name) else fewest_seeds(config, name, seed_sd)
+        for name in names
+    }
+
+
+def override(config: Settings, fewest: Mapping[str, int | None]) -> Settings:
+    """The override of a preset that makes what the claims of `fewest_of` need, and no more.
 
     A claim that no number of seeds decides, or that the paper has a figure for alone, has the
     preset's own seeds.
     """
-    possible = [name for name in names if not _impossible(config, name)]
+    possible = [name for name in fewest if not _impossible(config, name)]
     seeds: dict[str, int] = {}
     for name in possible:
         section = CLAIMS[name].section
-        count = fewest_seeds(config, name, seed_sd) or max(2, n_seeds(config, name))
+        count = fewest[name] or max(2, n_seeds(config, name))
         seeds[section] = max(count, seeds.get(section, 0))
-    changes: Settings = {"preset": "-".join([config["preset"], *names])}
+    changes: Settings = {"preset": "-".join([config["preset"], *fewest])}
     changes["grid"] = _grid(config, possible, seeds.get("grid", 1))
     if not (SCENARIOS_OF | {"C8"} | JUDGED) & set(possible):
         # The probes have pairs of in-domain, some of which are ties; nothing else reads prompts.
@@ -155,7 +165,8 @@ def as_yaml(
     """The override as a file, with its cost and the command in comments."""
     from snakemake.utils import update_config  # type: ignore[import-untyped]
 
-    changes, merged = override(config, names, seed_sd), deepcopy(config)
+    fewest, merged = fewest_of(config, names, seed_sd), deepcopy(config)
+    changes = override(config, fewest)
     update_config(merged, changes)
     merged = check(merged, SCHEMA, "--claims")
     hours, whole = gpu_hours(merged, cluster), sum(r.gpu_hours for r in plan(config, cluster))
@@ -163,7 +174,7 @@ def as_yaml(
     lines = [
         f"The cheapest run of preset {config['preset']} for {', '.join(names)}: {hours:.0f} of the "
         f"preset's {whole:.0f} GPU-hours, an estimate.",
-        *(f"{name}: {_reached(config, merged, name, seed_sd)}" for name in names),
+        *(f"{name}: {_reached(config, merged, name, fewest[name])}" for name in names),
         f"rm-robustness plan --configfile {listed} --claims {','.join(names)} > mine.yaml",
         f"snakemake --configfile {listed} mine.yaml -- results/claims.csv",
     ]
@@ -171,13 +182,13 @@ def as_yaml(
     return "".join(f"# {line}\n" for line in lines) + text
 
 
-def _reached(config: Settings, merged: Settings, name: str, seed_sd: float | None) -> str:
+def _reached(config: Settings, merged: Settings, name: str, fewest: int | None) -> str:
     """What the sub-run can do about a claim."""
     if reason := lacks(config if _impossible(config, name) else merged, name):
         return f"cannot: {reason}"
     seeds, compared = n_seeds(merged, name), CLAIMS[name].compared
     if name not in paper_effects().size:
         return f"{compared}, {seeds} seeds; the paper has a figure alone, to which none are fitted"
-    if fewest_seeds(config, name, seed_sd) is None:
+    if fewest is None:
         return f"{compared}: {MOST_SEEDS} seeds do not find the paper's effect; {seeds} are listed"
     return f"{compared}, {seeds} seeds find the paper's effect with 80%"

@@ -8,6 +8,7 @@ from ..errors import InputError
 from ..experiment.config import Settings, nearest
 from ..experiment.jobs import Job, jobs
 from ..progress import aligned
+from .claim_designs import Design
 from .job_cost import released_size, split_bytes, stored
 from .model_cost import parameters, shape_of
 from .resources import HEADROOM, Cluster, Resources, resources_of
@@ -96,8 +97,8 @@ def downloads(config: Settings) -> dict[str, dict[str, float]]:
     return {"data": data, "models": models}
 
 
-def as_json(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
-    """Format the plan as JSON, with the parts of each GPU's memory in bytes."""
+def as_json(config: Settings, cluster: Cluster, rows: list[Row], designs: list[Design]) -> str:
+    """Format the plan as JSON, with the parts of each GPU's memory in bytes, and the designs."""
     row_dicts = [
         {
             "phase": row.phase,
@@ -119,6 +120,7 @@ def as_json(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         "jobs": sum(row.jobs for row in rows),
         "gpu_hours": sum(row.gpu_hours for row in rows),
         "disk_bytes": disk_bytes(config, rows),
+        "designs": [design._asdict() for design in designs],
     }
     return json.dumps(plan, indent=2)
 

@@ -34,6 +34,7 @@ COLUMNS = [
     *("preset", "kind", "name", "metric", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"),
     *DIFFERENCE,
+    "contains_model",
 ]
 KEYS = ["prompt_id", "response_id"]
 Values = dict[str, Array]  # of each metric the value of each prompt, (1, P)
@@ -58,7 +59,8 @@ def evaluate(
     backbone and method of the preset, from its tables 5 and 2 where they are). RM-Bench's are in
     percent, and NaN where the preset's rm_bench.parquet has not been made. A reference's row has
     the `DIFFERENCE` of the model from the mean of the reference's `n_seeds` seeds, over the prompts
-    that the model was scored on and the seeds; NaN where not all of their score files are there.
+    that the model was scored on and the seeds; NaN where not all of their score files are there,
+    and where the model is one of these seeds (`contains_model`).
 
     Prompts with a response that exceeds the model's context raise InputError or, with `skip_long`,
     are skipped and counted; responses are never truncated. Raises InputError also for missing
@@ -81,18 +83,23 @@ def evaluate(
         scored_rows, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
         measured[split] = scored_rows, _values(split, scored_rows, rewards)
         length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
+        of_length = _values(split, scored_rows, length)
         left_out = frame["prompt_id"].nunique() - scored_rows["prompt_id"].nunique()
-        for kind, name, values in (("model", model, rewards), ("baseline", "length", length)):
-            for row in _measure(split, scored_rows, values):
+        for kind, name, own_rewards, values in (
+            ("model", model, rewards, measured[split][1]),
+            ("baseline", "length", length, of_length),
+        ):
+            for row in _estimates(split, scored_rows, own_rewards, values):
                 identity = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
                 rows.append(row | identity)
     if BENCH not in sets:
         identity = {"n_seeds": 1, "n_prompts": 0}
         rows += [{"kind": "model", "name": model, "metric": m} | identity for m in rm_bench.METRICS]
-    references = _compared(_references(runs), measured, runs)
+    references = _compared(_references(runs), measured, runs, Path(model).resolve())
     frame = pd.concat([pd.DataFrame(rows), references]).reindex(columns=COLUMNS)
     counts = ["n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"]
-    frame = frame.assign(preset=runs.name).astype(dict.fromkeys(counts, "Int64"))
+    frame = frame.assign(preset=runs.name, contains_model=frame["contains_model"].eq(True))
+    frame = frame.astype(dict.fromkeys(counts, "Int64"))
     order = {kind: n for n, kind in enumerate(("model", "baseline", "reference"))}
     return frame.sort_values("kind", key=lambda k: k.map(order), kind="stable", ignore_index=True)
 
@@ -175,14 +182,16 @@ def _by_prompt(frame: pd.DataFrame, rewards: Array) -> tuple[Array, Array]:
     return reward_rows, gold
 
 
-def _measure(split: str, frame: pd.DataFrame, rewards: Array) -> list[dict[str, Any]]:
-    """Estimate each metric of a set from one vector of rewards (N,)."""
+def _estimates(
+    split: str, frame: pd.DataFrame, rewards: Array, values: Values
+) -> list[dict[str, Any]]:
+    """Rows of a set's metrics, from one vector of rewards (N,) and its `_values`."""
     ties: int | float = np.nan
     if split != BENCH:
         ties = scenarios.tied_rewards(_by_prompt(frame, rewards)[0])
     return [
-        {"metric": metric, "n_ties": ties} | estimate_columns(seed_mean(values), values)
-        for metric, values in _values(split, frame, rewards).items()
+        {"metric": metric, "n_ties": ties} | estimate_columns(seed_mean(of_metric), of_metric)
+        for metric, of_metric in values.items()
     ]
 
 
@@ -198,13 +207,19 @@ def _references(runs: Path) -> pd.DataFrame:
 
 
 def _compared(
-    references: pd.DataFrame, measured: dict[str, tuple[pd.DataFrame, Values]], runs: Path
+    references: pd.DataFrame,
+    measured: dict[str, tuple[pd.DataFrame, Values]],
+    runs: Path,
+    model: Path,
 ) -> pd.DataFrame:
     """Add the `DIFFERENCE` of the model from each reference, of which all seeds have score files.
 
     `measured` has the rows that the model was scored on and its values by prompt, for each set.
+    There is no difference from a mean that `model`, the resolved path, is part of: its interval
+    would take the two for independent.
     """
     by_seed: dict[tuple[str, str, str], list[Values]] = {}
+    contains: dict[tuple[str, str, str], bool] = {}
     differences: list[dict[str, Any]] = []
     for _, reference in references.iterrows():
         metric = reference["metric"]
@@ -212,15 +227,19 @@ def _compared(
         if key not in by_seed:
             names = {"backbone": backbone, "objective": method, "seed": "*", "split": split}
             paths = sorted(runs.glob(location("scores", **names)))
-            whole = split in measured and len(paths) == reference["n_seeds"]
+            trained = [file.parent for file in runs.glob(location("reward_model", **names))]
+            own = [folder.name for folder in trained if folder.resolve() == model]
+            contains[key] = any(path.parent.name in own for path in paths)
+            whole = split in measured and len(paths) == reference["n_seeds"] and not contains[key]
             rows = measured[split][0] if whole else pd.DataFrame()
             by_seed[key] = [_values(split, rows, _rewards(p, rows)) for p in paths if whole]
         gap = NO_ESTIMATE
         if by_seed[key]:
             seeds = np.concatenate([of_seed[metric] for of_seed in by_seed[key]])
             gap = contrast([measured[split][1][metric], seeds], [1, -1])
-        differences.append(difference_columns(gap))
-    columns = pd.DataFrame(differences, index=references.index).reindex(columns=DIFFERENCE)
+        differences.append(difference_columns(gap) | {"contains_model": contains[key]})
+    columns = pd.DataFrame(differences, index=references.index)
+    columns = columns.reindex(columns=[*DIFFERENCE, "contains_model"])
     return references.assign(**columns)
 
 
@@ -270,7 +289,9 @@ def as_text(frame: pd.DataFrame) -> str:
         ]
     measured = model["metric"][model["value"].notna()]
     alone = references["difference"].isna() & references["metric"].isin(list(measured))
-    missing = references["name"][alone].unique()
+    if len(parts := references["name"][references["contains_model"]].unique()):
+        lines.append(f"No difference from {', '.join(parts)}: this checkpoint is one of its seeds.")
+    missing = references["name"][alone & ~references["contains_model"]].unique()
     if len(missing):
         lines.append(
             f"No difference from {', '.join(missing)}: score files are missing; dvc pull, or "

@@ -45,6 +45,17 @@ def read_rewards(paths: Sequence[Path]) -> tuple[Array, Array]:
     return np.stack(rewards), np.stack(gold)
 
 
+def prompt_values(metric: str, paths: Sequence[Path]) -> tuple[pd.DataFrame, Array]:
+    """Measure F score files of one split, with the errors of `read_rewards` and `per_prompt`.
+
+    Returns values with a row a file and a column a prompt, named by its id, and rewards (F, P, n).
+    """
+    rewards, gold = read_rewards(paths)
+    values = [per_prompt(metric, *of) for of in zip(rewards, gold, paths, strict=True)]
+    prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
+    return pd.DataFrame(np.stack(values), columns=prompts), rewards
+
+
 def _disagreement(path: Path, listed: pd.Series, first_path: Path, first: pd.Series) -> InputError:
     """InputError for the first row in which two score files list different responses."""
     fix = f"score both from one split; compared with {first_path}"

@@ -5,7 +5,8 @@ Models are named by their folder under runs/PRESET: `backbones/NAME`,
 """
 
 import re
-from itertools import product
+from collections.abc import Container, Iterable, Sequence
+from itertools import pairwise, product
 
 from ..errors import InputError
 from .config import Settings, nearest
@@ -152,6 +153,14 @@ def reward_model_batches(config: Settings) -> list[list[int]]:
         others |= set(run["reward_model_seeds"])
     size = config["reward_models"]["seeds_per_job"]
     return seed_batches(grid, size) + seed_batches(sorted(others - set(grid)), size)
+
+
+def neighbouring_sizes(
+    families: Iterable[Sequence[str]], trained: Container[str]
+) -> list[tuple[str, str]]:
+    """Pairs of a trained backbone and the next larger one of its family (small ones first)."""
+    there = ([name for name in family if name in trained] for family in families)
+    return [pair for family in there for pair in pairwise(family)]
 
 
 def generated_models(config: Settings) -> list[str]:

@@ -7,13 +7,12 @@ Each maps `RunResults` to parts: an estimate and the interval (`side`) in which 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from ..evaluation.scenarios import HEADINGS, average
-from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight
+from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight, neighbouring_sizes
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..pivot import Array
 from ..ratios import relative_loss, relative_loss_unpaired
@@ -246,7 +245,7 @@ def response_length(run: RunResults) -> Parts:
     if run.settings["alpaca_eval"]:
         subject = run.settings["alpaca_eval"]["run"]
         reason = "the answers that it is compared with are all empty"
-        answers = run.answers()
+        answers = run.answers
         lengths = [answers[method, "avg_length_chars"] for method in (RLOO_BT, RLOO_BSR)]
         changes = [answers[RLOO_BSR, "length_change_from_sft"], -100 * relative_loss(*lengths)]
     for name, end, change, paper in (
@@ -265,7 +264,7 @@ def win_rate(run: RunResults) -> Parts:
     if judged:
         subject, reason = judged["run"], "the preset has no judge (`alpaca_eval.judge` is null)"
         if judged["judge"]:
-            answers = run.answers()
+            answers = run.answers
             wins = [answers[method, "lc_win_rate"] for method in (RLOO_BSR, RLOO_BT)]
             estimate, reason = run.estimate(wins[0] - wins[1]), "no length-controlled win rate"
     paper = run.paper_gap("table3", subject, "lc_win_rate", RLOO_BSR, RLOO_BT)
@@ -277,9 +276,8 @@ def grows_with_size(run: RunResults) -> Parts:
 
     Average, counts and cells as of C4. Two sizes share their prompts, and not their seeds.
     """
-    trained, reason = run.settings["backbones"], run.lacks(BSR)
-    families = [[name for name in family if name in trained] for family in run.settings["families"]]
-    neighbours = [pair for family in families for pair in pairwise(family)]
+    reason = run.lacks(BSR)
+    neighbours = neighbouring_sizes(run.settings["families"], run.settings["backbones"])
     if not neighbours:
         reason = "the preset has no two sizes of one family"
     gaps: dict[str, list[pd.DataFrame]] = {}

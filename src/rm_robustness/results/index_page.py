@@ -16,7 +16,7 @@ from ..experiment.config import Settings
 from ..files import expect
 from .html import document, mark, rendered
 from .tables import markdown_table
-from .verdicts import read_verdicts, shown, tally
+from .verdicts import counts, read_verdicts, shown
 
 # Sections that a preset may leave out, with the keys that tell their size.
 SECTIONS = {
@@ -116,8 +116,10 @@ def _section(heading: str, parts: list[str]) -> str:
 
 def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
     """The tally, and a line for each claim that leads to its details."""
-    start, _, counts = tally(rows).partition(": ")
-    counted = ", ".join(_count(count) for count in counts.split(", "))
+    counted = ", ".join(
+        f"<span>{mark(verdict)} {count} {escape(shown(verdict))}</span>"
+        for verdict, count in counts(rows).items()
+    )
     claims = "\n".join(
         f'<li><a href="#{escape(row["claim"])}">{mark(row["verdict"])}<b>{escape(row["claim"])}</b>'
         f"<span>{escape(row['statement'])}</span>"
@@ -128,7 +130,7 @@ def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
     return _section(
         "Verdicts",
         [
-            f'<p class="tally">{escape(start)}: {counted}</p>',
+            f'<p class="tally">Of {len(rows)} claims: {counted}</p>',
             f"<p>These are verdicts for the models of preset <code>{escape(preset)}</code>. "
             "Inconclusive: the data are compatible with the claim and with its opposite; below the "
             "statement stands what could have been found.</p>",
@@ -139,12 +141,6 @@ def _verdicts(rows: list[dict[str, str]], preset: str) -> str:
 
 def _found(could_have_found: str) -> str:
     return f'<span class="found">{escape(could_have_found)}</span>' if could_have_found else ""
-
-
-def _count(count: str) -> str:
-    """A part of the tally, mark, number and verdict, with the mark as elsewhere on the page."""
-    _, number, verdict = count.split(" ", 2)
-    return f"<span>{mark(verdict)} {escape(number)} {escape(verdict)}</span>"
 
 
 def _result(results: Path, captions: Path, name: str, settings: Settings) -> str:

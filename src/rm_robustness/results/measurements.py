@@ -1,7 +1,8 @@
 """Measurements of a finished run that the claims use, and the paper's numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..evaluation.policy_curves import read_evaluations
 from ..evaluation.probes import read_probes
 from ..evaluation.rm_bench import domain_masks, metric_percent, read_scores
 from ..evaluation.rm_bench import per_prompt as bench_per_prompt
-from ..evaluation.scenarios import METRICS, per_prompt, read_rewards, score_path
+from ..evaluation.scenarios import METRICS, prompt_values, score_path
 from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..experiment.scenarios import SCENARIOS
@@ -31,12 +32,13 @@ class RunResults:
 
     `settings` are those of `table5_scenarios.table5`, the sections rm_bench, ranks, rloo and
     alpaca_eval (None where the preset lacks one), and `families`, lists of backbones from small to
-    large.
+    large. What several claims are judged by is measured once.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     published: pd.DataFrame
+    _values: dict[tuple[str, str, str], pd.DataFrame] = field(default_factory=dict, init=False)
 
     def estimate(self, values: Array | pd.DataFrame) -> Estimate:
         """Mean over seeds (rows) and prompts (columns) with its interval."""
@@ -49,12 +51,12 @@ class RunResults:
 
     def values(self, backbone: str, method: str, metric: str) -> pd.DataFrame:
         """Accuracy or tau of every seed (row) and prompt (column, named by its id)."""
-        seeds, split = self.settings["seeds"], METRICS[metric]
-        paths = [score_path(self.folder, backbone, method, seed, split) for seed in seeds]
-        scores = zip(*read_rewards(paths), paths, strict=True)
-        rows = [per_prompt(metric, rewards, gold, path) for rewards, gold, path in scores]
-        prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
-        return pd.DataFrame(np.stack(rows), index=seeds, columns=prompts)
+        key = backbone, method, metric
+        if key not in self._values:
+            seeds, split = self.settings["seeds"], METRICS[metric]
+            paths = [score_path(self.folder, backbone, method, seed, split) for seed in seeds]
+            self._values[key] = prompt_values(metric, paths)[0].set_axis(seeds)
+        return self._values[key]
 
     def gap(self, backbone: str, metric: str, method: str, reference: str) -> pd.DataFrame:
         """One objective minus another, paired by seed and prompt; empty if one is not trained."""
@@ -137,6 +139,7 @@ class RunResults:
         values = np.stack([metric_percent(frame, "hard") for frame in frames])
         return stratified_mean(values, domain_masks("hard", frames[0]["domain"]))
 
+    @cached_property
     def answers(self) -> Mapping[tuple[str, str], Array]:
         """Table 3's values, (seeds, instructions), by method and metric."""
         return measured_values(self.folder, self.settings).values

@@ -21,7 +21,7 @@ from ..evaluation.scenarios import (
     arrange,
     average,
     per_prompt,
-    read_rewards,
+    prompt_values,
     score_path,
     tied_rewards,
 )
@@ -119,14 +119,10 @@ def _measure(
     ties: dict[tuple[str, str], int] = {}
     for metric, split in METRICS.items():
         paths = [score_path(runs, backbone, m, s, split) for m in methods for s in seeds]
-        rewards, gold = read_rewards(paths)
-        per_file = [
-            per_prompt(metric, r, g, p) for r, g, p in zip(rewards, gold, paths, strict=True)
-        ]
-        prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
+        per_file, rewards = prompt_values(metric, paths)
         for i, method in enumerate(methods):
             of_method = slice(i * len(seeds), (i + 1) * len(seeds))
-            values[method, metric] = pd.DataFrame(np.stack(per_file[of_method]), columns=prompts)
+            values[method, metric] = per_file[of_method].set_axis(seeds)
             ties[method, metric] = tied_rewards(rewards[of_method])
     return values, ties
 

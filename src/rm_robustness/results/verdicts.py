@@ -23,8 +23,13 @@ def read_verdicts(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row["part"] == "all"]
 
 
+def counts(rows: list[dict[str, str]]) -> dict[str, int]:
+    """How many claims have each verdict, in the order of `MARKS`."""
+    counted = Counter(row["verdict"] for row in rows)
+    return {name: counted[name] for name in MARKS}
+
+
 def tally(rows: list[dict[str, str]]) -> str:
-    """How many claims have each verdict, in one line: of a page and of a terminal."""
-    counts = Counter(row["verdict"] for row in rows)
-    each = [f"{mark} {counts[name]} {shown(name)}" for name, mark in MARKS.items()]
+    """The counts in one line, as a terminal shows them and the page in colours."""
+    each = [f"{MARKS[name]} {count} {shown(name)}" for name, count in counts(rows).items()]
     return f"Of {len(rows)} claims: {', '.join(each)}"
