@@ -256,3 +256,19 @@ def test_a_model_of_the_hub_is_rounded_too(hub):
     model, _ = load("team/model", "bfloat16", "old")
     assert model.score.weight.dtype == torch.float32
     assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_the_command_scores_in_the_format_and_records_it(checkpoint, splits, tmp_path):
+    from rm_robustness.cli.main import main
+
+    split, output = splits / "in_domain.parquet", tmp_path / "scores" / "in_domain.parquet"
+    main(
+        [
+            *("score", "--model", str(checkpoint), "--data", str(split), "--output", str(output)),
+            *("--dtype", "bfloat16"),
+        ]
+    )
+    expected = score(*load(checkpoint, "bfloat16"), read_frame(split), 8192)
+    assert read_frame(output)["reward"].to_list() == expected["reward"].to_list()
+    settings = json.loads((output.parent / "record.json").read_text())["settings"]
+    assert settings == {"batch_tokens": 8192, "dtype": "bfloat16"}

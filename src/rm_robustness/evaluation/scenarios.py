@@ -64,7 +64,8 @@ def float32_effect(metric: str, path: Path) -> Float32Effect | None:
     means = [np.nanmean(per_prompt(metric, rewards, gold, path)) for rewards in (near, exact)]
     i, j = np.triu_indices(near.shape[1], k=1)
     orders = [np.sign(rewards[:, i] - rewards[:, j]) for rewards in (near, exact)]
-    return Float32Effect(means[0] - means[1], float(np.mean(orders[0] != orders[1])), len(near))
+    reordered = float(np.mean(orders[0] != orders[1]))
+    return Float32Effect(float(means[0] - means[1]), reordered, len(near))
 
 
 def _disagreement(path: Path, listed: pd.Series, first_path: Path, first: pd.Series) -> InputError:

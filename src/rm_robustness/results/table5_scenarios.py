@@ -267,12 +267,12 @@ def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
 
 def _format_line(models: pd.DataFrame) -> str:
     """Legend line of the largest change by the format of the scores."""
-    row = models.loc[models["float32_difference"].abs().idxmax()]
+    row = models.iloc[int(np.nanargmax(models["float32_difference"].abs()))]
     return (
         f"- Models scored in another format than float32 (D48). It changes a cell by at most "
         f"{abs(row['float32_difference']):.4f} (`{row['backbone']}`, `{row['method']}`, "
-        f"{HEADINGS[row['metric']]}), on {row['float32_prompts']:,} prompts, and the order of at "
-        f"most {models['float32_reordered'].max():.2%} of a cell's pairs of responses."
+        f"{HEADINGS[row['metric']]}), on {int(row['float32_prompts']):,} prompts, and the order of "
+        f"at most {models['float32_reordered'].max():.2%} of a cell's pairs of responses."
     )
 
 
