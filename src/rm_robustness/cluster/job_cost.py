@@ -226,7 +226,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
             accumulating=batches > gpus,
         )
 
-    data = TOKEN_BYTES * 2 * pairs * mean
+    data = TOKEN_BYTES * 2 * pairs * (prompt + response)
     advice = (
         "a GPU with more memory, or a shorter backbones.*.reward_models.max_length "
         "(reward_models.micro_batch is part of the experiment, D1)"
