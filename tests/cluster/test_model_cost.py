@@ -16,6 +16,8 @@ from rm_robustness.cluster.model_cost import (
     forward_flops,
     inference_memory,
     parameters,
+    prompt_trees,
+    sequences,
     training_flops,
     training_memory,
 )
@@ -195,11 +197,11 @@ def test_the_work_of_a_forward_and_a_backward_pass_is_as_counted(name, reward):
     both = FlopCounterMode(display=False)
     with both:
         logits.float().square().sum().backward()
-    counted = forward.get_total_flops()
-    assert forward_flops(shape, 4 * 64, 64, reward) == pytest.approx(counted, rel=0.01)
+    counted, read = forward.get_total_flops(), sequences(4 * 64, 64)
+    assert forward_flops(shape, read, reward) == pytest.approx(counted, rel=0.01)
     whole = counted + both.get_total_flops()
     head = 0 if reward else 2 * 4 * 64 * shape.hidden_size * shape.vocabulary  # TRL's, once more
-    assert training_flops(shape, 4 * 64, 64, reward, False) - head == pytest.approx(whole, rel=0.02)
+    assert training_flops(shape, read, reward, False) - head == pytest.approx(whole, rel=0.02)
 
 
 def test_checkpointing_computes_the_layers_once_more():
@@ -210,6 +212,17 @@ def test_checkpointing_computes_the_layers_once_more():
     with warnings.catch_warnings(), counter:
         warnings.simplefilter("ignore")
         model(**batch, use_cache=False).logits.square().sum().backward()
-    expected = training_flops(shape, 4 * 64, 64, True, True)
+    read = sequences(4 * 64, 64)
+    expected = training_flops(shape, read, True, True)
     assert expected == pytest.approx(counter.get_total_flops(), rel=0.01)
-    assert training_flops(shape, 4 * 64, 64, True, False) < 0.82 * expected
+    assert training_flops(shape, read, True, False) < 0.82 * expected
+
+
+def test_a_prompt_is_read_once_for_its_responses_but_in_attention():
+    shape = SMALL["deep"]
+    alone, tree = sequences(3 * 5 * 90, 90), prompt_trees(3, 50, 5, 40)
+    assert prompt_trees(7, 50, 1, 40) == sequences(7 * 90, 90)
+    assert (tree.tokens, tree.queries, tree.length) == (3 * (50 + 5 * 40), 3 * 5 * 90, 90)
+    saved = forward_flops(shape, alone) - forward_flops(shape, tree)
+    matrices = forward_flops(shape, sequences(1, 0))
+    assert saved == pytest.approx(3 * 4 * 50 * matrices)

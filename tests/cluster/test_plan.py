@@ -159,10 +159,10 @@ def test_a_job_goes_to_several_nodes_when_one_is_too_small():
 
 def test_a_long_job_gets_more_gpus_of_its_node():
     config = preset("paper")
-    slow = resources_of(config, Cluster(80, 8, 50), "reward_model", "Llama-3.2-1B")
+    slow = resources_of(config, Cluster(80, 8, 15), "reward_model", "Llama-3.2-1B")
     assert slow.gpus > 1
     assert slow.nodes == 1
-    alone = resources_of(config, Cluster(80, 1, 50), "reward_model", "Llama-3.2-1B")
+    alone = resources_of(config, Cluster(80, 1, 15), "reward_model", "Llama-3.2-1B")
     assert alone.gpus == 1
     assert alone.hours > 12
 
@@ -185,6 +185,29 @@ def test_a_job_of_more_seeds_takes_longer_by_their_number():
         resources_of(preset("paper"), H100, "scores", "Qwen2.5-3B", n).hours for n in (1, 4)
     )
     assert four - 0.05 == pytest.approx(4 * (one - 0.05))  # but for the start
+
+
+@pytest.mark.parametrize(("dtype", "slowdown"), [("bfloat16", 1), ("tf32", 2), ("float32", 10)])
+def test_scoring_costs_by_its_format(dtype, slowdown):
+    config = preset("paper")
+    config["scoring"] |= {"dtype": "bfloat16", "float32_prompts": 0}
+    least = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80)
+    config["scoring"] |= {"dtype": dtype}
+    found = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80)
+    assert found.flops == pytest.approx(slowdown * least.flops)
+    wide = 1 if dtype == "bfloat16" else 2
+    assert found.memory(1) == {part: wide * size for part, size in least.memory(1).items()}
+
+
+def test_the_sample_in_float32_is_counted_once_and_only_beside_another_format():
+    config = preset("paper")
+    flops = {}
+    for dtype, prompts in (("bfloat16", 0), ("bfloat16", 500), ("float32", 0), ("float32", 500)):
+        config["scoring"] |= {"dtype": dtype, "float32_prompts": prompts}
+        flops[dtype, prompts] = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80).flops
+    sample = flops["bfloat16", 500] - flops["bfloat16", 0]
+    assert sample == pytest.approx(0.1 * flops["float32", 0])  # 500 of 5,000 prompts a scenario
+    assert flops["float32", 500] == flops["float32", 0]
 
 
 def test_keep_layers_cuts_the_shape():
@@ -293,7 +316,7 @@ def test_a_plan_for_a_small_gpu_lists_the_jobs_that_do_not_fit(capsys):
     planning.plan.body(options("config/paper.yaml", gpu="rtx4090-24gb"))
     text = capsys.readouterr().out
     assert "Do not fit (!)" in text
-    assert re.search(r"reward models Llama-3\.1-8B-Instruct: \d+ GB on each", text)
+    assert re.search(r"reward models .*Llama-3\.1-8B-Instruct: \d+ GB on each", text)
 
 
 @pytest.mark.parametrize(

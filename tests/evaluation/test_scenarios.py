@@ -1,5 +1,6 @@
 """Table 5 on a run folder whose accuracies and taus can be worked out by hand."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -157,6 +158,29 @@ def test_papers_number_stands_only_where_the_paper_has_it(runs, settings):
     assert table5(runs, other)["paper"].notna().sum() == 1  # another lambda is another experiment
     ours = {**settings, "backbones": {"tiny": {"paper_model": None}}}
     assert table5(runs, ours)["paper"].isna().all()
+
+
+def test_without_a_sample_in_float32_its_columns_are_empty(runs, settings):
+    frame = table5(runs, settings)
+    columns = ["float32_difference", "float32_reordered", "float32_prompts"]
+    assert frame[columns].isna().all(axis=None)
+    assert "float32" not in table5_markdown(frame)
+
+
+def test_the_change_by_the_format_is_measured_on_the_sample_alone(runs, settings):
+    for seed, exact in ((0, [[1, 2, 4, 3], [4, 3, 2, 1]]), (1, [[1, 2, 3, 4], [4, 3, 2, 1]])):
+        path = score_path(runs, "tiny", "bt", seed, "mutual_disjoint")
+        rewards = [*exact, [np.nan] * 4]
+        pd.read_parquet(path).assign(reward_float32=np.ravel(rewards)).to_parquet(path)
+    frame = table5(runs, settings)
+    row = cell(frame, "bt", "mutual_disjoint_tau")
+    # Seed 0 has one pair of twelve in another order: tau 1 here, (2/3 + 1) / 2 in float32.
+    assert row["float32_difference"] == pytest.approx((1 / 6 + 0) / 2)
+    assert row["float32_reordered"] == pytest.approx(1 / 24)
+    assert row["float32_prompts"] == 2
+    assert frame["float32_prompts"].notna().sum() == 1
+    line = r"changes a cell by at most 0\.0833 \(`tiny`, `bt`, mutual.*\), on 2 prompts.* 4\.17%"
+    assert re.search(line, table5_markdown(frame), flags=re.IGNORECASE)
 
 
 def test_effective_strength_is_lambda_times_micro_batch_of_the_released_form(runs, settings):

@@ -3,10 +3,15 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
+from rm_robustness.cli.evaluation import FORMATS as CHOICES
 from rm_robustness.errors import InputError
-from rm_robustness.models.reward_model import initialise, load, save
+from rm_robustness.experiment.checks import SCHEMA
+from rm_robustness.frames import read_frame
+from rm_robustness.models.reward_model import FORMATS, initialise, load, save
+from rm_robustness.models.scoring import score
 
 
 @pytest.fixture
@@ -169,3 +174,101 @@ def test_the_wrong_folder_is_refused(tmp_path, checkpoint):
     shutil.rmtree(checkpoint)
     with pytest.raises(InputError, match="model"):
         load(checkpoint)
+
+
+# Formats
+
+
+def test_the_formats_are_those_of_the_schema_and_of_the_command_line():
+    scoring = yaml.safe_load(SCHEMA.read_text())["properties"]["scoring"]["properties"]
+    assert list(FORMATS) == CHOICES == scoring["dtype"]["enum"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.bfloat16])
+def test_another_format_is_refused(checkpoint, dtype):
+    with pytest.raises(InputError, match=r"dtype: found .*; expected one of float32, tf32, bf"):
+        load(checkpoint, dtype)
+
+
+def formats(model):
+    """The format of each weight, by name."""
+    return {name: weight.dtype for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_bfloat16_rounds_all_but_the_final_norm_and_the_head(backbone, tmp_path, shards):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = initialise(backbone, seed=1)
+    model.model.norm.weight.data += 0.1 * torch.randn(32)  # no longer ones, which never round
+    size = sum(weight.nbytes for weight in model.parameters())
+    model.save_pretrained(tmp_path, max_shard_size=size // shards)
+    AutoTokenizer.from_pretrained(backbone).save_pretrained(tmp_path)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shards > 1)
+    rounded, _ = load(tmp_path, "bfloat16")
+    exact = {"model.norm.weight", "score.weight"}
+    for name, weight in rounded.named_parameters():
+        before = model.get_parameter(name)
+        assert torch.equal(weight, before if name in exact else before.bfloat16()), name
+    assert rounded.model.rotary_emb.inv_freq.dtype == torch.float32
+    logits = rounded(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert logits.dtype == torch.float32
+    rounded.save_pretrained(tmp_path / "again")
+    saved = load_file(tmp_path / "again" / "model.safetensors")
+    assert {name: weight.dtype for name, weight in saved.items()} == formats(rounded)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again")
+    assert type(again) is type(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "tf32"])
+def test_float32_weights_stay_as_stored(checkpoint, dtype):
+    model, _ = load(checkpoint, dtype)
+    stored = load_file(checkpoint / "model.safetensors")
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, stored[name]), name
+
+
+def test_bfloat16_rewards_are_close_and_tie_no_more_often(checkpoint, splits):
+    """Within a tenth of their sd, the norms of states within 1 %; rounded whole, many tie."""
+    frame = read_frame(splits / "prompt_disjoint.parquet")
+    exact, near = (
+        score(*load(checkpoint, dtype), frame, 4096) for dtype in ("float32", "bfloat16")
+    )
+    moved = (near["reward"] - exact["reward"]).abs()
+    assert 0 < moved.max() < 0.1 * exact["reward"].std()
+    assert near["hidden_norm"].to_numpy() == pytest.approx(exact["hidden_norm"], rel=0.01)
+    assert near["reward"].nunique() == exact["reward"].nunique()
+    model, tokenizer = load(checkpoint)
+    whole = score(model.bfloat16(), tokenizer, frame, 4096)  # its norm rounds, its head does not
+    assert (whole["reward"] - exact["reward"]).abs().mean() > moved.mean()
+
+
+def test_without_a_final_norm_the_head_alone_is_exact(checkpoint, monkeypatch):
+    monkeypatch.setattr("rm_robustness.models.reward_model.FINAL_NORMS", {"ln_f"})
+    model, _ = load(checkpoint, "bfloat16")
+    assert [name for name, dtype in formats(model).items() if dtype == torch.float32] == [
+        "score.weight"
+    ]
+    assert model(input_ids=torch.tensor([[5, 6, 7]])).logits.dtype == torch.float32
+
+
+def test_a_model_of_the_hub_is_rounded_too(hub):
+    model, _ = load("team/model", "bfloat16", "old")
+    assert model.score.weight.dtype == torch.float32
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_the_command_scores_in_the_format_and_records_it(checkpoint, splits, tmp_path):
+    from rm_robustness.cli.main import main
+
+    split, output = splits / "in_domain.parquet", tmp_path / "scores" / "in_domain.parquet"
+    main(
+        [
+            *("score", "--model", str(checkpoint), "--data", str(split), "--output", str(output)),
+            *("--dtype", "bfloat16"),
+        ]
+    )
+    expected = score(*load(checkpoint, "bfloat16"), read_frame(split), 8192)
+    assert read_frame(output)["reward"].to_list() == expected["reward"].to_list()
+    settings = json.loads((output.parent / "record.json").read_text())["settings"]
+    assert settings == {"batch_tokens": 8192, "dtype": "bfloat16"}

@@ -9,13 +9,15 @@ from .command import command, manifests_of, option, path, paths, settings
 
 WEIGHTS = "model.safetensors"
 BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=int, default=8192)
+FORMATS = ["float32", "tf32", "bfloat16"]  # those of `models.reward_model`, without its imports
+DTYPE = option("--dtype", "number format of the model (D48)", choices=FORMATS, default="float32")
 
 
 @command(
     option("model", "folder, or model of the Hugging Face hub", metavar="MODEL"),
     option("--preset", "whose data are used, runs/PRESET", default="demo"),
     option("--revision", "commit of a hub model"),
-    option("--dtype", choices=["float32", "bfloat16"], default="float32"),
+    DTYPE,
     BATCH_TOKENS,
     option("--skip-long", "skip prompts that exceed the context", action="store_true"),
     option("--json", "print JSON instead of a table", action="store_true"),
@@ -45,6 +47,7 @@ def evaluate(options: argparse.Namespace) -> None:
     path("--model", "folder of the reward model"),
     paths("--data", "splits (parquet)"),
     paths("--output", "parquet files of scores, one a split, in one folder"),
+    DTYPE,
     BATCH_TOKENS,
     for_people=True,
 )
@@ -60,11 +63,11 @@ def score(options: argparse.Namespace) -> None:
         output_count = f"{len(options.output)} files"
         raise InputError("--output", output_count, f"one for each of {len(options.data)} of --data")
     columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
-    section = {"batch_tokens": options.batch_tokens}
+    section = {"batch_tokens": options.batch_tokens, "dtype": options.dtype}
     weights = [options.model / WEIGHTS]
     with hold_lease(options.output[0]), write_record(section, options.output, weights):
         splits = [read_frame(path, columns) for path in options.data]
-        model, tokenizer = load(options.model)
+        model, tokenizer = load(options.model, options.dtype)
         logs = []
         for path, split, output in zip(options.data, splits, options.output, strict=True):
             label = f"{'/'.join(options.model.parts[-3:])} {path.stem}"

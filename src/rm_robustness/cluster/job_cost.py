@@ -17,6 +17,8 @@ from .model_cost import (
     generation_memory,
     inference_memory,
     parameters,
+    prompt_trees,
+    sequences,
     shape_of,
     training_flops,
     training_memory,
@@ -25,7 +27,10 @@ from .model_cost import (
 VLLM_CACHE = 4e9  # bytes of vLLM's key-value cache, the least that it can work with
 PADDING = 3.0  # longest of 32 sequences over their mean, measured on AlpacaEval's responses: 3.0
 GENERATION = 8.0  # time to generate a token, in tokens of prefill by the same model
-FLOAT32 = 10.0  # slowdown of float32 without tensor cores: its peak is 1/15, at a higher MFU
+# Slowdown of a format against bfloat16: TF32's peak is 1/2, that of float32 without tensor cores
+# 1/15, at a higher MFU.
+SLOWDOWN = {"bfloat16": 1.0, "tf32": 2.0, "float32": 10.0}
+WIDTH = {"bfloat16": 2, "tf32": 4, "float32": 4}  # bytes of a number
 DECODING = 1e-3  # seconds a layer and token of transformers' generate(), whatever the batch
 GOLD_STATES = 60000  # peak activations of a layer of an 8B model, numbers a token
 JUDGE_PROMPT = 350  # tokens of AlpacaEval's prompt without the texts that are compared
@@ -39,7 +44,7 @@ class JobCost(NamedTuple):
     """Cost of a job, independent of the number of GPUs that it will run on."""
 
     parameters: float  # of its largest model
-    flops: float  # in bfloat16 equivalents: float32 counts FLOAT32 times
+    flops: float  # in bfloat16 equivalents, by SLOWDOWN
     memory: Callable[[int], Parts]  # number of GPUs -> peak bytes of each, by part
     weight_bytes: float  # of main memory, for the weights that each process reads
     data_bytes: float = 0.0  # of main memory, for the data that each process reads
@@ -163,9 +168,8 @@ def _backbone(config: Settings, name: str) -> JobCost:
     length = sft["max_length"]
     chats = rows_of(config, source, "chats") * sum(tokens_of(config, source))
     batches = sft["global_batch"] // sft["micro_batch"]
-    flops = training_flops(
-        shape, sft["epochs"] * chats, length, False, sft["gradient_checkpointing"]
-    )
+    reading = sequences(sft["epochs"] * chats, length)
+    flops = training_flops(shape, reading, False, sft["gradient_checkpointing"])
 
     def memory(gpus: int) -> Parts:
         return training_memory(
@@ -188,7 +192,7 @@ def _backbone(config: Settings, name: str) -> JobCost:
 
 
 def _reward_model(config: Settings, name: str) -> JobCost:
-    """Training on pairs padded to the longest of their micro-batch, at most max_length tokens."""
+    """Training on pairs, a micro-batch in one row, a prompt once for its two responses."""
     shape, settings = shape_of(config, name), config["reward_models"]
     overrides, n = config["backbones"][name]["reward_models"], parameters(shape, reward=True)
     source = overrides["preferences"] or config["responses"]["source"]
@@ -198,18 +202,14 @@ def _reward_model(config: Settings, name: str) -> JobCost:
         else prompts_of(config)["train"]
     )
     longest = overrides["max_length"]
-    mean = min(longest, sum(tokens_of(config, source)))
-    padded = min(longest, PADDING * mean)
+    mean = sum(tokens_of(config, source))
+    prompt, response = (min(1, longest / mean) * each for each in tokens_of(config, source))
     batches = settings["global_batch"] // settings["micro_batch"]
-    flops = training_flops(
-        shape,
-        settings["epochs"] * 2 * pairs * padded,
-        padded,
-        True,
-        settings["gradient_checkpointing"],
-    )
-    probed = 2 * settings["probe_pairs"] * settings["probe_evals"] * mean
-    flops += FLOAT32 * forward_flops(shape, probed, mean)
+    trained = prompt_trees(settings["epochs"] * pairs, prompt, 2, response)
+    flops = training_flops(shape, trained, True, settings["gradient_checkpointing"])
+    probed = settings["probe_pairs"] * settings["probe_evals"]
+    cost = SLOWDOWN["bfloat16" if settings["bf16"] else "float32"]  # the training's format (D25)
+    flops += cost * forward_flops(shape, prompt_trees(probed, prompt, 2, response))
 
     def memory(gpus: int) -> Parts:
         return training_memory(
@@ -217,7 +217,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
             reward=True,
             sequences=2 * settings["micro_batch"],
             length=longest,
-            masked=True,
+            masked=False,
             bf16=settings["bf16"],
             checkpointing=settings["gradient_checkpointing"],
             optimizer=settings["optimizer"],
@@ -226,7 +226,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
             accumulating=batches > gpus,
         )
 
-    data = TOKEN_BYTES * 2 * pairs * mean
+    data = TOKEN_BYTES * 2 * pairs * (prompt + response)
     advice = (
         "a GPU with more memory, or a shorter backbones.*.reward_models.max_length "
         "(reward_models.micro_batch is part of the experiment, D1)"
@@ -238,32 +238,45 @@ def _reward_model(config: Settings, name: str) -> JobCost:
 
 
 def _scenario_scores(config: Settings, name: str) -> JobCost:
-    """Scoring of the four scenarios."""
+    """Scoring of the four scenarios, and of a sample of each in float32 (D48)."""
     n_responses, prompts = config["responses"]["responses_per_prompt"], prompts_of(config)
-    rows = n_responses * (prompts["evaluated"] + 2 * prompts["valid"]) + 2 * prompts["evaluated"]
-    return _scores(config, name, config["responses"]["source"], rows)
+    evaluated, valid = prompts["evaluated"], prompts["valid"]
+    sets = [(evaluated, 2), (evaluated, n_responses), (valid, n_responses), (valid, n_responses)]
+    scoring = config["scoring"]
+    sample = scoring["float32_prompts"] if scoring["dtype"] != "float32" else 0
+    return _scores(config, name, config["responses"]["source"], sets, sample)
 
 
 def _benchmark_scores(config: Settings, name: str, benchmark: str) -> JobCost:
     """Scoring of a benchmark."""
-    rows = BENCHMARKS[benchmark].responses_per_prompt * benchmark_rows(config, benchmark)
-    return _scores(config, name, config[benchmark]["source"], rows)
+    sets = [(benchmark_rows(config, benchmark), BENCHMARKS[benchmark].responses_per_prompt)]
+    return _scores(config, name, config[benchmark]["source"], sets)
 
 
 def _ranks(config: Settings, name: str) -> JobCost:
     """Hidden states of as many rows of two sets as the largest effective rank takes."""
-    source = config["rm_bench"]["source"]
-    return _scores(config, name, source, 2 * max(config["ranks"]["rows"]))
+    rows = max(config["ranks"]["rows"])
+    return _scores(config, name, config["rm_bench"]["source"], [(2 * rows, 1)])
 
 
-def _scores(config: Settings, name: str, source: str, rows: int) -> JobCost:
-    """Scoring of some rows of a source, in float32 on one GPU."""
-    shape, budget = shape_of(config, name), config["scoring"]["batch_tokens"]
-    n, mean = parameters(shape, reward=True), sum(tokens_of(config, source))
-    flops = forward_flops(shape, rows * mean, mean)
-    data = rows * (TOKEN_BYTES * mean + 12 * shape.hidden_size)
-    tokens = max(budget, int(PADDING * mean))
-    return JobCost(n, FLOAT32 * flops, lambda _: inference_memory(shape, tokens, 4), 4 * n, data)
+def _scores(
+    config: Settings, name: str, source: str, sets: list[tuple[int, int]], sample: int = 0
+) -> JobCost:
+    """Scoring of sets of prompts on one GPU; `sets` has their prompts and responses a prompt.
+
+    The first `sample` prompts of each are scored in float32 too.
+    """
+    shape, scoring = shape_of(config, name), config["scoring"]
+    n, (prompt, response) = parameters(shape, reward=True), tokens_of(config, source)
+    flops = data = 0.0
+    for prompts, responses in sets:
+        for count, dtype in ((prompts, scoring["dtype"]), (min(sample, prompts), "float32")):
+            reading = prompt_trees(count, prompt, responses, response)
+            flops += SLOWDOWN[dtype] * forward_flops(shape, reading)
+        data += prompts * responses * (TOKEN_BYTES * (prompt + response) + 12 * shape.hidden_size)
+    tokens = max(scoring["batch_tokens"], int(prompt + response))
+    width = WIDTH["float32" if sample else scoring["dtype"]]
+    return JobCost(n, flops, lambda _: inference_memory(shape, tokens, width), 4 * n, data)
 
 
 def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
@@ -271,19 +284,22 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
     rloo, policy = config["rloo"], policies(config)[name]
     shape = shape_of(config, policy["policy"])
     judge = shape_of(config, policy["reward_models"][rloo["seeds"][0]].split("/")[0])
-    width = 2 if rloo["reward_dtype"] == "bfloat16" else 4
+    width = WIDTH[rloo["reward_dtype"]]
     longest = rloo["prompt_length"] + rloo["response_length"]
     prompt, response = tokens_of(config, config["responses"]["source"])
     prompt, response = min(prompt, rloo["prompt_length"]), min(response, rloo["response_length"])
-    mean, padded = prompt + response, min(longest, PADDING * (prompt + response))
+    padded = min(longest, PADDING * (prompt + response))
     n_prompts = prompts_of(config)["valid"] * rloo["epochs"]
     completions, updates = n_prompts * rloo["k"], n_prompts / rloo["prompts_per_update"]
     trained = completions / (rloo["k"] if rloo["batch_form"] == "release" else 1)
-    flops = training_flops(shape, trained * padded, padded, False, rloo["gradient_checkpointing"])
-    flops += 2 * forward_flops(shape, completions * padded, padded, False)  # policy, reference
-    cost = 1.0 if width == 2 else FLOAT32
-    flops += cost * forward_flops(judge, completions * mean, mean)
-    flops += GENERATION * forward_flops(shape, completions * response, mean, False)
+    updated = sequences(trained * padded, padded)
+    flops = training_flops(shape, updated, False, rloo["gradient_checkpointing"])
+    read = sequences(completions * padded, padded)
+    flops += 2 * forward_flops(shape, read, False)  # policy, reference
+    rewarded = prompt_trees(n_prompts, prompt, rloo["k"], response)
+    flops += SLOWDOWN[rloo["reward_dtype"]] * forward_flops(judge, rewarded)
+    drawn = sequences(completions * response, prompt + response)
+    flops += GENERATION * forward_flops(shape, drawn, False)
     per_step = rloo["prompts_per_update"] * rloo["k"] // rloo["mini_batches"]
     rounds = math.ceil(rloo["eval_prompts"] / rloo["batch_size"])
     evaluations = 2 + updates / rloo["eval_every"]
@@ -319,7 +335,7 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
     powers = _counts(per_step // rloo["micro_batch"])
     counts = tuple(n for n in powers if rloo["prompts_per_update"] % n == 0)
     largest = max(parameters(shape), parameters(judge))
-    weight_bytes = 8 * parameters(shape) + width * parameters(judge)
+    weight_bytes = 8 * parameters(shape) + 4 * parameters(judge)  # rounded after it is read
     advice = "a GPU with more memory, rloo.optimizer adamw_8bit, or a smaller reward model"
     return JobCost(largest, flops, memory, weight_bytes, 0.0, counts, serial_seconds, advice)
 
@@ -394,8 +410,8 @@ def _gold(config: Settings, kind: str) -> JobCost:
         rows = n_responses * rows_of(config, responses["source"], "prompts")
     if gold["kind"] != "model":
         return _copy(rows * 4 * tokens * 10)
-    n, narrow = config["sizes"]["models"]["gold"] * 1e9, gold["dtype"] == "bfloat16"
-    width, cost = (2, 1.0) if narrow else (4, FLOAT32)
+    n = config["sizes"]["models"]["gold"] * 1e9
+    width, cost = WIDTH[gold["dtype"]], SLOWDOWN[gold["dtype"]]
     parts = {"weights": width * n, "activations": width * gold["batch_tokens"] * GOLD_STATES}
     flops = cost * 2 * n * rows * tokens
     return JobCost(n, flops, lambda _: parts, width * n, TOKEN_BYTES * rows * tokens)

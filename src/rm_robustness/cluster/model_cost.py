@@ -4,7 +4,8 @@ Pure arithmetic on a model's shape, without torch, cheap enough for every job of
 
 Memory of one GPU in training, in bytes. N: parameters; n: GPUs; s: n under FSDP2, which shards
 the weights (SFT, reward models, on one GPU too), 1 where each GPU has all (DDP: RLOO); T: tokens of
-a micro-batch, padding too (a pair is two sequences); S: their length; h, i, V, L: hidden size, MLP
+a micro-batch, in RLOO with padding, in reward-model training one row of prompt trees without (a
+pair is at most two sequences of maximum length); S: their length; h, i, V, L: hidden size, MLP
 width, vocabulary, layers; k: width of the keys, h where a mask makes attention repeat them; c: 2
 with bf16, else 4 (the width of matrix products); r: c under FSDP2, else 4 (that of the residual).
 
@@ -175,27 +176,48 @@ def generation_memory(shape: Shape, sequences: int, length: int, width: int) -> 
     return sequences * (keys * width + 2 * 4 * shape.vocabulary)
 
 
-def forward_flops(shape: Shape, tokens: float, length: float, reward: bool = True) -> float:
-    """Floating-point operations of a forward pass over sequences of this length.
+class Reading(NamedTuple):
+    """Tokens that a model reads: those of its matrices, and those of attention's queries."""
 
-    A multiplication and an addition for every weight of a matrix, and 4 S h a layer and token for
+    tokens: float
+    queries: float
+    length: float  # of the sequences in which queries attend
+
+
+def sequences(tokens: float, length: float) -> Reading:
+    """Reading of sequences of this length that share nothing."""
+    return Reading(tokens, tokens, length)
+
+
+def prompt_trees(prompts: float, prompt: float, responses: float, response: float) -> Reading:
+    """Reading of prompts, each once for all of its responses.
+
+    Attention alone computes the prompt's queries again for each response.
+    """
+    tokens = prompts * (prompt + responses * response)
+    return Reading(tokens, prompts * responses * (prompt + response), prompt + response)
+
+
+def forward_flops(shape: Shape, reading: Reading, reward: bool = True) -> float:
+    """Floating-point operations of a forward pass.
+
+    A multiplication and an addition for every weight of a matrix, and 4 S h a layer and query for
     attention, without the factor 1/2 of causality: most kernels with a mask compute all of it.
     """
     h = shape.hidden_size
     weights = 2 * h * h + 2 * h * shape.key_value_size + 3 * h * shape.intermediate_size
     head = h if reward else shape.vocabulary * h
-    return tokens * (2 * (shape.layers * weights + head) + 4 * length * h * shape.layers)
+    attention = 4 * reading.queries * reading.length * h * shape.layers
+    return reading.tokens * 2 * (shape.layers * weights + head) + attention
 
 
-def training_flops(
-    shape: Shape, tokens: float, length: float, reward: bool, checkpointing: bool
-) -> float:
+def training_flops(shape: Shape, reading: Reading, reward: bool, checkpointing: bool) -> float:
     """Floating-point operations of a forward pass and a backward pass (twice the forward).
 
     Checkpointing recomputes the layers, except the last product of each, which no gradient needs;
     TRL's chunked loss always recomputes the logits of a language model.
     """
-    whole = forward_flops(shape, tokens, length, reward)
+    tokens, whole = reading.tokens, forward_flops(shape, reading, reward)
     head = 2 * tokens * shape.hidden_size * (1 if reward else shape.vocabulary)
     last = 2 * tokens * shape.hidden_size * shape.intermediate_size * shape.layers
     again = (whole - head - last if checkpointing else 0) + (0 if reward else head)

@@ -161,7 +161,7 @@ def as_text(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         f"Assumptions: {cluster.tflops:g} TFLOPS of dense bfloat16 a GPU, at an MFU of "
         f"{cluster.mfu:.0%}. Memory is",
         "for sequences of maximum length; time is for the mean lengths of the section `sizes`,",
-        "times three for padding in reward-model batches. Hours can be off by a factor of two,",
+        "times three for padding in the batches of RLOO. Hours can be off by a factor of two,",
         "memory by a tenth.",
     ]
     return "\n".join(lines)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..errors import InputError
 from ..experiment.paths import location
@@ -28,7 +27,6 @@ from .estimates import difference_columns, estimate_columns
 
 BENCH = "rm_bench"
 METRICS = {**scenarios.METRICS, **dict.fromkeys(rm_bench.METRICS, BENCH)}  # metric: its set
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DIFFERENCE = ["difference", "difference_low", "difference_high", "p_value", "mdd80"]
 COLUMNS = [
     *("preset", "kind", "name", "metric", "value", "ci_low", "ci_high", "seed_std"),
@@ -69,7 +67,7 @@ def evaluate(
     token is needed: nothing is padded.
     """
     sets = _read(runs)
-    scorer, tokenizer = load(model, DTYPES[dtype], revision)
+    scorer, tokenizer = load(model, dtype, revision)
     if tokenizer.chat_template is None:
         raise InputError(
             model,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,28 @@ def prompt_values(metric: str, paths: Sequence[Path]) -> tuple[pd.DataFrame, Arr
     values = [per_prompt(metric, *of) for of in zip(rewards, gold, paths, strict=True)]
     prompts = read_frame(paths[0], ["prompt_id"])["prompt_id"].unique()
     return pd.DataFrame(np.stack(values), columns=prompts), rewards
+
+
+class Float32Effect(NamedTuple):
+    """What a number format changes on a sample of prompts, against float32 (D48)."""
+
+    difference: float  # of the metric: in the scores' format minus in float32
+    reordered: float  # share of the pairs of a prompt's responses, ties included
+    prompts: int
+
+
+def float32_effect(metric: str, path: Path) -> Float32Effect | None:
+    """Measure what the format of a score file changes; None where it has no sample in float32."""
+    frame = read_frame(path, ["prompt_id", "reward", "gold"])
+    if "reward_float32" not in frame or frame["reward_float32"].isna().all():
+        return None
+    sample = frame[frame["reward_float32"].notna()].reset_index(drop=True)
+    near, exact, gold = arrange(sample, ["reward", "reward_float32", "gold"], path)
+    means = [np.nanmean(per_prompt(metric, rewards, gold, path)) for rewards in (near, exact)]
+    i, j = np.triu_indices(near.shape[1], k=1)
+    orders = [np.sign(rewards[:, i] - rewards[:, j]) for rewards in (near, exact)]
+    reordered = float(np.mean(orders[0] != orders[1]))
+    return Float32Effect(float(means[0] - means[1]), reordered, len(near))
 
 
 def _disagreement(path: Path, listed: pd.Series, first_path: Path, first: pd.Series) -> InputError:

@@ -4,8 +4,6 @@ import shutil
 import time
 from pathlib import Path
 
-import torch
-
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..files import atomic_write, hashes, read_json, sha256, write_json
@@ -30,7 +28,7 @@ def adopt(settings: Settings, pretrained: Path, work: Path) -> Path:
     _check_files(folder, manifest["files"])
     scores = settings["kind"] == "reward_models"
     load = load_reward_model if scores else load_language_model
-    model, tokenizer = load(folder, torch.float32)
+    model, tokenizer = load(folder, "float32")
     chat.prepare(tokenizer, settings["chat"], "artifacts")
     for config in [model.config, *([] if scores else [model.generation_config])]:
         config.pad_token_id = tokenizer.pad_token_id

@@ -15,6 +15,8 @@ from .language_model import require_exact_weights
 # Progress bars for loading and saving a few tensors only fill the logs.
 transformers_logging.disable_progress_bar()
 
+FORMATS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+FINAL_NORMS = {"norm", "final_layernorm", "final_layer_norm", "ln_f"}  # by their name in the body
 PADDING = 1024  # rows that an embedding may have beyond its tokenizer, as Qwen2.5's has
 
 
@@ -38,15 +40,20 @@ def initialise(backbone: Path, seed: int) -> Any:
 
 
 def load(
-    source: str | Path, dtype: torch.dtype = torch.float32, revision: str | None = None
+    source: str | Path, dtype: str = "float32", revision: str | None = None
 ) -> tuple[Any, Any]:
     """Load a reward model and its tokenizer; no weight may be missing or unexpected.
 
     `source` is a folder, or as a text that names no folder a model of the Hugging Face hub at
-    `revision`; no code of it is run. Raises InputError when it cannot be read, when it is a
+    `revision`; no code of it is run. `dtype` is one of `FORMATS`: `bfloat16` rounds the body alone,
+    the final norm and the head stay in float32 (D48); `tf32` lets a GPU multiply float32 matrices
+    in TF32, for all of the process until the next call, and is float32 on a CPU. Raises InputError
+    for another format, when the model cannot be read, when it is a
     language model without a score head or that head is renamed (transformers would draw a new one
     and go on), when it has more than one label, and when its vocabulary is not the tokenizer's.
     """
+    if dtype not in FORMATS:
+        raise InputError("dtype", dtype, f"one of {', '.join(FORMATS)}")
     local = isinstance(source, Path) or Path(source).is_dir()
     if local and not (Path(source) / "config.json").is_file():
         raise InputError(source, "no config.json", "a sequence-classification checkpoint")
@@ -56,7 +63,7 @@ def load(
     try:
         with _quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                **where, dtype=dtype, output_loading_info=True, use_safetensors=True
+                **where, dtype=torch.float32, output_loading_info=True, use_safetensors=True
             )
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -74,7 +81,34 @@ def load(
     padded = rows % 64 == 0 and 0 < rows - words < PADDING
     if rows != words and not padded:
         raise InputError(source, f"{rows} embeddings for {words} tokens", "the same vocabulary")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    if FORMATS[dtype] == torch.bfloat16:
+        _round_body(model)
+    if not torch.cuda.is_available():
+        return model.eval(), tokenizer
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    return model.to("cuda").eval(), tokenizer
+
+
+def _round_body(model: Any) -> None:
+    """Round a reward model to bfloat16, but for its final norm and its head (D48).
+
+    These two compute in float32, whatever the states before them are in: rewards rounded to
+    bfloat16 would tie. A body whose final norm has another name than `FINAL_NORMS` is rounded
+    whole. Buffers, such as the frequencies of positions, keep their format.
+    """
+    body = model.base_model.named_children()
+    exact = [model.score, *(module for name, module in body if name in FINAL_NORMS)]
+    kept = {id(weight) for module in exact for weight in module.parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.data = weight.data.to(torch.bfloat16)
+    for module in exact:
+        module.register_forward_pre_hook(_widen)
+
+
+def _widen(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The inputs of a module in float32."""
+    return tuple(tensor.float() for tensor in inputs)
 
 
 def _check_head(model: Any, info: dict[str, Any], source: str | Path) -> None:

@@ -6,7 +6,7 @@ with an arrow where it is significant after Holm's correction over the whole tab
 average over scenarios and backbones. Methods are not ranked, on purpose.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..evaluation.scenarios import (
     METRICS,
     arrange,
     average,
+    float32_effect,
     per_prompt,
     prompt_values,
     score_path,
@@ -52,6 +53,7 @@ COLUMNS = [
     *("preset", "backbone", "method", "metric", "value", "ci_low", "ci_high", "seed_std"),
     *("n_seeds", "n_prompts", "n_undefined", "n_ties"),
     *(*COMPARISON, "seed_variance", "weight_times_batch", *PAPER),
+    *("float32_difference", "float32_reordered", "float32_prompts"),
 ]
 Gaps = dict[str, list[pd.DataFrame]]  # differences from the reference by method, one a scenario
 
@@ -68,6 +70,11 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     and, against the paper's difference, `AGAINST_PAPER` of `evaluation.estimates`, and `p_holm`
     corrects over every comparison of the table. Where `seed_variance` is "moderated", intervals and
     p-values of differences rest on seeds' variances shrunk over these comparisons.
+
+    Where models scored in another format than float32 (D48), `float32_difference` is the metric in
+    that format minus the metric in float32 on the first `float32_prompts` prompts,
+    `float32_reordered` the share of pairs of their responses whose order the format changes, both
+    means over seeds.
 
     Rows with the metric "average" have only differences: the mean over the four metrics, of each
     backbone and of "all", with p-values corrected over the rows of "all", and over the others. What
@@ -97,6 +104,7 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
                 published, "table5", model, row["method"], weight, row["metric"]
             )
             row["weight_times_batch"] = effective_weight(row["method"], settings)
+            row |= _format_columns(runs, backbone, row["method"], row["metric"], settings["seeds"])
             rows.append(row)
     if settings["seed_variance"] == "moderated":
         _moderate(rows)
@@ -107,7 +115,8 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
         row |= {"n_seeds": len(settings["seeds"]), "seed_variance": settings["seed_variance"]}
     rows += _length_rows(runs, settings)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    return frame.assign(preset=settings["preset"], n_seeds=frame["n_seeds"].astype("Int64"))
+    counts = frame[["n_seeds", "float32_prompts"]].astype("Int64")
+    return frame.assign(preset=settings["preset"], **counts)
 
 
 def _measure(
@@ -139,6 +148,21 @@ def _cells(
             if method in gaps:
                 row["gap"] = seed_mean(gaps[method][i].to_numpy())
             yield row
+
+
+def _format_columns(
+    runs: Path, backbone: str, method: str, metric: str, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Columns of what the scores' format changes; none where a seed has no sample in float32."""
+    paths = [score_path(runs, backbone, method, seed, METRICS[metric]) for seed in seeds]
+    effects = [effect for path in paths if (effect := float32_effect(metric, path))]
+    if len(effects) < len(paths):
+        return {}
+    return {
+        "float32_difference": np.mean([effect.difference for effect in effects]),
+        "float32_reordered": np.mean([effect.reordered for effect in effects]),
+        "float32_prompts": effects[0].prompts,
+    }
 
 
 def _moderate(rows: list[dict[str, Any]]) -> None:
@@ -230,9 +254,22 @@ def _legend(frame: pd.DataFrame, reference: str) -> list[str]:
             "- Seeds' variance of the differences: shrunk over the table (limma); that of the "
             "averages is their own."
         )
+    if models["float32_difference"].notna().any():
+        lines.append(_format_line(models))
     if models["paper"].notna().any():
         lines.append("- paper: the published number of the model in `paper_model`, without spread.")
     return [*lines, *strength_legend(models)]
+
+
+def _format_line(models: pd.DataFrame) -> str:
+    """Legend line of the largest change by the format of the scores."""
+    row = models.iloc[int(np.nanargmax(models["float32_difference"].abs()))]
+    return (
+        f"- Models scored in another format than float32 (D48). It changes a cell by at most "
+        f"{abs(row['float32_difference']):.4f} (`{row['backbone']}`, `{row['method']}`, "
+        f"{HEADINGS[row['metric']]}), on {int(row['float32_prompts']):,} prompts, and the order of "
+        f"at most {models['float32_reordered'].max():.2%} of a cell's pairs of responses."
+    )
 
 
 def averages_line(frame: pd.DataFrame, reference: str = "bt") -> str:

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from ..errors import InputError
 from ..models import chat
@@ -17,17 +16,14 @@ class ProxyReward:
 
     Each pair is rendered by the reward model's own tokenizer and template and scored unpadded, so
     a reward equals what the command `score` computes for that text, whatever the policy's
-    tokenizer is (D15); with `dtype` bfloat16 up to that type's rounding of the body, in half the
-    memory. An empty completion, the end token at once, is an empty turn.
+    tokenizer is (D15) where both have one format; `dtype` bfloat16 rounds the body alone (D48), in
+    half the memory. An empty completion, the end token at once, is an empty turn.
     """
 
     def __init__(
         self, folder: Path, batch_tokens: int, device: torch.device, dtype: str = "float32"
     ) -> None:
-        self.model, self.tokenizer = load(folder, getattr(torch, dtype))
-        # In bfloat16 the head would round rewards into ties (D39).
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            self.model.score.weight.data = file.get_tensor("score.weight").float()
+        self.model, self.tokenizer = load(folder, dtype)
         self.model.to(device)
         self.batch_tokens = batch_tokens
         self.context: int = self.model.config.max_position_embeddings
