@@ -1,16 +1,14 @@
 """Effective rank of the hidden states of a reward model (paper, table 1; D43, D45)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..frames import read_frame, write_frame
 from ..metrics import effective_rank
-from ..models import chat, reward_model
+from ..models import chat
 from ..models.scoring import score_ids
 
 
@@ -40,28 +38,25 @@ def rank_curve(hidden: NDArray[Any], sizes: Sequence[int], seed: int) -> pd.Data
 
 
 def measure_ranks(
-    folder: Path,
-    train: Path,
-    rm_bench: Path,
+    model: Any,
+    tokenizer: Any,
+    sets: dict[str, pd.DataFrame],
     sizes: Sequence[int],
     seed: int,
     batch_tokens: int,
-    output: Path,
-) -> None:
-    """Write the effective ranks of a reward model: set (train, rm_bench), n, effective_rank.
+    label: str,
+) -> pd.DataFrame:
+    """Measure the effective ranks of a reward model: set, n, effective_rank.
 
-    `train` and `rm_bench` are parquet files with prompt and response. Sizes are capped at the
-    smaller set's number of rows, so that both sets are measured at the same ones. Only as many rows
-    as the largest size are scored, drawn by `seed`, the same for every model. Raises `InputError`
-    for an unreadable file or model and for a response that exceeds the context.
+    `sets` are frames with prompt and response, by name. Sizes are capped at the smallest set's
+    number of rows, so that all sets are measured at the same ones. Only as many rows as the largest
+    size are scored, drawn by `seed`, the same for every model. Raises `InputError` for a response
+    that exceeds the context.
     """
-    columns = ["prompt", "response"]
-    frames = {"train": read_frame(train, columns), "rm_bench": read_frame(rm_bench, columns)}
-    sizes = [min(size, *map(len, frames.values())) for size in sizes]
-    drawn = {name: frame.sample(max(sizes), random_state=seed) for name, frame in frames.items()}
-    model, tokenizer = reward_model.load(folder)
+    sizes = [min(size, *map(len, sets.values())) for size in sizes]
     parts = []
-    for name, frame in drawn.items():
-        hidden = hidden_states(model, tokenizer, frame, batch_tokens, f"{folder}: {name}")
+    for name, frame in sets.items():
+        drawn = frame.sample(max(sizes), random_state=seed)
+        hidden = hidden_states(model, tokenizer, drawn, batch_tokens, f"{label} {name}")
         parts.append(rank_curve(hidden, sizes, seed).assign(set=name))
-    write_frame(pd.concat(parts)[["set", "n", "effective_rank"]], output)
+    return pd.concat(parts)[["set", "n", "effective_rank"]]
