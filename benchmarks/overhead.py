@@ -16,10 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PHASES = (
-    *(".", "backbones", "reward_models", "scores", "rm_bench_scores", "ranks"),
-    *("policies", "policy_gold", "answers"),
-)
+PHASES = (*(".", "backbones", "reward_models", "scores"), *("policies", "policy_gold", "answers"))
 
 
 def main() -> None:

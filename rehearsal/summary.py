@@ -23,9 +23,7 @@ STOOD_IN = {
     "gold": TINY,
     "backbone": TINY,
     "reward_models": TINY,
-    "score": TINY,
-    "rm_bench_scores": TINY,
-    "ranks": TINY,
+    "measure": TINY,
     "generate": TINY,
     "rloo": TINY,
     "policy_gold": TINY,
@@ -52,7 +50,7 @@ def text(config: Settings, paper: Settings, faults: list[str], gpu: bool, second
     total = sum(sum(times) for times in jobs.values())
     rules = [["rule", "jobs", "seconds", "in place of the real thing"]]
     for rule, times in jobs.items():
-        kind = rule.rstrip("_0123456789")
+        kind = "measure" if rule.startswith("measure_") else rule.rstrip("_0123456789")
         what = [STOOD_IN.get(kind), None if gpu else ON_CPU.get(kind)]
         rules.append([rule, str(len(times)), f"{sum(times):.0f}", "; ".join(filter(None, what))])
     rules.append(["total", str(sum(map(len, jobs.values()))), f"{total:.0f}", ""])

@@ -30,7 +30,7 @@ def rm_robustness(*arguments: str, **options) -> subprocess.CompletedProcess[str
 
 
 def test_what_a_rule_calls_is_a_command():
-    assert {"responses", "train", "score", "run-times"} <= CALLED <= COMMANDS.keys()
+    assert {"responses", "train", "measure", "run-times"} <= CALLED <= COMMANDS.keys()
     assert "rm-robustness {params.command}" in RULES  # of results and benchmarks
     assert RESULTS.keys() | BENCHMARKS.keys() <= COMMANDS.keys()
 
@@ -44,7 +44,7 @@ def test_a_claim_that_there_is_not_is_refused_before_anything_is_planned():
 
 def test_a_command_is_for_people_or_a_rule_calls_it():
     rules = {name for name, command in COMMANDS.items() if not command.for_people}
-    assert rules == (CALLED | RESULTS.keys() | BENCHMARKS.keys()) - {"score"}  # for both
+    assert rules == CALLED | RESULTS.keys() | BENCHMARKS.keys()
 
 
 def test_only_commands_of_local_rules_and_three_of_a_person_go_online():

@@ -111,9 +111,7 @@ def test_every_profile_asks_for_the_same_gpus_of_a_job(options, score, training,
     assert answer.returncode == 0, answer.stderr[-2000:]
     requested = {}
     for job in answer.stdout.split("\nrule "):
-        backbone = re.search(r"wildcards: backbone=(\S+), objective=bt-bsr, seed", job)
-        name = backbone or re.search(r"wildcards: backbone=(\S+), objective=bt-bsr\n", job)
-        if name:
+        if name := re.search(r"wildcards: backbone=(\S+), objective=bt-bsr\n", job):
             requested[job.split(":")[0], name[1]] = job.split("resources: ")[1].split("\n")[0]
-    assert re.search(score, requested["score", "Llama-3.2-1B"])
+    assert re.search(score, requested["measure_scenarios_0", "Llama-3.2-1B"])
     assert re.search(training, requested["reward_models_90", "Llama-3.1-8B-Instruct"])

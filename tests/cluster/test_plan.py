@@ -182,7 +182,7 @@ def test_bsr_over_the_whole_batch_takes_a_gpu_for_every_micro_batch():
 
 def test_a_job_of_more_seeds_takes_longer_by_their_number():
     one, four = (
-        resources_of(preset("paper"), H100, "scores", "Qwen2.5-3B", n).hours for n in (1, 4)
+        resources_of(preset("paper"), H100, "scenarios", "Qwen2.5-3B", n).hours for n in (1, 4)
     )
     assert four - 0.05 == pytest.approx(4 * (one - 0.05))  # but for the start
 

@@ -72,7 +72,7 @@ def test_vllm_is_asked_for_by_the_rules_that_use_it_alone(here, version):
     here.has(vllm=version)
     line = refusal("paper", ONE)
     assert "rloo.generation" in line and "expected vLLM 0.22.0 to 0.31.0" in line
-    readiness.require_ready(preset("paper"), ONE, {"reward_models_0", "score"})
+    readiness.require_ready(preset("paper"), ONE, {"reward_models_0", "measure_scenarios_0"})
     assert "found" in refusal("paper", ONE, {"generate"})
 
 
@@ -121,7 +121,9 @@ def test_a_model_that_needs_more_gpus_than_the_machine_has_is_refused(here):
     few = ONE._replace(gpus_per_node=4)
     line = refusal("paper", few)
     assert "GPUs of 80 GB needed; expected no more than the 4 that a job may have here" in line
-    readiness.require_ready(preset("paper"), few, {"reward_models_0", "score"})  # but the 8B part
+    readiness.require_ready(
+        preset("paper"), few, {"reward_models_0", "measure_scenarios_0"}
+    )  # but the 8B part
     small = SLURM._replace(gpu_memory=10)
     here.monkeypatch.setattr(slurm, "require_slurm", lambda partitions: None)
     assert "10 can be used" in refusal("paper", small)
@@ -143,7 +145,7 @@ def test_a_disk_too_small_is_refused_and_the_profile_bounds_the_checkpoints(here
     (checkpoints,) = re.findall(r"and (\d+) GB of checkpoints of reward models", line)
     assert 800 < int(checkpoints) <= 1000  # what fits 8 GPUs, and at most `disk`
     here.has(disk=3.5e12)
-    readiness.require_ready(preset("paper"), ONE, {"score"})
+    readiness.require_ready(preset("paper"), ONE, {"measure_scenarios_0"})
     assert " 271 GB of checkpoints" in readiness.disk_suffices(preset("paper"), None)  # one by one
     here.has(disk=9e13)
     bounded = (SLURM._replace(disk=disk) for disk in (2000, 99999, 500))
@@ -178,9 +180,9 @@ def test_a_judge_without_its_key_is_found_before_what_it_judges_is_made(here, mo
         ("reward_models_0", "Llama-3.2-1B", 3, False),
         ("reward_models_0", "Llama-3.2-1B", 4, True),
         ("backbone", "Qwen2.5-3B", 64, False),
-        ("rloo", "large-bt", 5, False),
-        ("rloo", "large-bt", 0, True),
-        ("score", "Llama-3.2-1B", 3, True),
+        ("rloo_0", "large-bt", 5, False),
+        ("rloo_0", "large-bt", 0, True),
+        ("measure_scenarios_0", "Llama-3.2-1B", 3, True),
     ],
 )
 def test_a_number_of_gpus_that_does_not_divide_is_refused(rule, name, gpus, fine):
@@ -191,6 +193,7 @@ def test_a_number_of_gpus_that_does_not_divide_is_refused(rule, name, gpus, fine
         readiness.require_share(preset("paper"), rule, name, gpus)
 
 
+MEASURE = "measure_scenarios_0"
 SMALL = ("--configfile", "config/small.yaml", "--", "results/table5.csv")
 ON_EIGHT = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
 
@@ -212,9 +215,9 @@ ON_EIGHT = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6
             "reward_models_0 SmolLM2-135M: found 3 GPUs; expected one of 1, ",
         ),
         (
-            ["--profile", "profiles/gpus", "--set-resources", "score:gpu=2"],
+            ["--profile", "profiles/gpus", "--set-resources", f"{MEASURE}:gpu=2"],
             ON_EIGHT,
-            "score: found gpu=2 by --resources or --set-resources",
+            f"{MEASURE}: found gpu=2 by --resources or --set-resources",
         ),
     ],
     ids=["no GPU", "no sbatch", "too many GPUs", "no share", "another number"],

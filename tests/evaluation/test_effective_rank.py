@@ -93,33 +93,29 @@ def test_states_are_what_the_scorer_reads(models, world_files):
     assert hidden @ head == pytest.approx(scores["reward"], abs=1e-5)
 
 
-def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, world_files, tmp_path, capfd):
-    outputs = [tmp_path / "ranks" / f"seed-{seed}.parquet" for seed in (0, 1)]
-    for model, output in zip(models, outputs, strict=True):
-        measure_ranks(model, *world_files, [16, 64, 2048], 5, 2048, output)
-    first, second = (pd.read_parquet(path) for path in outputs)
+def ranks(folder, files, sizes, seed=5):
+    from rm_robustness.models.reward_model import load
+
+    sets = dict(zip(("train", "rm_bench"), map(pd.read_parquet, files), strict=True))
+    return measure_ranks(*load(folder), sets, sizes, seed, 2048, "ranks,")
+
+
+def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, world_files, capfd):
+    first, second = (ranks(model, world_files, [16, 64, 2048]) for model in models)
     assert first[["set", "n"]].values.tolist() == [
         [name, n] for name in ("train", "rm_bench") for n in (16, 64, 90)
     ]  # 90 responses in the smaller set
     assert first["effective_rank"].between(1, 32).all()
     assert not np.allclose(first["effective_rank"], second["effective_rank"])
-    assert "rm_bench: 90/90 responses" in capfd.readouterr().err
-    again = tmp_path / "again.parquet"
-    measure_ranks(models[0], *world_files, [16, 64, 2048], 5, 2048, again)
-    assert again.read_bytes() == outputs[0].read_bytes()
+    assert "ranks, rm_bench: 90/90 responses" in capfd.readouterr().err
+    again = ranks(models[0], world_files, [16, 64, 2048])
+    pd.testing.assert_frame_equal(again, first, check_exact=True)
 
 
-def test_only_the_rows_of_the_largest_size_are_scored(models, world_files, tmp_path, capfd):
-    measure_ranks(models[0], *world_files, [4, 8], 5, 2048, tmp_path / "ranks.parquet")
+def test_only_the_rows_of_the_largest_size_are_scored(models, world_files, capfd):
+    ranks(models[0], world_files, [4, 8])
     printed = capfd.readouterr().err
     assert "train: 8/8 responses" in printed and "rm_bench: 8/8 responses" in printed
-
-
-def test_a_missing_input_is_named(models, world_files, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.parquet: found no such file"):
-        measure_ranks(models[0], world_files[0], tmp_path / "nowhere.parquet", [4], 0, 0, tmp_path)
-    with pytest.raises(InputError, match=r"no config\.json"):
-        measure_ranks(tmp_path, *world_files, [4], 0, 0, tmp_path / "ranks.parquet")
 
 
 # --- table 1 ---

@@ -506,7 +506,7 @@ def test_another_preset_is_planned_without_a_trace_of_the_demo(tmp_path):
     trainings = sum(int(counts[f"reward_models_{seed}"]) for seed in range(4))
     assert trainings == 4 * 6 * 4  # backbones x objectives x seeds
     assert counts["reward_models_90"] == "4"  # the 8B part: bt and three weights
-    assert (counts["released"], counts["rloo"]) == ("1", "12")
+    assert (counts["released"], counts["rloo_0"]) == ("1", "4")
     demo, paper = preset("demo"), preset("paper")
     foreign = ["runs/demo", "logs/demo", '"synthetic"', '"programmatic"']
     foreign += [

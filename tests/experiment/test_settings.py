@@ -69,7 +69,6 @@ EDITS = {
     "policy": ("rloo", "beta"),
     "policy_gold": ("gold", "kind"),
     "scores": ("scoring", "batch_tokens"),
-    "benchmark_scores": ("scoring", "batch_tokens"),
     "ranks": ("ranks", "seed"),
     "answers": ("alpaca_eval", "generation", "max_new_tokens"),
     "judge": ("alpaca_eval", "judge", "retries"),
@@ -130,7 +129,7 @@ def test_keys_that_dvc_writes_with_dots_are_read():
     config = preset("demo")
     locked = {"scoring": config["scoring"], "ranks.rows": config["ranks"]["rows"], "ranks.seed": 99}
     recorded = configured(config, record("ranks"))
-    assert differences(recorded, locked, record("ranks")) == "seed 5 recorded, 99 there"
+    assert differences(recorded, locked, record("ranks")) == "ranks.seed 5 recorded, 99 there"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
     (copy / "runs/demo/scores/llama/bt/seed-0/rm_bench.parquet").unlink()
     for name in ("results/table2.csv", "runs/demo/results/table2.csv"):
         (copy / name).unlink()
-    wanted = {"rm_bench_scores": 1, "table2": 1, "publish_table": 1}
+    wanted = {f"{MEASURE}_rm_bench_ranks_0_1_2_3": 1, "table2": 1, "publish_table": 1}
     assert planned(copy, "results/table2.csv") == wanted
     answer = snakemake(copy, "--cores", "1", "--", "results/table2.csv")
     assert answer.returncode == 0, answer.stderr[-2000:]
@@ -123,10 +123,10 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
             "reward_models: {learning_rate: 2.0e-3",
             {
                 "reward_models_0": 12,
-                "score": 40,
-                "rm_bench_scores": 16,
-                "ranks": 8,
-                "rloo": 12,
+                f"{MEASURE}_0_1_2_3": 8,
+                f"{MEASURE}_rm_bench_ranks_0_1_2_3": 2,
+                "measure_rm_bench_0_1_2_3": 2,
+                "rloo_0": 4,
                 "policy_gold": 4,
                 "answers": 6,
                 "judge": 1,
@@ -153,7 +153,7 @@ def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
             "bt-hinge: {margin: 2.0}",
             {
                 "reward_models_0": 2,
-                "score": 8,
+                f"{MEASURE}_0_1_2_3": 2,
                 "table5": 1,
                 "figure4": 1,
                 "claims": 1,

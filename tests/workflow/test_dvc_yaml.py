@@ -24,8 +24,8 @@ JOBS = {kind: kind for kind in RECORDS if kind in COMMANDS and kind not in NOT_H
     "policy_gold": "gold",
     "reward_model": "train",
     "benchmark": "rm_bench",
-    "benchmark_scores": "score",
-    "scores": "score",
+    "ranks": "measure",
+    "scores": "measure",
 }
 # Files, and what runs and records a job: what it computes follows from its settings.
 SERVING = {"cli", "cluster", "errors", "experiment", "files", "frames", "progress", "provenance"}

@@ -153,8 +153,8 @@ def test_a_killed_workflow_goes_on_to_the_same_bits(finished, tmp_path, lost, se
 def test_an_edit_plans_exactly_what_it_touches(finished):
     """A hinge margin touches no model of this grid, a BSR weight only those of bt-bsr."""
 
-    def planned(changes):
-        (finished / "edit.yaml").write_text(yaml.safe_dump({"reward_models": changes}))
+    def planned(changes, section="reward_models"):
+        (finished / "edit.yaml").write_text(yaml.safe_dump({section: changes}))
         answer = snakemake(finished, "-n", *DEMO, "edit.yaml", "--", "all")
         assert answer.returncode == 0, answer.stderr
         lines = (answer.stdout + answer.stderr).splitlines()
@@ -163,9 +163,19 @@ def test_an_edit_plans_exactly_what_it_touches(finished):
     hinge = planned({"objectives": {"bt-hinge": {"margin": 2.0}}})
     assert not any(name.startswith("reward_models") for name in hinge)
     bsr = planned({"objectives": {"bt-bsr": {"weight": 0.01}}})
-    assert bsr["reward_models_0"] == 2 and bsr["score"] == 4 and bsr["table5"] == 1
-    assert bsr["rloo"] == 4 and bsr["rm_bench_scores"] == 2 and "table4" not in bsr
+    assert bsr["reward_models_0"] == 2 and bsr["table5"] == 1 and "table4" not in bsr
+    assert bsr["measure_scenarios_0_1"] == bsr["measure_scenarios_rm_bench_ranks_0_1"] == 1
+    assert bsr["rloo_0"] == 2 and "measure_rm_bench_0_1" not in bsr
     assert "backbone" not in bsr and "splits" not in bsr
+    # What is measured reads models again, and trains none.
+    ranks = {"measure_scenarios_rm_bench_ranks_0_1": 2, "table1": 1, "claims": 1, "index": 1}
+    found = planned({"rows": [16, 32]}, "ranks")
+    assert {rule: found[rule] for rule in ranks} == ranks
+    more = planned({"objectives": ["bt", "bt-bsr", "bt-bsr@1e-2", "bt-hinge"]}, "rm_bench")
+    trained = planned({"batch_tokens": 4096}, "scoring")
+    for edit in (found, trained):
+        assert not {"reward_models_0", "rloo_0", "backbone"} & edit.keys()
+    assert more["reward_models_0"] == 1  # of an objective that was not there
     assert planned({"epochs": 2})["reward_models_0"] == 5
 
 

@@ -96,19 +96,38 @@ def answering_model(wildcards):
     return at("policy", policy=wildcards.policy, seed=wildcards.seed)
 
 
-def proxy_reward_model(wildcards):
-    """The reward model that a policy is trained against; exits for a seed not in rloo.seeds."""
-    models, seed = POLICIES[wildcards.policy]["reward_models"], int(wildcards.seed)
-    if seed not in models:
-        found = f"seed {seed} of {wildcards.policy}"
-        refuse(InputError("target", found, f"one of rloo.seeds, {list(models)}"))
-    return f"{RUN}/reward_models/{models[seed]}/model.safetensors"
+def proxy_reward_models(seeds):
+    """The reward models that a policy is trained against, one for each of its seeds."""
+
+    def of(wildcards):
+        models = POLICIES[wildcards.policy]["reward_models"]
+        return [
+            f"{RUN}/reward_models/{models[seed]}/model.safetensors" for seed in seeds
+        ]
+
+    return of
 
 
 def trained_here(kind, names="[^/]+"):
     """Constraint of a wildcard after a kind's folder that excludes downloaded models."""
     fetched = [name.removeprefix(kind) for name in grid.released(config, kind)]
     return "".join(f"(?!{re.escape(name)}/)" for name in fetched) + f"(?:{names})"
+
+
+def measured_here(measurement):
+    """Constraint of the wildcard before an objective: the models of which just this is measured.
+
+    Of any other model, also of one that the preset does not have, the scenarios are measured.
+    """
+    if models := MEASUREMENTS[measurement]:
+        return "(?=" + "|".join(re.escape(f"{name}/") for name in models) + ")[^/]+"
+    others = {
+        name
+        for other, models in MEASUREMENTS.items()
+        for name in models
+        if set(other.seeds) & set(measurement.seeds)
+    }
+    return "".join(f"(?!{re.escape(name)}/)" for name in sorted(others)) + "[^/]+"
 
 
 def code(*parts):
@@ -157,6 +176,11 @@ POLICIES = grid.policies(config)
 REWARD_MODELS = grid.reward_models(config)
 BACKBONES = grid.backbones(config)
 SEED_BATCHES = grid.reward_model_batches(config)
+POLICY_BATCHES = grid.policy_batches(config)
+# Of models that are measured otherwise or that the preset does not have: their scenarios, if named.
+MEASUREMENTS = grid.measurements(config) | {
+    grid.Measurement(("scenarios",), tuple(batch)): [] for batch in SEED_BATCHES
+}
 RESULTS = catalog.results(config)
 # Downloaded artifacts: the models of each rule that adopts some, and whether the splits are.
 RELEASED = {}

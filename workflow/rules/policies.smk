@@ -1,44 +1,55 @@
-# Policies: RLOO from a backbone against a reward model, with periodic evaluation; then the gold
-# rewards of the samples.
+# Policies: RLOO from a backbone against reward models, with periodic evaluation, the seeds of one
+# batch in one process; then the gold rewards of the samples.
 
-if RLOO:
+for batch in POLICY_BATCHES:
 
-    rule rloo:
+    rule:
+        name:
+            f"rloo_{batch[0]}"
         input:
             policy=lambda wildcards: at(
                 "backbone", backbone=POLICIES[wildcards.policy]["policy"]
             ),
-            reward_model=proxy_reward_model,
+            reward_models=proxy_reward_models(batch),
             prompts=at("split", split="prompt_disjoint"),
         output:
-            multiext(
-                f"{RUN}/policies/{{policy}}/seed-{{seed}}/",
-                "model.safetensors",
-                "samples.parquet",
-                "record.json",
-                "README.md",
+            expand(
+                f"{RUN}/policies/{{{{policy}}}}/seed-{{seed}}/{{file}}",
+                seed=batch,
+                file=[
+                    "model.safetensors",
+                    "samples.parquet",
+                    "record.json",
+                    "README.md",
+                ],
             ),
         log:
-            f"logs/{config['preset']}/policies/{{policy}}/seed-{{seed}}.log",
+            f"logs/{config['preset']}/policies/{{policy}}/seed-{batch[0]}.log",
         benchmark:
-            f"{RUN}/benchmarks/policies/{{policy}}/seed-{{seed}}.tsv"
+            f"{RUN}/benchmarks/policies/{{policy}}/seed-{batch[0]}.tsv"
         wildcard_constraints:
             policy=trained_here("policies/", "|".join(POLICIES)),
         priority: 1
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster("rloo", "policy"),
+            **on_cluster("rloo", "policy", len(batch)),
         params:
             settings=settings("policy"),
+            seeds=batch,
             policy=subpath(input.policy, parent=True),
-            reward_model=subpath(input.reward_model, parent=True),
-            folder=subpath(output[0], parent=True),
-            work=f"{RUN}/work/policies/{{policy}}/seed-{{seed}}",
+            reward_models=lambda wildcards, input: [
+                str(Path(path).parent) for path in input.reward_models
+            ],
+            folder=f"{RUN}/policies/{{policy}}",
+            work=f"{RUN}/work/policies/{{policy}}",
         shell:
             "rm-robustness rloo --settings {params.settings:q} --policy {params.policy}"
-            " --reward-model {params.reward_model} --prompts {input.prompts}"
-            " --seed {wildcards.seed} --work {params.work} --output {params.folder} > {log} 2>&1"
+            " --reward-models {params.reward_models} --prompts {input.prompts}"
+            " --seeds {params.seeds} --work {params.work} --output {params.folder} > {log} 2>&1"
+
+
+if RLOO:
 
     rule policy_gold:
         input:

@@ -1,80 +1,62 @@
-# Scores of every reward model: the four scenarios, and RM-Bench with the effective ranks. Tables
-# and figures about reward models are computed from these alone.
+# All that is measured of reward models: scores of the four scenarios and of RM-Bench, effective ranks.
+# A job loads each model once; it takes the seeds of a batch of which the same is measured. Tables and
+# figures about reward models are computed from these files alone.
 
-
-rule score:
-    input:
-        model=at("reward_model"),
-        splits=expand(at("split"), split=SCENARIOS),
-    output:
-        scores=[at("scores", split=split) for split in SCENARIOS],
-        record=record("scores"),
-    log:
-        f"logs/{config['preset']}/scores/{{backbone}}/{{objective}}/seed-{{seed}}.log",
-    benchmark:
-        f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        **on_cluster("scores", "backbone"),
-    params:
-        batch_tokens=config["scoring"]["batch_tokens"],
-        model=subpath(input.model, parent=True),
-    shell:
-        "rm-robustness score --model {params.model} --data {input.splits}"
-        " --batch-tokens {params.batch_tokens} --output {output.scores} > {log} 2>&1"
-
-
-for benchmark in BENCHMARKS:
-    kind = f"{benchmark}_scores"
+for measurement in MEASUREMENTS:
+    what, seeds = measurement.what, measurement.seeds
+    sets = SCENARIOS if "scenarios" in what else []
+    benches = [name for name in BENCHMARKS if name in what]
+    ranked = "ranks" in what
 
     rule:
         name:
-            kind
+            measurement.rule
         input:
-            model=at("reward_model"),
-            bench=at("benchmark", benchmark=benchmark),
+            models=[at("reward_model", seed=seed) for seed in seeds],
+            data=[
+                *expand(at("split"), split=sets),
+                *expand(at("benchmark"), benchmark=benches),
+            ],
+            train=pairs_of if ranked else [],
+            bench=at("benchmark", benchmark="rm_bench") if ranked else [],
         output:
-            scores=at("benchmark_scores", benchmark=benchmark),
-            record=record("benchmark_scores", benchmark=benchmark),
+            [
+                *[
+                    at("scores", seed=seed, split=name)
+                    for seed in seeds
+                    for name in sets
+                ],
+                *[
+                    at("benchmark_scores", seed=seed, benchmark=name)
+                    for seed in seeds
+                    for name in benches
+                ],
+                *[record("scores", seed=seed) for seed in seeds if sets or benches],
+                *[at("ranks", seed=seed) for seed in seeds if ranked],
+                *[record("ranks", seed=seed) for seed in seeds if ranked],
+            ],
         log:
-            f"logs/{config['preset']}/{kind}/{{backbone}}/{{objective}}/seed-{{seed}}.log",
+            f"logs/{config['preset']}/scores/{{backbone}}/{{objective}}/seed-{seeds[0]}.log",
         benchmark:
-            f"{RUN}/benchmarks/{kind}/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
+            f"{RUN}/benchmarks/scores/{{backbone}}/{{objective}}/seed-{seeds[0]}.tsv"
+        wildcard_constraints:
+            backbone=measured_here(measurement),
         conda:
             "../../environment.yml"
         resources:
-            **on_cluster(kind, "backbone"),
+            **on_cluster(measurement.kind, "backbone", len(seeds)),
         params:
-            batch_tokens=config["scoring"]["batch_tokens"],
-            model=subpath(input.model, parent=True),
+            settings=settings("ranks" if ranked else "scores"),
+            seeds=seeds,
+            models=f"{RUN}/reward_models/{{backbone}}/{{objective}}",
+            ranked=lambda wildcards, input: (
+                f"--ranks {input.train} {input.bench}" if input.train else ""
+            ),
+            folders=[
+                f"{RUN}/{kind}/{{backbone}}/{{objective}}"
+                for kind in (["scores", "ranks"] if ranked else ["scores"])
+            ],
         shell:
-            "rm-robustness score --model {params.model} --data {input.bench}"
-            " --batch-tokens {params.batch_tokens} --output {output.scores} > {log} 2>&1"
-
-
-if config["ranks"]:
-
-    rule ranks:
-        input:
-            model=at("reward_model"),
-            train=pairs_of,
-            bench=at("benchmark", benchmark="rm_bench"),
-        output:
-            ranks=at("ranks"),
-            record=record("ranks"),
-        log:
-            f"logs/{config['preset']}/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.log",
-        benchmark:
-            f"{RUN}/benchmarks/ranks/{{backbone}}/{{objective}}/seed-{{seed}}.tsv"
-        conda:
-            "../../environment.yml"
-        resources:
-            **on_cluster("ranks", "backbone"),
-        params:
-            settings=settings("ranks"),
-            model=subpath(input.model, parent=True),
-        shell:
-            "rm-robustness ranks --settings {params.settings:q} --model {params.model}"
-            " --train {input.train} --rm-bench {input.bench} --output {output.ranks}"
-            " > {log} 2>&1"
+            "rm-robustness measure --settings {params.settings:q} --models {params.models}"
+            " --seeds {params.seeds} --data {input.data} {params.ranked}"
+            " --output {params.folders} > {log} 2>&1"

@@ -54,56 +54,53 @@ def evaluate(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Score responses with a reward model."""
     from ..cluster.lease import hold_lease
-    from ..frames import read_frame, write_frame
-    from ..models import scoring
-    from ..models.reward_model import load
-    from ..models.score_log import ScoreLog
+    from ..evaluation.measure import Measuring, read_set
 
     if len(options.output) != len(options.data):
         output_count = f"{len(options.output)} files"
         raise InputError("--output", output_count, f"one for each of {len(options.data)} of --data")
-    columns = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
     section = {"batch_tokens": options.batch_tokens, "dtype": options.dtype}
     weights = [options.model / WEIGHTS]
     with hold_lease(options.output[0]), write_record(section, options.output, weights):
-        splits = [read_frame(path, columns) for path in options.data]
-        model, tokenizer = load(options.model, options.dtype)
-        logs = []
-        for path, split, output in zip(options.data, splits, options.output, strict=True):
-            label = f"{'/'.join(options.model.parts[-3:])} {path.stem}"
-            with ScoreLog(output, section, [path], options.model) as log:
-                frame = scoring.score(model, tokenizer, split, options.batch_tokens, label, log)
-            write_frame(frame, output)
-            logs.append(log)  # kept until all is done: Snakemake deletes a killed job's outputs
-        for log in logs:
-            log.remove()
+        frames = [read_set(path) for path in options.data]
+        sets = list(zip(options.data, frames, options.output, strict=True))
+        for log in Measuring(section, 1).score(options.model, sets):
+            log.remove()  # kept until all is done: Snakemake deletes a killed job's outputs
 
 
 @command(
-    settings("`ranks` with `scoring` and a seed"),
-    path("--model", "folder of the reward model"),
-    path("--train", "train.parquet"),
-    path("--rm-bench", "rm_bench.parquet"),
-    path("--output", "parquet file"),
+    settings("`scoring`; for effective ranks also `ranks`"),
+    path("--models", "folder that has a folder seed-N for each seed"),
+    option("--seeds", "a reward model for each", required=True, type=int, nargs="+"),
+    option("--data", "evaluation sets (parquet)", type=Path, nargs="*", default=[]),
+    option(
+        "--ranks",
+        "training pairs and RM-Bench (parquet): the sets of the effective ranks",
+        type=Path,
+        nargs=2,
+        metavar=("TRAIN", "RM_BENCH"),
+    ),
+    paths("--output", "folder of the scores; with --ranks then one of the ranks"),
 )
-def ranks(options: argparse.Namespace) -> None:
-    """Measure the effective rank of hidden states.
+def measure(options: argparse.Namespace) -> None:
+    """Measure reward models: scores and effective ranks.
 
-    On the train set and on RM-Bench.
+    Some seeds of one backbone and objective, one after another; each model is loaded once.
     """
-    from ..evaluation.effective_rank import measure_ranks
+    from ..evaluation.measure import measure
 
-    section = options.settings
-    with write_record(section, [options.output], [options.model / WEIGHTS]):
-        measure_ranks(
-            options.model,
-            options.train,
-            options.rm_bench,
-            section["rows"],
-            section["seed"],
-            section["batch_tokens"],
-            options.output,
-        )
+    if len(options.output) != (2 if options.ranks else 1):
+        found = f"{len(options.output)} folders"
+        raise InputError("--output", found, "one; two with --ranks")
+    measure(
+        options.settings,
+        options.models,
+        options.seeds,
+        options.data,
+        dict(zip(("train", "rm_bench"), options.ranks or [], strict=False)),
+        options.output[0],
+        options.output[-1],
+    )
 
 
 @command(
@@ -145,4 +142,4 @@ def judge(options: argparse.Namespace) -> None:
         annotate(options.instructions, options.answers, section, options.work, options.output)
 
 
-COMMANDS = [evaluate, score, ranks, answers, judge]
+COMMANDS = [evaluate, score, measure, answers, judge]

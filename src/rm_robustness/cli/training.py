@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from ..cluster import launch
+from ..errors import InputError
 from ..experiment.config import Settings
-from .command import command, option, path, settings
+from .command import command, option, path, paths, settings
 
 WORK = path("--work", "folder for checkpoints, kept while the job is unfinished")
 
@@ -87,29 +88,39 @@ def adopt(options: argparse.Namespace) -> None:
 @command(
     settings("the section `rloo` for one policy"),
     path("--policy", "folder of the backbone that the policy starts from"),
-    path("--reward-model", "folder of the reward model"),
+    paths("--reward-models", "folders of reward models, one for each seed"),
     path("--prompts", "a split, whose prompts are answered"),
-    option("--seed", "of the prompts' order and of sampling", required=True, type=int),
+    option("--seeds", "a training for each", required=True, type=int, nargs="+"),
     WORK,
-    path("--output", "folder of the policy: .../POLICY/seed-N"),
+    path("--output", "folder that gets a folder seed-N for each seed: .../POLICY"),
 )
 def rloo(options: argparse.Namespace) -> None:
-    """Train a policy with RLOO against a reward model."""
+    """Train policies with RLOO: one run, some seeds.
+
+    The seeds are trained one after another; none is published before all are finished.
+    """
     from ..training import rloo_trainer
     from ..training.resume import hold_leases, publish_all
 
+    if len(options.reward_models) != len(options.seeds):
+        found = f"{len(options.reward_models)} folders"
+        raise InputError("--reward-models", found, f"one for each of {len(options.seeds)} seeds")
     launch.launch_processes("ddp")
-    with hold_leases([options.work]):
-        final = rloo_trainer.train_policy(
-            options.policy,
-            options.reward_model,
-            options.prompts,
-            options.settings,
-            options.seed,
-            options.work,
-            options.output.parent.name,
-        )
-        publish_all({final: options.output})
+    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
+    finals = {}
+    with hold_leases(list(works.values())):
+        for (seed, work), reward_model in zip(works.items(), options.reward_models, strict=True):
+            final = rloo_trainer.train_policy(
+                options.policy,
+                reward_model,
+                options.prompts,
+                options.settings,
+                seed,
+                work,
+                options.output.name,
+            )
+            finals[final] = options.output / work.name
+        publish_all(finals)
 
 
 COMMANDS = [backbone, train, adopt, rloo]

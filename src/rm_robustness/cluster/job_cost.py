@@ -61,8 +61,6 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
             return _backbone(config, name)
         case "reward_model":
             return _reward_model(config, name)
-        case "scores":
-            return _scenario_scores(config, name)
         case "released":
             return _copy(5 * released_size(config, name))
         case "rloo":
@@ -75,11 +73,9 @@ def cost_of(config: Settings, kind: str, name: str, gpu_memory: float) -> JobCos
             return _gold(config, kind)
         case "judge":
             return _judge(config)
-        case "ranks":
-            return _ranks(config, name)
-    benchmark = kind.removesuffix("_scores")
-    if benchmark in BENCHMARKS:
-        return _benchmark_scores(config, name, benchmark)
+    what = kind.split("+")
+    if {*what} <= {"scenarios", *BENCHMARKS, "ranks"}:
+        return _measurements(config, name, what)
     raise ValueError(f"no kind of job '{kind}'")
 
 
@@ -235,6 +231,24 @@ def _reward_model(config: Settings, name: str) -> JobCost:
     one_step = settings["objectives"]["bt-bsr"]["reduction"] == "global"
     counts = (batches,) if one_step else _counts(batches)
     return JobCost(n, flops, memory, 4 * n, data, counts, advice=advice)
+
+
+def _measurements(config: Settings, name: str, what: list[str]) -> JobCost:
+    """Measurements of a reward model that is loaded once, one after another."""
+    costs = []
+    for each in what:
+        if each == "scenarios":
+            costs.append(_scenario_scores(config, name))
+        elif each == "ranks":
+            costs.append(_ranks(config, name))
+        else:
+            costs.append(_benchmark_scores(config, name, each))
+
+    def memory(gpus: int) -> Parts:
+        return max((cost.memory(gpus) for cost in costs), key=lambda parts: sum(parts.values()))
+
+    flops, data = sum(cost.flops for cost in costs), sum(cost.data_bytes for cost in costs)
+    return costs[0]._replace(flops=flops, memory=memory, data_bytes=data)
 
 
 def _scenario_scores(config: Settings, name: str) -> JobCost:

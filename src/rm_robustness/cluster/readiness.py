@@ -97,9 +97,9 @@ def _gpu_rules(config: Settings, machines: Machines) -> set[str]:
 def _vllm_rules(config: Settings) -> dict[str, str]:
     """The rules that import vLLM or start its server, and the config key that says so."""
     generate, rloo, judged = config["responses"]["generate"], config["rloo"], config["alpaca_eval"]
-    found = {}
+    found: dict[str, str] = {}
     if rloo and rloo["generation"] == "vllm":
-        found["rloo"] = "rloo.generation"
+        found |= {f"rloo_{seed}": "rloo.generation" for seed in rloo["seeds"]}
     options = {
         "generate": (generate or {}).get("options"),
         "answers": (judged or {}).get("generation"),
@@ -139,15 +139,18 @@ def torch_fits(config: Settings, machines: Machines | None, rules: Collection[st
                 "`rm -r .venv && make env` (without CPU=1) installs it",
             )
         return f"torch with {toolkit}"
-    trainings = {"backbone": "sft", "rloo": "rloo"}
-    sections = {
-        "reward_models" if rule.startswith("reward_models_") else trainings.get(rule, "")
-        for rule in rules
-    }
+    trainings = {"backbone": "sft", "reward_model": "reward_models", "rloo": "rloo"}
+    sections = {trainings.get(_kind(rule), "") for rule in rules}
     narrow = [f"{name}.bf16" for name in sorted(sections - {""}) if config[name]["bf16"]]
     if narrow:
         raise no_gpu_for_bf16(", ".join(narrow))
     return "no GPU: all models run on the CPU"
+
+
+def _kind(rule: str) -> str:
+    """The kind of job of a training's rule: of a batch of seeds, which its name ends in, or one."""
+    name = rule.rstrip("_0123456789")
+    return "reward_model" if name == "reward_models" else name
 
 
 def torch_toolkit() -> str | None:
@@ -218,7 +221,7 @@ def require_share(config: Settings, rule: str, name: str, gpus: int) -> None:
 
     Their number follows from the plan, but `--set-resources` can override it.
     """
-    kind = "reward_model" if rule.startswith("reward_models_") else rule
+    kind = _kind(rule)
     if kind not in ("backbone", "reward_model", "rloo") or gpus == 0:
         return
     counts = cost_of(config, kind, name, Machines().gpu_memory).gpu_counts

@@ -47,11 +47,11 @@ def resources_of(
 ) -> Resources:
     """Estimate the resources of a job.
 
-    `kind` and `name`: `backbone`, `reward_model`, `released`, `scores`, `BENCHMARK_scores` or
-    `ranks` of a backbone; `rloo`, `policy_gold` or `answers` of a policy (`answers` of `sft` too);
-    `generate` of a response model; `gold` and `judge`. The job processes `seeds` models, one after
-    another. If no number of GPUs that divides the batch suffices, `problem` explains why and the
-    other fields are for the number that comes nearest.
+    `kind` and `name`: `backbone`, `reward_model`, `released` or what is measured (`scenarios`,
+    benchmarks by name, `ranks`, joined by +) of a backbone; `rloo`, `policy_gold` or `answers` of a
+    policy (`answers` of `sft` too); `generate` of a response model; `gold` and `judge`. The job
+    processes `seeds` models, one after another. If no number of GPUs that divides the batch
+    suffices, `problem` explains why and the other fields are for the number that comes nearest.
     """
     cost = cost_of(config, kind, name, cluster.gpu_memory)
     if cost.parameters < CPU_ONLY:

@@ -17,6 +17,7 @@ from .grid import (
     judge_kind,
     objective_parts,
     policies,
+    policy_batches,
     released,
     reward_model_batches,
     reward_model_folder,
@@ -260,6 +261,13 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
         check_backbone(config, section["policy"], f"{where}: rloo.runs.{run}.policy")
         for model in section["reward_models"].values():
             check_reward_model(config, model, f"{where}: rloo.runs.{run}.reward_models")
+    if rloo["generation"] == "vllm" and rloo["seeds_per_job"] > 1:
+        raise InputError(
+            f"{where}: rloo.seeds_per_job",
+            f"{rloo['seeds_per_job']}",
+            "1, as rloo.generation is vllm",
+            "a process keeps vLLM's share of the GPU until it ends",
+        )
     completions = rloo["prompts_per_update"] * rloo["k"]
     if completions % rloo["mini_batches"]:
         raise InputError(
@@ -315,10 +323,18 @@ def _check_seeds(config: Settings, where: str) -> None:
         for batch in reward_model_batches(config):
             models = [(backbone, objective, seed) for seed in batch]
             batch_folders = [reward_model_folder(model) for model in models if model in needed]
-            if len({name in fetched for name in batch_folders}) > 1:
-                raise InputError(
-                    where,
-                    f"only some of {', '.join(batch_folders)} as released",
-                    "all of them, or none",
-                    "one job trains them: with reward_models.seeds_per_job 1 each has its own",
-                )
+            _check_batch(batch_folders, fetched, "reward_models", where)
+    for name in policies(config):
+        for batch in policy_batches(config):
+            _check_batch([f"policies/{name}/seed-{seed}" for seed in batch], fetched, "rloo", where)
+
+
+def _check_batch(folders: list[str], fetched: list[str], section: str, where: str) -> None:
+    """Models that one job trains are all downloaded, or none."""
+    if len({name in fetched for name in folders}) > 1:
+        raise InputError(
+            where,
+            f"only some of {', '.join(folders)} as released",
+            "all of them, or none",
+            f"one job trains them: with {section}.seeds_per_job 1 each has its own",
+        )

@@ -7,6 +7,7 @@ Models are named by their folder under runs/PRESET: `backbones/NAME`,
 import re
 from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise, product
+from typing import NamedTuple
 
 from ..errors import InputError
 from .config import Settings, nearest
@@ -163,6 +164,12 @@ def neighbouring_sizes(
     return [pair for family in there for pair in pairwise(family)]
 
 
+def policy_batches(config: Settings) -> list[list[int]]:
+    """Batches of the policies' seeds; none without RLOO."""
+    rloo = config["rloo"]
+    return seed_batches(rloo["seeds"], rloo["seeds_per_job"]) if rloo else []
+
+
 def generated_models(config: Settings) -> list[str]:
     """The response models whose responses are generated here."""
     generate = config["responses"]["generate"]
@@ -214,6 +221,51 @@ def reward_models(config: Settings) -> list[Model]:
                 backbone, objective, own_seed = model.split("/")
                 models.append((backbone, objective, int(own_seed.removeprefix("seed-"))))
     return list(dict.fromkeys(models))
+
+
+class Measurement(NamedTuple):
+    """What one job measures of a reward model: `scenarios`, benchmarks by name, `ranks`."""
+
+    what: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """Its kind of job, for `cluster.resources`: what is measured, joined by +."""
+        return "+".join(self.what)
+
+    @property
+    def rule(self) -> str:
+        """The name of its rule."""
+        return "_".join(["measure", *self.what, *map(str, self.seeds)])
+
+
+def measured(config: Settings, model: Model) -> tuple[str, ...]:
+    """What the preset measures of a reward model; nothing of one that only RLOO uses."""
+    grid, ranks = config["grid"], config["ranks"]
+    of_grid = product(grid["backbones"], grid["objectives"], grid["seeds"])
+    found = ["scenarios"] if model in of_grid else []
+    found += [name for name in benchmarks(config) if model in benchmark_models(config, name)]
+    if ranks and model in benchmark_models(config, "rm_bench", ranks["objectives"]):
+        found.append("ranks")
+    return tuple(found)
+
+
+def measurements(config: Settings) -> dict[Measurement, list[str]]:
+    """The jobs that measure reward models: of each the models, as `backbone/objective`.
+
+    A job takes those seeds of a batch of which the same is measured.
+    """
+    jobs: dict[Measurement, list[str]] = {}
+    models = dict.fromkeys(model[:2] for model in reward_models(config))
+    for batch, (backbone, objective) in product(reward_model_batches(config), models):
+        seeds: dict[tuple[str, ...], list[int]] = {}
+        for seed in batch:
+            if what := measured(config, (backbone, objective, seed)):
+                seeds.setdefault(what, []).append(seed)
+        for what, some in seeds.items():
+            jobs.setdefault(Measurement(what, tuple(some)), []).append(f"{backbone}/{objective}")
+    return jobs
 
 
 def reward_model_folder(model: Model) -> str:

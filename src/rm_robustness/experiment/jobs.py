@@ -12,13 +12,14 @@ from .catalog import is_figure, results
 from .config import Settings
 from .grid import (
     backbone_of,
-    benchmark_models,
     benchmarks,
     generated_models,
     judge_kind,
     judged_policies,
+    measurements,
     models,
     policies,
+    policy_batches,
     released,
     reward_model_batches,
     reward_model_folder,
@@ -127,23 +128,23 @@ def _trained(config: Settings) -> list[Job]:
 
 
 def _scored(config: Settings) -> list[Job]:
-    """Scores of the grid and of benchmarks, and effective ranks."""
-    grid, ranks = config["grid"], config["ranks"]
-    models = list(product(grid["backbones"], grid["objectives"], grid["seeds"]))
-    scored = [Job("scores", "score", backbone, "scores") for backbone, _, _ in models]
-    measured = {f"{name}_scores": benchmark_models(config, name) for name in benchmarks(config)}
-    if ranks:
-        measured["ranks"] = benchmark_models(config, "rm_bench", ranks["objectives"])
-    for kind, models in measured.items():
-        scored += [Job(kind.replace("_", " "), kind, model[0], kind) for model in models]
+    """Scores of the grid and of benchmarks, and effective ranks: a job measures all of a model."""
+    scored = []
+    for each, names in measurements(config).items():
+        phase = " + ".join(each.what).replace("_", " ")
+        backbones = [name.partition("/")[0] for name in names]
+        scored += [Job(phase, each.rule, name, each.kind, len(each.seeds)) for name in backbones]
     return scored
 
 
 def _policies(config: Settings) -> list[Job]:
     """RLOO, and gold rewards of the samples of its evaluations."""
-    names = [name.split("/")[1] for name in trained(config, "policies/")]
+    trainings = []
+    for name, batch in product(policies(config), policy_batches(config)):
+        if f"policies/{name}/seed-{batch[0]}" not in released(config):
+            trainings.append(Job("policies", f"rloo_{batch[0]}", name, "rloo", len(batch)))
     return [
-        *(Job("policies", "rloo", name, "rloo") for name in names),
+        *trainings,
         *_fetched(config, "policies/"),
         *(
             Job("policy gold", "policy_gold", name, "policy_gold", len(config["rloo"]["seeds"]))

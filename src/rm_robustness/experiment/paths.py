@@ -53,7 +53,6 @@ RECORDS = {
     "policy": "policies/{policy}/seed-{seed}/record.json",
     "policy_gold": "policy_gold/{policy}.record.json",
     "scores": "scores/{backbone}/{objective}/seed-{seed}/record.json",
-    "benchmark_scores": "scores/{backbone}/{objective}/seed-{seed}/{benchmark}.record.json",
     "ranks": "ranks/{backbone}/{objective}/seed-{seed}.record.json",
     "answers": "alpaca_eval/outputs/{policy}/seed-{seed}.record.json",
     "judge": "alpaca_eval/annotations.record.json",

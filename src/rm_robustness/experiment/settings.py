@@ -136,7 +136,9 @@ def policy(config: Settings, policy: str, seed: str = "") -> Settings:
     folder = f"policies/{policy}/seed-{seed}"
     if folder in released(config):
         return artifacts.adoption(config, folder)
-    shared = {k: v for k, v in config["rloo"].items() if k not in ("runs", "seeds")}
+    shared = {
+        k: v for k, v in config["rloo"].items() if k not in ("runs", "seeds", "seeds_per_job")
+    }
     return {**shared, "learning_rate": policies(config)[policy]["learning_rate"]}
 
 
@@ -146,9 +148,8 @@ def scores(config: Settings, **_: str) -> Settings:
 
 
 def ranks(config: Settings, **_: str) -> Settings:
-    """Settings of effective ranks: numbers of rows, the seed that draws them, and scoring."""
-    ranked = config["ranks"]
-    return {**config["scoring"], "rows": ranked["rows"], "seed": ranked["seed"]}
+    """Settings of effective ranks, beside those of scoring: rows, and the seed that draws them."""
+    return {**config["scoring"], "ranks": {key: config["ranks"][key] for key in ("rows", "seed")}}
 
 
 def answers(config: Settings, **_: str) -> Settings:
@@ -202,7 +203,6 @@ SETTINGS: dict[str, Callable[..., Settings]] = {
     "policy": policy,
     "policy_gold": policy_gold,
     "scores": scores,
-    "benchmark_scores": scores,
     "ranks": ranks,
     "answers": answers,
     "judge": judge,

@@ -102,9 +102,14 @@ def score_ids(
     no padding; the reward is W_p . h, both in float32 (D39, D45).
     """
     plan = plan_for(model, sequences, batch_tokens, prompts)
-    rewards = np.empty(len(sequences), np.float32)
-    hidden = np.empty((len(sequences), model.config.get_text_config().hidden_size), np.float32)
-    progress = Progress(label, plan.tokens, "tokens") if label else None
+    return scores_of(model, plan, Progress(label, plan.tokens, "tokens") if label else None)
+
+
+def scores_of(model: Any, plan: Plan, progress: Progress | None = None) -> Scores:
+    """Score what is planned, as `score_ids`."""
+    count = len(plan.sequences)
+    rewards = np.empty(count, np.float32)
+    hidden = np.empty((count, model.config.get_text_config().hidden_size), np.float32)
     for rows, batch_rewards, states in read(model, plan, progress):
         rewards[rows], hidden[rows] = batch_rewards, states
     return Scores(rewards, hidden, np.array(list(map(len, plan.sequences)), np.int64))

@@ -90,7 +90,8 @@ def write_record(
     # A temporary file that the block wrote, read and removed is no input.
     sums = {path: digest for path, digest in sorted({**read, **before}.items()) if path.exists()}
     inputs = {str(path): {"path": str(path), "sha256": digest} for path, digest in sums.items()}
-    content = record(settings, inputs, files, settings.get("seed"), started, **facts)
+    seed = facts.pop("seed", settings.get("seed"))  # a model's, or what the job drew by
+    content = record(settings, inputs, files, seed, started, **facts)
     write_json(content, to or record_path(files))
 
 

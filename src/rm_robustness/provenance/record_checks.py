@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class RecordChecks:
         stems = {str(PurePath(output).with_suffix("")) for output in outputs}
         prefixes = tuple(f"{name}{end}" for name in {*outputs, *stems} for end in "/.")
         for file in self.evidence.lineage.outputs(record) if outputs else ():
-            of_seed = "--seeds" not in words or f"/seed-{content['seed']}/" in file
+            of_seed = "--seeds" not in words or re.search(rf"/seed-{content['seed']}[/.]", file)
             if not (of_seed and (file in outputs or file.startswith(prefixes))):
                 text = f"the record of {' '.join(outputs)}, seed {content['seed']}, not of {file}"
                 self.findings.mismatch(record, text, self.evidence.repair(record))

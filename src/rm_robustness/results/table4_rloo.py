@@ -21,7 +21,7 @@ PAPER: dict[str, tuple[str, float | str]] = {
     "temperature": ("temperature", 0.7),
 }
 PAPER_LEARNING_RATES = {"standard": 2e-6, "large": 1e-6}  # sections 3.2 and 3.3
-NO_PARAMETERS = ("runs",)
+NO_PARAMETERS = ("runs", "seeds_per_job")
 
 
 def table4(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
