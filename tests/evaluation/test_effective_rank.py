@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import t as student
+from transformers import AutoTokenizer
 
 from rm_robustness.data.rm_bench import responses
 from rm_robustness.errors import InputError
-from rm_robustness.evaluation.effective_rank import hidden_states, measure_ranks, rank_curve
+from rm_robustness.evaluation.effective_rank import drawn_rows, rank_curve
+from rm_robustness.evaluation.measure import Measuring
 from rm_robustness.experiment.paths import location
-from rm_robustness.models.reward_model import initialise, save
-from rm_robustness.models.scoring import score
+from rm_robustness.metrics import effective_rank
+from rm_robustness.models import chat
+from rm_robustness.models.reward_model import initialise, load, save
 from rm_robustness.results.table1_effective_rank import table1, table1_markdown
 
 # --- curves ---
@@ -69,8 +73,6 @@ def world_files(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture(scope="module")
 def models(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    from transformers import AutoTokenizer
-
     folders = [tmp_path_factory.mktemp("model") / f"seed-{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(folders):
         model = initialise(llama, seed)
@@ -80,42 +82,50 @@ def models(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
-def test_states_are_what_the_scorer_reads(models, world_files):
-    from rm_robustness.models.reward_model import load
+@pytest.fixture
+def ranks(world_files, tmp_path):
+    """The effective ranks of a model on the train set and RM-Bench."""
 
+    def measured(folder: Path, sizes: list[int]) -> pd.DataFrame:
+        sets = dict(zip(("train", "rm_bench"), map(pd.read_parquet, world_files), strict=True))
+        settings = {"batch_tokens": 2048, "dtype": "float32", "ranks": {"rows": sizes, "seed": 5}}
+        Measuring(settings, 1).score(folder, [], sets, tmp_path / "ranks.parquet")
+        return pd.read_parquet(tmp_path / "ranks.parquet")
+
+    return measured
+
+
+def test_ranks_are_of_the_states_that_the_head_reads(models, world_files, ranks):
     model, tokenizer = load(models[0])
-    frame = pd.read_parquet(world_files[1])[:7]
-    hidden = hidden_states(model, tokenizer, frame, 2048)
-    scores = score(model, tokenizer, frame, 0)
-    assert hidden.shape == (7, 32)
-    assert np.linalg.norm(hidden, axis=1) == pytest.approx(scores["hidden_norm"], rel=1e-5)
-    head = model.score.weight.detach().numpy()[0]
-    assert hidden @ head == pytest.approx(scores["reward"], abs=1e-5)
+    frame = drawn_rows({"rm_bench": pd.read_parquet(world_files[1])}, [12], 5)["rm_bench"]
+    with torch.no_grad():
+        states = [
+            model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].numpy()
+            for ids in chat.frame_ids(tokenizer, frame)
+        ]
+    found = ranks(models[0], [12]).query("set == 'rm_bench'")["effective_rank"].item()
+    assert found == pytest.approx(effective_rank(np.stack(states)), rel=1e-4)
 
 
-def ranks(folder, files, sizes, seed=5):
-    from rm_robustness.models.reward_model import load
-
-    sets = dict(zip(("train", "rm_bench"), map(pd.read_parquet, files), strict=True))
-    return measure_ranks(*load(folder), sets, sizes, seed, 2048, "ranks,")
-
-
-def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, world_files, capfd):
-    first, second = (ranks(model, world_files, [16, 64, 2048]) for model in models)
+def test_both_sets_are_measured_at_the_same_numbers_of_rows(models, ranks):
+    first, second = (ranks(model, [16, 64, 2048]) for model in models)
     assert first[["set", "n"]].values.tolist() == [
         [name, n] for name in ("train", "rm_bench") for n in (16, 64, 90)
     ]  # 90 responses in the smaller set
     assert first["effective_rank"].between(1, 32).all()
     assert not np.allclose(first["effective_rank"], second["effective_rank"])
-    assert "ranks, rm_bench: 90/90 responses" in capfd.readouterr().err
-    again = ranks(models[0], world_files, [16, 64, 2048])
-    pd.testing.assert_frame_equal(again, first, check_exact=True)
+    pd.testing.assert_frame_equal(ranks(models[0], [16, 64, 2048]), first, check_exact=True)
 
 
-def test_only_the_rows_of_the_largest_size_are_scored(models, world_files, capfd):
-    ranks(models[0], world_files, [4, 8])
-    printed = capfd.readouterr().err
-    assert "train: 8/8 responses" in printed and "rm_bench: 8/8 responses" in printed
+def test_the_rows_that_are_read_are_as_many_as_the_largest_size_and_drawn_by_the_seed():
+    sets = {"a": pd.DataFrame({"n": range(30)}), "b": pd.DataFrame({"n": range(9)})}
+    assert {name: len(rows) for name, rows in drawn_rows(sets, [4, 8], 5).items()} == {
+        "a": 8,
+        "b": 8,
+    }
+    assert {len(rows) for rows in drawn_rows(sets, [4, 80], 5).values()} == {9}
+    drawn = [drawn_rows(sets, [4, 8], seed)["a"]["n"].tolist() for seed in (5, 5, 6)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 # --- table 1 ---

@@ -16,7 +16,7 @@ from rm_robustness.files import read_json, sha256
 from rm_robustness.models import score_log, scoring
 from rm_robustness.models.reward_model import initialise, save
 
-SETTINGS = {"batch_tokens": 512, "ranks": {"rows": [4, 8], "seed": 5}}
+SETTINGS = {"batch_tokens": 512, "dtype": "float32", "ranks": {"rows": [4, 8], "seed": 5}}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_the_scores_are_those_of_the_command_score(job, models, splits, bench, t
 def test_each_model_is_loaded_once_after_every_set_was_read(job, splits, tmp_path, monkeypatch):
     loaded, load = [], measuring.load
     monkeypatch.setattr(
-        measuring, "load", lambda folder: loaded.append(folder.name) or load(folder)
+        measuring, "load", lambda folder, dtype: loaded.append(folder.name) or load(folder, dtype)
     )
     broken = pd.read_parquet(splits / "mutual_disjoint.parquet")
     broken.loc[3, "response"] = " "
@@ -114,27 +114,30 @@ def test_a_job_killed_at_its_second_model_scores_none_again(job, tmp_path, monke
     monkeypatch.setattr(score_log, "EVERY", 0)
     main(job())
     whole = {path: (tmp_path / path).read_bytes() for path in written(tmp_path)}
-    ranks, batches = measuring.measure_ranks, scoring._batches
+    ranks, score, pooled = measuring.rank_curve, measuring.score_plan, scoring._pooled
+    curves, scored = [], []
 
     def killed(*arguments):
-        if "seed-1" in arguments[-1]:
+        curves.append(arguments)
+        if len(curves) == 3:  # after two sets of the first model
             os.kill(os.getpid(), signal.SIGTERM)
         return ranks(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "measure_ranks", killed)
+        patch.setattr(measuring, "rank_curve", killed)
         with pytest.raises(SystemExit, match="75"):
             main(job())
     for path in [path for path in whole if "record" not in path]:
         (tmp_path / path).unlink(missing_ok=True)
-    scored = []
-    monkeypatch.setattr(
-        scoring,
-        "_batches",
-        lambda *given: (scored.append(given) or batch for batch in batches(*given)),
-    )
+
+    def observed(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring, "_pooled", lambda *of: scored.append(of) or pooled(*of))
+            return score(*arguments)
+
+    monkeypatch.setattr(measuring, "score_plan", observed)
     main(job())
-    assert [given[3] for given in scored if "ranks" not in given[3]] == []
+    assert scored == []
     files = [path for path in whole if path.endswith(".parquet")]
     assert {path: (tmp_path / path).read_bytes() for path in files} == {
         path: whole[path] for path in files

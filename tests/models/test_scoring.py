@@ -100,10 +100,9 @@ def test_the_reward_is_the_head_times_the_pooled_state_and_the_norm_is_its_lengt
     assert list(frame["n_tokens"]) == [len(row) for row in ids]
 
 
-def test_turns_before_the_prompt_are_read_in_training_scoring_and_ranks(scorer, tmp_path):
+def test_turns_before_the_prompt_are_read_in_training_and_scoring(scorer, tmp_path):
     """As the file of external pairs has them: a chat of four turns and one of two."""
     from rm_robustness.data.hub_datasets import pairs_as_split
-    from rm_robustness.evaluation.effective_rank import hidden_states
     from rm_robustness.frames import write_frame
     from rm_robustness.training.reward_trainer import Pairs
 
@@ -125,7 +124,8 @@ def test_turns_before_the_prompt_are_read_in_training_scoring_and_ranks(scorer, 
     expected = score_ids(model, ids, 4096)
     near = {"rtol": 0, "atol": 1e-6}
     np.testing.assert_allclose(score(*scorer, split, 4096)["reward"], expected.rewards, **near)
-    np.testing.assert_allclose(hidden_states(*scorer, split, 4096), expected.hidden, **near)
+    norms = np.linalg.norm(expected.hidden, axis=1)
+    np.testing.assert_allclose(score(*scorer, split, 4096)["hidden_norm"], norms, **near)
 
 
 def test_a_reward_is_read_before_an_end_token_that_pads(scorer, rows, monkeypatch):
