@@ -427,4 +427,4 @@ def test_the_command_prints_a_table_or_json(model, runs, monkeypatch, capsys, as
         assert {row["name"] for row in json.loads(out)} == {str(model), "length"}
     else:
         assert out.startswith("Four scenarios of preset tiny")
-    assert "mutual_disjoint: " in err and "mutual_disjoint: " not in out
+    assert " tokens, " in err and " tokens, " not in out

@@ -17,9 +17,9 @@ from ..experiment.paths import location
 from ..frames import check_texts, read_csv, read_frame
 from ..models import chat
 from ..models.reward_model import load
-from ..models.scoring import score_ids
+from ..models.scoring import Plan, plan_for, scores_of
 from ..pivot import Array
-from ..progress import aligned
+from ..progress import Progress, aligned
 from ..ratios import stratified_mean
 from ..statistics import NO_ESTIMATE, contrast, seed_mean
 from . import rm_bench, scenarios
@@ -77,8 +77,15 @@ def evaluate(
         )
     rows: list[dict[str, Any]] = []
     measured: dict[str, tuple[pd.DataFrame, Values]] = {}
+    planned = {
+        split: _plan(scorer, tokenizer, frame, split, batch_tokens, skip_long)
+        for split, frame in sets.items()
+    }
+    tokens = sum(plan.tokens for _, plan in planned.values())
+    progress = Progress("/".join(Path(model).parts[-3:]), tokens, "tokens")
     for split, frame in sets.items():
-        scored_rows, rewards = _score(scorer, tokenizer, frame, split, batch_tokens, skip_long)
+        scored_rows, plan = planned[split]
+        rewards = _score(scorer, scored_rows, split, plan, progress)
         measured[split] = scored_rows, _values(split, scored_rows, rewards)
         length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
         of_length = _values(split, scored_rows, length)
@@ -125,10 +132,10 @@ def _read(runs: Path) -> dict[str, pd.DataFrame]:
     return sets
 
 
-def _score(
+def _plan(
     model: Any, tokenizer: Any, frame: pd.DataFrame, split: str, batch_tokens: int, skip_long: bool
-) -> tuple[pd.DataFrame, Array]:
-    """Return the rows whose prompts fit the model's context, and their rewards (N,)."""
+) -> tuple[pd.DataFrame, Plan]:
+    """The rows whose prompts fit the model's context, and how these are read."""
     limit = model.config.max_position_embeddings
     ids = chat.frame_ids(tokenizer, frame)
     sequences = pd.Series(ids)
@@ -145,9 +152,12 @@ def _score(
     if not fits.any():
         raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
     fitting = frame[fits].reset_index(drop=True)
-    scores = score_ids(
-        model, list(sequences[fits]), batch_tokens, list(fitting["prompt_id"]), split
-    )
+    return fitting, plan_for(model, list(sequences[fits]), batch_tokens, list(fitting["prompt_id"]))
+
+
+def _score(model: Any, fitting: pd.DataFrame, split: str, plan: Plan, progress: Progress) -> Array:
+    """Rewards (N,) of the rows that are planned; raises InputError for one that is not finite."""
+    scores = scores_of(model, plan, progress)
     wrong = np.flatnonzero(~np.isfinite(scores.rewards))
     if len(wrong):
         raise InputError(
@@ -156,7 +166,7 @@ def _score(
             "a finite one",
             "the weights are broken, or --dtype float32 is needed",
         )
-    return fitting, scores.rewards.astype(np.float64)
+    return scores.rewards.astype(np.float64)
 
 
 def _values(split: str, frame: pd.DataFrame, rewards: Array) -> Values:
