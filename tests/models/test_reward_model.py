@@ -270,5 +270,5 @@ def test_the_command_scores_in_the_format_and_records_it(checkpoint, splits, tmp
     )
     expected = score(*load(checkpoint, "bfloat16"), read_frame(split), 8192)
     assert read_frame(output)["reward"].to_list() == expected["reward"].to_list()
-    settings = json.loads((output.parent / "record.json").read_text())["settings"]
+    settings = json.loads(output.with_suffix(".record.json").read_text())["settings"]
     assert settings == {"batch_tokens": 8192, "dtype": "bfloat16"}
