@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 LARGE = (".safetensors", ".parquet", ".jsonl", ".pth", ".bin")  # kept in git LFS
 
@@ -56,6 +56,12 @@ class Hub(ThreadingHTTPServer):
         self.down_until = 0.0
         self.faults: list[str] = []  # those that happened
         self.requests: list[tuple[str, str]] = []  # path and range of bytes
+
+    def shutdown(self) -> None:
+        """Let go of what is held, and stop."""
+        for event in self.held.values():
+            event.set()
+        super().shutdown()
 
     @property
     def url(self) -> str:
@@ -300,16 +306,17 @@ class HubHandler(BaseHTTPRequestHandler):
         """Requests are kept in `requests` instead."""
 
 
+S = TypeVar("S", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
-    """Run a hub in a thread."""
-    with hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
+def serving(server: S) -> Iterator[S]:
+    """Run a server in a thread."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield hub
+            yield server
         finally:
-            for event in hub.held.values():
-                event.set()
-            hub.shutdown()
+            server.shutdown()
             thread.join()

@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
-from support.json_server import JsonHandler, running
+from support.json_server import JsonHandler
 from support.ten_words import frame_of, make_ten_words
 
+from rehearsal import hub
 from rm_robustness.cli.main import main
 from rm_robustness.errors import InputError
 from rm_robustness.files import read_json
@@ -107,7 +108,7 @@ class Handler(JsonHandler, BaseHTTPRequestHandler):
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.asked = []
-    with running(server):
+    with hub.serving(server):
         yield server
 
 

@@ -15,11 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import psutil
 import pytest
-from support.json_server import JsonHandler, running
+from support.json_server import JsonHandler
 from support.ten_words import frame_of
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from rehearsal import hub
 from rm_robustness.cluster import vllm
 from rm_robustness.errors import InputError
 from rm_robustness.models.generate import generate, generate_to, prompt_seed
@@ -82,7 +83,7 @@ def server(monkeypatch):
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.01)
     server = Server()
-    with running(server):
+    with hub.serving(server):
         yield server
 
 

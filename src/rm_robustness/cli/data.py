@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.patience import patiently
 from ..experiment.config import Settings
@@ -23,10 +25,28 @@ PATIENCE = option(
 )
 
 
-def say_licence(source: Settings) -> None:
-    """Print the licence of what is about to be downloaded, if anything is."""
-    if name := licences.downloaded(source):
+@contextmanager
+def downloading(options: argparse.Namespace, *files: Path) -> Iterator[Callable[..., Any]]:
+    """Say the licence of what is downloaded, then open the record of `files`.
+
+    Yields a function that calls a reader with the settings, patiently.
+    """
+    if name := licences.downloaded(options.settings):
         print(licences.line([name]), file=sys.stderr, flush=True)
+
+    def patient(read: Callable[..., Any], *folder: Path) -> Any:
+        return patiently(partial(read, options.settings, *folder), options.patience)
+
+    with write_record(options.settings, list(files)):
+        yield patient
+
+
+def download_frame(options: argparse.Namespace, read: Callable[..., Any], *folder: Path) -> None:
+    """Write the frame of a reader."""
+    from ..frames import write_frame
+
+    with downloading(options, options.output) as patient:
+        write_frame(patient(read, *folder), options.output)
 
 
 @command(
@@ -38,12 +58,8 @@ def say_licence(source: Settings) -> None:
 def responses(options: argparse.Namespace) -> None:
     """Read a source's responses into one parquet file."""
     from ..data.sources import read_responses
-    from ..frames import write_frame
 
-    say_licence(options.settings)
-    with write_record(options.settings, [options.output]):
-        read = partial(read_responses, options.settings, options.output.parent)
-        write_frame(patiently(read, options.patience), options.output)
+    download_frame(options, read_responses, options.output.parent)
 
 
 @command(
@@ -55,12 +71,8 @@ def chats(options: argparse.Namespace) -> None:
     A row a conversation; its column `messages` has the turns (role, content).
     """
     from ..data.sources import read_chats
-    from ..frames import write_frame
 
-    say_licence(options.settings)
-    with write_record(options.settings, [options.output]):
-        read = partial(read_chats, options.settings)
-        write_frame(patiently(read, options.patience), options.output)
+    download_frame(options, read_chats)
 
 
 @command(
@@ -72,26 +84,17 @@ def chats(options: argparse.Namespace) -> None:
 def preferences(options: argparse.Namespace) -> None:
     """Download an external preference data set."""
     from ..data.sources import read_preferences
-    from ..frames import write_frame
 
-    say_licence(options.settings)
-    with write_record(options.settings, [options.output]):
-        read = partial(read_preferences, options.settings)
-        write_frame(patiently(read, options.patience), options.output)
+    download_frame(options, read_preferences)
 
 
 def benchmark_command(name: str, benchmark: Benchmark) -> Command:
     """The command that downloads a benchmark, named like it."""
 
     def write(options: argparse.Namespace) -> None:
-        from ..frames import write_frame
-
         module, _, function = benchmark.reader.partition(":")
         read = getattr(import_module(f"rm_robustness.data.{module}"), function)
-        say_licence(options.settings)
-        with write_record(options.settings, [options.output]):
-            fetch = partial(read, options.settings, options.output.parent)
-            write_frame(patiently(fetch, options.patience), options.output)
+        download_frame(options, read, options.output.parent)
 
     write.__doc__ = f"Download the benchmark {name}: a row per prompt and response."
     arguments = settings("a section of `sources`"), path("--output", f"{name}.parquet"), PATIENCE
@@ -111,10 +114,9 @@ def instructions(options: argparse.Namespace) -> None:
     """
     from ..data.alpaca_eval import instructions
 
-    say_licence(options.settings)
     files = [options.output / "instructions.parquet", options.output / "df_gamed.csv"]
-    with write_record(options.settings, files):
-        patiently(partial(instructions, options.settings, options.output), options.patience)
+    with downloading(options, *files) as patient:
+        patient(instructions, options.output)
 
 
 @command(
@@ -128,10 +130,9 @@ def pretrained(options: argparse.Namespace) -> None:
     from ..cluster.lease import hold_lease
     from ..data.download import fetch
 
-    say_licence(options.settings)
     manifest = options.output / "manifest.json"
-    with hold_lease(options.output), write_record(options.settings, [manifest]):
-        patiently(partial(fetch, options.settings, options.output), options.patience)
+    with hold_lease(options.output), downloading(options, manifest) as patient:
+        patient(fetch, options.output)
 
 
 @command(
