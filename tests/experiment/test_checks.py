@@ -223,6 +223,7 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "splits/evaluation_prompts", 40, "per_update: found 64; expected at most splits"),
         ("demo", "rm_bench", None, "ranks: found a section; expected null"),
         ("demo", "rloo", None, "alpaca_eval: found a section; expected null"),
+        ("paper", "rloo/seeds_per_job", 3, r"rloo\.seeds_per_job: found 3; expected 1, as .* vllm"),
         ("demo", "rloo/runs/large/policy", "qwen", r"rloo\.runs\.large\.policy: .* mean 'qwen2'"),
         ("demo", "rloo/runs/large/reward_models/bt", "llama/b", r"large\.reward_models: .*'bt'"),
         ("demo", "rloo/mini_batches", 3, "a divisor of prompts_per_update x k, which is 128"),
@@ -307,6 +308,10 @@ def test_keys_of_two_judges_do_not_mix():
         (
             {f"reward_models/llama/bt/seed-{seed}": SCORES for seed in range(3)},
             "found only some of reward_models/llama/bt/seed-0, .*seed-3 as released.*seeds_per_job",
+        ),
+        (
+            {f"policies/large-bt/seed-{seed}": FETCHED for seed in (0, 2)},
+            "only some of policies/large-bt/seed-0, .*seed-2 as released.* rloo.seeds_per_job 1",
         ),
     ],
 )

@@ -17,6 +17,7 @@ from rm_robustness.provenance.record import records
 from rm_robustness.provenance.release import LIMIT, named
 
 MODEL = "runs/demo/reward_models/llama/bt/seed-0"
+MEASURE = "measure_scenarios"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (ROOT / "dvc.lock").is_file(), reason="nothing is released"),
@@ -103,12 +104,14 @@ def test_every_reward_model_policy_and_backbone_is_there_with_one_seed_at_least(
     assert groups == {re.sub(r"/seed-\d+$", "", str(folder)) for folder in weights}
 
 
-def test_a_table_that_is_lost_is_only_evaluated_and_comes_out_the_same(copy):
+def test_a_table_whose_scores_are_lost_is_made_again_and_comes_out_the_same(copy):
+    """The job measures all seeds of the model, of which a release has the weights of one."""
     kept = {name: (copy / name).read_bytes() for name in ("results/table2.csv",)}
     (copy / "runs/demo/scores/llama/bt/seed-0/rm_bench.parquet").unlink()
     for name in ("results/table2.csv", "runs/demo/results/table2.csv"):
         (copy / name).unlink()
-    wanted = {f"{MEASURE}_rm_bench_ranks_0_1_2_3": 1, "table2": 1, "publish_table": 1}
+    wanted = {"reward_models_0": 1, f"{MEASURE}_rm_bench_ranks_0_1_2_3": 1}
+    wanted |= {"table2": 1, "publish_table": 1}
     assert planned(copy, "results/table2.csv") == wanted
     answer = snakemake(copy, "--cores", "1", "--", "results/table2.csv")
     assert answer.returncode == 0, answer.stderr[-2000:]
@@ -179,10 +182,9 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
         file.write(b"\n")
     found = planned(copy)
     assert {rule: n for rule, n in found.items() if not rule.startswith("publish")} == {
-        "score": 1,
-        "rm_bench_scores": 1,
-        "ranks": 1,
-        "rloo": 1,
+        "reward_models_0": 1,  # the weights of its other seeds are not here
+        f"{MEASURE}_rm_bench_ranks_0_1_2_3": 1,
+        "rloo_0": 1,
         "policy_gold": 1,
         "answers": 1,
         "judge": 1,
@@ -190,6 +192,8 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
         "table2": 1,
         "table3": 1,
         "table5": 1,
+        "figure1": 1,
+        "figure2": 1,
         "figure3": 1,
         "figure4": 1,
         "figure6": 1,

@@ -23,12 +23,13 @@ from support.small_rloo import (
 from transformers import AutoModelForCausalLM, GenerationConfig
 from trl import RLOOConfig
 
-from rm_robustness.cluster import vllm
-from rm_robustness.errors import InputError
+from rm_robustness.cli.main import main
+from rm_robustness.cluster import launch, vllm
+from rm_robustness.errors import InputError, StoppedError
 from rm_robustness.files import read_json, sha256
 from rm_robustness.frames import read_frame
 from rm_robustness.models import chat
-from rm_robustness.models.reward_model import load
+from rm_robustness.models.reward_model import load, save
 from rm_robustness.models.scoring import score, score_ids
 from rm_robustness.training import rloo_trainer as rloo
 from rm_robustness.training.proxy_reward import ProxyReward
@@ -335,6 +336,49 @@ def test_two_runs_give_the_same_bits_and_another_seed_other_ones(
     for name in ("model.safetensors", "samples.parquet"):
         assert sha256(again / name) == sha256(trained / name)
         assert sha256(other / name) != sha256(trained / name)
+
+
+def test_the_seeds_of_one_job_have_the_bits_of_a_job_each_and_models_of_their_own(
+    trained, policy, reward_model, prompts, tmp_path, monkeypatch
+):
+    """Seeds 1 and 0, against another reward model and this one; killed after the first."""
+    monkeypatch.setattr(launch, "launch_processes", lambda kind: None)  # it changes the environment
+    other = tmp_path / "other-model"
+    shutil.copytree(reward_model, other)
+    model, tokenizer = load(other)
+    model.score.weight.data.mul_(-1)
+    save(model, tokenizer, other)
+    single = once(policy, other, prompts, tmp_path / "single", seed=1)
+    words = ["rloo", "--settings", json.dumps(rloo_settings()), "--policy", policy]
+    words += ["--reward-models", other, reward_model, "--prompts", prompts, "--seeds", 1, 0]
+    words += ["--work", tmp_path / "work", "--output", tmp_path / "standard-bt"]
+    command, train = [str(word) for word in words], rloo.train_policy
+
+    def stopped(*arguments):
+        if arguments[4] == 0:
+            raise StoppedError("SIGTERM")
+        return train(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="75"):
+        patch.setattr(rloo, "train_policy", stopped)
+        main(command)
+    stamp = (tmp_path / "work/seed-1/final/model.safetensors").stat().st_mtime_ns
+    assert not (tmp_path / "standard-bt").exists()  # none before all are finished
+    main(command)
+    assert (tmp_path / "standard-bt/seed-1/model.safetensors").stat().st_mtime_ns == stamp
+    for seed, alone in ((0, trained), (1, single)):
+        for name in ("model.safetensors", "samples.parquet"):
+            assert sha256(tmp_path / f"standard-bt/seed-{seed}" / name) == sha256(alone / name)
+
+
+def test_a_reward_model_too_few_is_refused(policy, reward_model, prompts, tmp_path, capsys):
+    words = ["rloo", "--settings", "{}", "--policy", policy, "--prompts", prompts]
+    words += ["--reward-models", reward_model, "--seeds", 0, 1]
+    words += ["--work", tmp_path / "work", "--output", tmp_path / "policy"]
+    with pytest.raises(SystemExit, match="2"):
+        main([str(word) for word in words])
+    assert "--reward-models: found 1 folders; expected one for each of 2" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 def test_looks_do_not_disturb_the_training(trained, policy, reward_model, prompts, tmp_path):
