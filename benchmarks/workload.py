@@ -4,8 +4,8 @@ lengths.csv has the tokens of 200 of AlpacaEval's 805 instructions (drawn with s
 answers of four models, which its columns name, as config/small.yaml renders them, in tokens of
 SmolLM2: of the prompt, the longest common prefix of the four renderings, and of the rest of each.
 They are counts of AlpacaEval's published outputs (tatsu-lab/alpaca_eval at cd543a1, CC BY-NC 4.0);
-no text is stored. UltraFeedback's lengths are drawn: log-normal with the means of config/paper.yaml
-(`sizes`: 185 and 305 tokens) and coefficients of variation 1.0 (prompts) and 0.6 (responses).
+no text is stored. UltraFeedback's lengths are drawn: log-normal with the means that
+config/paper.yaml has under `sizes`, coefficients of variation 1.0 (prompts) and 0.6 (responses).
 """
 
 import argparse
@@ -21,25 +21,20 @@ import pandas as pd
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from rm_robustness.cluster.model_cost import shape_of
+from rm_robustness.experiment.config import read_mapping
+from rm_robustness.models.packing import packs
+
 Lengths = list[list[int]]  # of each prompt: its tokens, then those of each of its responses
 Prompts = list[list[list[int]]]  # of each prompt: the token ids of its sequences
 
 Rows = list[dict[str, str]]  # of a printed table
 
-# Shapes of the demo's model, of SmolLM2-135M and of Llama-3.2-1B.
-MODELS: dict[str, dict[str, int]] = {
-    "tiny": {
-        **{"vocab_size": 1100, "hidden_size": 64, "intermediate_size": 192},
-        **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2},
-    },
-    "smollm2-135m": {
-        **{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536},
-        **{"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
-    },
-    "1b": {
-        **{"vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192},
-        **{"num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8},
-    },
+ROOT = Path(__file__).parents[1]
+MODELS = {  # preset and backbone whose shape it has
+    "tiny": ("demo", "llama"),
+    "smollm2-135m": ("small", "SmolLM2-135M"),
+    "1b": ("paper", "Llama-3.2-1B"),
 }
 
 
@@ -57,17 +52,22 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return arguments
 
 
+def preset(name: str) -> Any:
+    """A preset, as it is written."""
+    return read_mapping(ROOT / f"config/{name}.yaml", "a preset")
+
+
 def alpaca_eval(prompts: int) -> Lengths:
     """The first of the 200 instructions, which are in random order."""
     frame = pd.read_csv(Path(__file__).with_name("lengths.csv"), nrows=prompts)
-    return frame.to_numpy().tolist()  # type: ignore[no-any-return]
+    return frame.to_numpy().tolist()
 
 
 def ultrafeedback(prompts: int, responses: int = 4, seed: int = 0) -> Lengths:
     """Lengths with UltraFeedback's means; the same prompts whatever the number of responses."""
-    rng = np.random.default_rng(seed)
-    columns = [_lognormal(rng, 185, 1.0, prompts)]
-    columns += [_lognormal(rng, 305, 0.6, prompts) for _ in range(responses)]
+    rng, size = np.random.default_rng(seed), preset("paper")["sizes"]["sources"]["ultrafeedback"]
+    columns = [_lognormal(rng, size["prompt_tokens"], 1.0, prompts)]
+    columns += [_lognormal(rng, size["response_tokens"], 0.6, prompts) for _ in range(responses)]
     return np.stack(columns, axis=1).tolist()  # type: ignore[no-any-return]
 
 
@@ -91,15 +91,24 @@ def make_model(options: argparse.Namespace, dtype: torch.dtype) -> Any:
     """A reward model with random weights; the same ones each time."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    shape = dict(MODELS[options.model])
-    shape["num_hidden_layers"] = options.layers or (
-        min(2, shape["num_hidden_layers"])
-        if options.device == "cpu"
-        else shape["num_hidden_layers"]
+    name, backbone = MODELS[options.model]
+    shape = shape_of(preset(name), backbone)
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=options.layers or (2 if options.device == "cpu" else shape.layers),
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        num_labels=1,
+        pad_token_id=0,
+        max_position_embeddings=8192,
+        attn_implementation="sdpa",
     )
-    config = LlamaConfig(**shape, num_labels=1, pad_token_id=0, max_position_embeddings=8192)
-    config._attn_implementation = "sdpa"
-    return LlamaForSequenceClassification(config).to(options.device, dtype)
+    model = LlamaForSequenceClassification(config).to(options.device, dtype)
+    if not packs(model):  # the product would read it in another way, and say so
+        raise SystemExit("nothing to measure: prompt trees are off")
+    return model
 
 
 def machine(options: argparse.Namespace, model: Any) -> str:
