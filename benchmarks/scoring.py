@@ -76,9 +76,9 @@ def ways(model: Any, prompts: workload.Prompts, budget: int) -> dict[str, Way]:
     }
 
 
-def mix(prompt: int, response: int, n: int) -> workload.Lengths:
-    """Eight sequences of one length, n of each prompt."""
-    return [[prompt] + [response] * n] * (8 // n)
+def mix(prompt: int, response: int, n: int, sequences: int) -> workload.Lengths:
+    """Sequences of one length, n of each prompt."""
+    return [[prompt] + [response] * n] * max(1, sequences // n)
 
 
 def check(title: str, work: dict[str, Way], options: Namespace) -> None:
@@ -120,10 +120,10 @@ def compare(
 def growth(model: Any, options: Namespace) -> workload.Rows:
     """Trees against the loop, with more responses, longer prompts and longer rows."""
     only, rows = (LOOP, "trees"), []
-    for n in (1, 2, 4, 8):
-        rows += compare(model, f"P 185, R 305, n {n}", mix(185, 305, n), options, only)
-    for prompt in (50, 200, 800):
-        rows += compare(model, f"P {prompt}, R 200, n 4", mix(prompt, 200, 4), options, only)
+    sets = [(185, 305, n) for n in (1, 2, 4, 8)] + [(prompt, 200, 4) for prompt in (50, 200, 800)]
+    for prompt, response, n in sets:
+        lengths = mix(prompt, response, n, options.prompts)
+        rows += compare(model, f"P {prompt}, R {response}, n {n}", lengths, options, only)
     for budget in (512, 4096, 16384):
         title = f"UltraFeedback, rows of {budget}"
         other = Namespace(**vars(options) | {"row_tokens": budget})
@@ -131,32 +131,24 @@ def growth(model: Any, options: Namespace) -> workload.Rows:
     return [row for row in rows if row["way"] == "trees"]
 
 
-def memory(model: Any, options: Namespace) -> workload.Rows:
-    """Peak memory of every way beyond the model's."""
-    prompts = workload.draw(workload.ultrafeedback(options.prompts), model.config.vocab_size)
-    work = ways(model, prompts, options.row_tokens)
-    return [
-        {"way": name, "MB": f"{workload.peak_memory(way, options.device):.0f}"}
-        for name, way in work.items()
-    ]
-
-
 def main() -> None:
     """Print three tables: memory, all ways, growth of the trees."""
     arguments = workload.parser(__doc__)
-    arguments.add_argument("--prompts", type=int, default=8, help="of the first two sets")
+    arguments.add_argument("--prompts", type=int, default=8, help="and sequences of a mix")
     arguments.add_argument("--row-tokens", type=int, default=4096, help="scoring.batch_tokens")
     options = arguments.parse_args()
     model = workload.make_model(options, getattr(torch, options.dtype)).eval()
     print(workload.machine(options, model))
-    workload.show("peak memory beyond the model, UltraFeedback", memory(model, options))
     sets = {
         "AlpacaEval": workload.alpaca_eval(options.prompts),
         "UltraFeedback": workload.ultrafeedback(options.prompts),
     }
+    prompts = workload.draw(sets["UltraFeedback"], model.config.vocab_size)
+    rows = workload.memory(ways(model, prompts, options.row_tokens), options.device)
+    workload.show("peak memory beyond the model, UltraFeedback", rows)
     for n in (2, 4):
         for prompt, response in ((150, 100), (150, 400), (400, 100), (400, 400)):
-            sets[f"P {prompt}, R {response}, n {n}"] = mix(prompt, response, n)
+            sets[f"P {prompt}, R {response}, n {n}"] = mix(prompt, response, n, options.prompts)
     rows = [row for title, each in sets.items() for row in compare(model, title, each, options)]
     workload.show("times as fast as the loop: median (least-most)", rows)
     workload.show("growth of the trees, times as fast as the loop", growth(model, options))

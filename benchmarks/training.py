@@ -75,16 +75,15 @@ def padded_halves(examples: Examples) -> dict[str, dict[str, torch.Tensor]]:
 def apart(examples: Examples) -> dict[str, Any]:
     """Collate pairs to one row in which each response has its own copy of the prompt."""
     row = row_of([[each[name]] for name in ("chosen_ids", "rejected_ids") for each in examples])
-    inputs = row.inputs()
-    mask = torch.ones_like(inputs["input_ids"])
-    return inputs | {"ends": torch.tensor(row.ends), "attention_mask": mask}
+    inputs = row.inputs() | {"ends": torch.tensor(row.ends)}
+    return inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
     """Time of a training in passes and in all, and the gradients of its last step."""
 
-    def __init__(self, device: str, keep_gradients: bool) -> None:
-        self.device, self.keep_gradients = device, keep_gradients
+    def __init__(self, device: str) -> None:
+        self.device = device
         self.passes = workload.Clock(0.0, 0.0)
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -95,9 +94,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
         """Passes are done."""
         step = workload.Clock.now(self.device).since(self.last)
         self.passes = workload.Clock(self.passes.wall + step.wall, self.passes.cpu + step.cpu)
-        if self.keep_gradients:
-            parts = [p.grad.float().flatten() for p in model.parameters()]
-            self.gradients = torch.cat(parts).cpu()
+        self.gradients = [p.grad for p in model.parameters()]
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """AdamW is done."""
@@ -115,15 +112,13 @@ def train(
     options: Namespace,
     batch: int = BATCH,
     objective: str = "bt",
-    keep_gradients: bool = False,
 ) -> Stopwatch:
     """Train a copy of the model for an epoch, one of the ways."""
-    stopwatch, model = Stopwatch(options.device, keep_gradients), copy.deepcopy(base)
-    words = WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<eos>")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(words), pad_token="<pad>", eos_token="<eos>"
-    )
-    collators = {"authors": padded_halves, "packed": apart}
+    stopwatch, model = Stopwatch(options.device), copy.deepcopy(base)
+    words = Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
+    ours = partial(ObjectiveTrainer, objective=LOSSES[objective])
+    kinds = {"authors": Authors, "packed": ours, "trees": ours}
     if way == "packed":
         take_rows(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -146,18 +141,14 @@ def train(
             remove_unused_columns=False,  # `length`, for the sorter
             train_sampling_strategy="group_by_length" if way == "sorted" else "random",
         )
-        given: dict[str, Any] = {
-            "model": model,
-            "args": arguments,
-            "train_dataset": Dataset.from_list(examples),
-            "processing_class": tokenizer,
-            "data_collator": collators.get(way),
-            "callbacks": [stopwatch],
-        }
-        if way in ("packed", "trees"):
-            trainer = ObjectiveTrainer(**given, objective=LOSSES[objective])
-        else:
-            trainer = (Authors if way == "authors" else RewardTrainer)(**given)
+        trainer = kinds.get(way, RewardTrainer)(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list(examples),
+            processing_class=tokenizer,
+            data_collator={"authors": padded_halves, "packed": apart}.get(way),
+            callbacks=[stopwatch],
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return stopwatch
@@ -169,7 +160,7 @@ def pair(chosen: list[int], rejected: list[int]) -> dict[str, Any]:
     return {"chosen_ids": chosen, "rejected_ids": rejected, "length": length}
 
 
-def loop_gradients(base: Any, examples: Examples, objective: str) -> torch.Tensor:
+def loop_gradients(base: Any, examples: Examples, objective: str) -> list[torch.Tensor]:
     """Gradients of a batch of pairs whose sequences are read one at a time."""
     model = copy.deepcopy(base).train()
     rewards: dict[str, list[torch.Tensor]] = {"chosen_ids": [], "rejected_ids": []}
@@ -178,7 +169,7 @@ def loop_gradients(base: Any, examples: Examples, objective: str) -> torch.Tenso
             ids = torch.tensor([each[name]], device=model.device)
             half.append(model(input_ids=ids).logits[0].float())
     LOSSES[objective](*map(torch.cat, rewards.values())).backward()
-    return torch.cat([p.grad.float().flatten() for p in model.parameters()]).cpu()
+    return [p.grad for p in model.parameters()]
 
 
 def check_gradients(base: Any, prompts: workload.Prompts, options: Namespace) -> None:
@@ -191,8 +182,9 @@ def check_gradients(base: Any, prompts: workload.Prompts, options: Namespace) ->
     cases += [("trees", "bt-bsr", together, apart_pairs)]
     for way, objective, examples, each_pair in cases:
         exact = loop_gradients(base, each_pair, objective)
-        found = train(way, base, examples, options, len(examples), objective, True).gradients
-        difference = float((found - exact).norm() / exact.norm())
+        found = train(way, base, examples, options, len(examples), objective).gradients
+        exact_row, found_row = (torch.cat([g.flatten() for g in each]) for each in (exact, found))
+        difference = float((found_row - exact_row).norm() / exact_row.norm())
         line = f"{way:8} {objective:9} {len(each_pair)} pairs: {difference:.1e}"
         print(line, flush=True)
         if options.dtype == "float32" and not difference < TOLERANCE:
@@ -238,16 +230,12 @@ def main() -> None:
     examples = [pair(*each[:2]) for each in prompts]
     ways = ("authors", "trl", "sorted", "packed", "trees")
     # Memory first: after a backward pass the process cannot fork one that runs another.
-    memory = [
-        workload.peak_memory(partial(train, way, base, examples[:BATCH], options), options.device)
-        for way in ways
-    ]
-    rows = [{"way": way, "MB": f"{peak:.0f}"} for way, peak in zip(ways, memory, strict=True)]
-    workload.show("peak memory beyond the model: activations, gradients, AdamW's states", rows)
+    works = {way: partial(train, way, base, examples[:BATCH], options) for way in ways}
+    rows = workload.memory(works, options.device)
+    workload.show("peak memory: a copy of the model, gradients, AdamW's states, activations", rows)
     check_gradients(base, prompts, options)
     works = {way: partial(train, way, base, examples, options) for way in ways}
-    rows = compare(works, options)
-    workload.show("times as fast: median (least-most)", rows)
+    workload.show("times as fast: median (least-most)", compare(works, options))
     together, apart_pairs = all_pairs(prompts[:4])
     works = {
         "trl": partial(train, "trl", base, apart_pairs, options, len(apart_pairs)),

@@ -173,11 +173,15 @@ def show(title: str, rows: Rows) -> None:
     print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False)}", flush=True)
 
 
-def peak_memory(work: Callable[[], Any], device: str) -> float:
-    """MB that a call needs at its peak, beyond what there is before it.
+def memory(works: dict[str, Callable[[], Any]], device: str) -> Rows:
+    """A row for each way: MB that it needs at its peak, beyond what there is before it."""
+    return [{"way": name, "MB": f"{_peak(work, device):.0f}"} for name, work in works.items()]
 
-    On a CPU it runs in a forked child, whose peak starts at what the model takes; a process that
-    has run a backward pass cannot fork one that runs another.
+
+def _peak(work: Callable[[], Any], device: str) -> float:
+    """Peak memory of a call in MB, on a CPU in a forked child, which starts at what there is.
+
+    A process that has run a backward pass cannot fork one that runs another.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

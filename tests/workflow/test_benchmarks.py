@@ -58,9 +58,9 @@ def test_a_reward_that_is_off_ends_the_benchmark_of_scoring(module):
 
 def test_a_gradient_that_is_off_ends_the_benchmark_of_training(module, monkeypatch):
     training = module("training")
-    monkeypatch.setattr(training, "loop_gradients", lambda *_: torch.ones(3))
+    monkeypatch.setattr(training, "loop_gradients", lambda *_: [torch.ones(3)])
     for off in (1e-6, 1e-3):
-        found = Namespace(gradients=torch.tensor([1, 1, 1 + off]))
+        found = Namespace(gradients=[torch.tensor([1, 1, 1 + off])])
         monkeypatch.setattr(training, "train", lambda *_, found=found: found)
         if off < training.TOLERANCE:
             training.check_gradients(None, [[[1, 2], [1, 3]]], FLOAT32)
