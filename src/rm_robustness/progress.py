@@ -23,6 +23,11 @@ class Progress:
         self.started = self.printed = time.monotonic()
         self.cpu = time.process_time()
 
+    def skip(self, count: int) -> None:
+        """Count what an earlier process has done."""
+        self.done += count
+        self.first += count
+
     def update(self, done: int, note: str = "") -> None:
         """Set how much is done; print when it is time, and always at the end."""
         self.done = done

@@ -64,6 +64,7 @@ def training_settings(**changes: Any) -> dict[str, Any]:
     return {
         "objective": "bt",
         "options": {},
+        "pairs": "best_worst",
         "learning_rate": 1e-3,
         "epochs": 2,
         "global_batch": 8,

@@ -149,6 +149,19 @@ def pairs(split: pd.DataFrame) -> pd.DataFrame:
     return both.rename(columns={"chosen_prompt": "prompt"}).drop(columns="rejected_prompt")
 
 
+def all_pairs(split: pd.DataFrame) -> pd.DataFrame:
+    """Pair every two responses of a prompt that differ in gold (D47): rows as in `pairs`.
+
+    Pairs of a prompt follow each other, the prompts in the split's order.
+    """
+    rows = split.set_index("prompt_id").drop(columns="prompt")
+    both = rows.add_prefix("chosen_").join(rows.add_prefix("rejected_"))
+    both = both[both["chosen_gold"] > both["rejected_gold"]]
+    prompts = split.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    both = prompts.to_frame().join(both, how="inner")
+    return both.loc[prompts.index.intersection(both.index)].reset_index()
+
+
 def _checked(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Check the rows of the listed models and give them their prompt ids."""
     models = [*settings["train_models"], *settings["valid_models"]]

@@ -22,7 +22,9 @@ def hidden_states(
     `frame` has N rows with prompt and response. Raises `InputError` when one exceeds the context.
     """
     sequences = chat.frame_ids(tokenizer, frame)
-    hidden: NDArray[np.float32] = score_ids(model, sequences, batch_tokens, label).hidden
+    hidden: NDArray[np.float32] = score_ids(
+        model, sequences, batch_tokens, list(frame["prompt"]), label
+    ).hidden
     return hidden
 
 

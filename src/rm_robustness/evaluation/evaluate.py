@@ -140,7 +140,9 @@ def _score(
     if not fits.any():
         raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
     fitting = frame[fits].reset_index(drop=True)
-    scores = score_ids(model, list(sequences[fits]), batch_tokens, split)
+    scores = score_ids(
+        model, list(sequences[fits]), batch_tokens, list(fitting["prompt_id"]), split
+    )
     wrong = np.flatnonzero(~np.isfinite(scores.rewards))
     if len(wrong):
         raise InputError(

@@ -1,16 +1,18 @@
 """Exact scoring: evaluation, probes and RLOO all compute rewards with `score_ids`.
 
-A score is what a batch of one gives. Sequences of equal length share a batch, so nothing is ever
-padded or masked, and a score cannot depend on what it was batched with beyond float rounding.
+A score is what a batch of one gives, up to float rounding. The responses of a prompt are read as a
+prompt tree (packing.py), many prompts in one row; a model that cannot read these gets sequences of
+equal length together. Nothing is ever padded or masked.
 """
 
 import types
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
@@ -19,6 +21,8 @@ from ..frames import check_texts
 from ..progress import Progress
 from . import chat
 from .batching import equal_length_batches
+from .packing import NAME as TREES
+from .packing import attention, packs, row_of, stock_attention, tree_batches, without_padding
 from .score_log import ScoreLog
 
 
@@ -30,67 +34,150 @@ class Scores(NamedTuple):
     n_tokens: np.ndarray
 
 
-def score_ids(
-    model: Any, sequences: list[list[int]], batch_tokens: int, label: str | None = None
-) -> Scores:
-    """Score token sequences.
+class Batch(NamedTuple):
+    """Numbers of the sequences of each prompt that are read together, and the tokens of them."""
 
-    The pooled hidden state h is the last layer's, after the final norm, at the last token that is
-    no padding; the reward is W_p . h, both in float32 (D39, D45). `batch_tokens` bounds a batch's
-    size, 0 means one sequence at a time. Raises InputError when a sequence does not fit the model.
-    """
-    limit = model.config.max_position_embeddings
-    sequences = _without_padding(model, sequences)
-    lengths = [len(sequence) for sequence in sequences]
-    for row, length in enumerate(lengths):
-        if length > limit:
-            raise InputError(f"row {row}", f"{length} tokens", f"{limit} or fewer")
-    rewards = np.empty(len(sequences), np.float32)
-    hidden = np.empty((len(sequences), model.config.hidden_size), np.float32)
-    for batch, batch_rewards, states in _batches(model, sequences, batch_tokens, label):
-        rewards[batch], hidden[batch] = batch_rewards, states
-    return Scores(rewards, hidden, np.array(lengths, np.int64))
+    groups: list[list[int]]
+    tokens: int
+
+    @property
+    def rows(self) -> list[int]:
+        """The numbers of all its sequences."""
+        return [row for group in self.groups for row in group]
 
 
-@torch.no_grad()
-def _batches(
+class Plan(NamedTuple):
+    """What a model will read: sequences without padding, their prompts, and the batches."""
+
+    sequences: list[list[int]]
+    prompts: Sequence[Hashable]
+    batches: list[Batch]
+    trees: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all batches."""
+        return sum(batch.tokens for batch in self.batches)
+
+
+def plan_for(
     model: Any,
     sequences: list[list[int]],
     batch_tokens: int,
-    label: str | None,
-    done: Collection[int] = (),
+    prompts: Sequence[Hashable] | None = None,
+) -> Plan:
+    """Plan the reading of token sequences; those of equal `prompts` (N,) share their beginning.
+
+    `batch_tokens` bounds a batch's size, 0 means one sequence at a time. Raises InputError when a
+    sequence does not fit the model.
+    """
+    limit = model.config.max_position_embeddings
+    sequences = without_padding(sequences, model.config.get_text_config().pad_token_id)
+    for row, sequence in enumerate(sequences):
+        if len(sequence) > limit:
+            raise InputError(f"row {row}", f"{len(sequence)} tokens", f"{limit} or fewer")
+    prompts = range(len(sequences)) if prompts is None else prompts
+    trees = batch_tokens > 0 and packs(model)
+    if trees:
+        batches = [Batch(*batch) for batch in tree_batches(sequences, prompts, batch_tokens)]
+    else:
+        lengths = [len(sequence) for sequence in sequences]
+        batches = [
+            Batch([[row] for row in rows], len(rows) * lengths[rows[0]])
+            for rows in equal_length_batches(lengths, batch_tokens, longest_first=True)
+        ]
+    return Plan(sequences, prompts, batches, trees)
+
+
+def score_ids(
+    model: Any,
+    sequences: list[list[int]],
+    batch_tokens: int,
+    prompts: Sequence[Hashable] | None = None,
+    label: str | None = None,
+) -> Scores:
+    """Score token sequences; arguments and errors as in `plan_for`.
+
+    The pooled hidden state h is the last layer's, after the final norm, at the last token that is
+    no padding; the reward is W_p . h, both in float32 (D39, D45).
+    """
+    plan = plan_for(model, sequences, batch_tokens, prompts)
+    rewards = np.empty(len(sequences), np.float32)
+    hidden = np.empty((len(sequences), model.config.get_text_config().hidden_size), np.float32)
+    progress = Progress(label, plan.tokens, "tokens") if label else None
+    for rows, batch_rewards, states in read(model, plan, progress):
+        rewards[rows], hidden[rows] = batch_rewards, states
+    return Scores(rewards, hidden, np.array(list(map(len, plan.sequences)), np.int64))
+
+
+@torch.no_grad()
+def read(
+    model: Any, plan: Plan, progress: Progress | None = None, done: Collection[int] = ()
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Yield rows, rewards (B,) and pooled states (B, H) of each batch whose rows are not `done`."""
+    """Yield rows, rewards (B,) and pooled states (B, H) of each batch whose rows are not `done`.
+
+    `progress` counts tokens. A batch that does not fit the memory is read in two halves; raises
+    InputError, with the prompt, when one of these does not fit either.
+    """
     head, training = whole_weight(model.score.weight).float(), model.training
     body = _body(model)
     model.eval()
-    progress = Progress(label, len(sequences), "responses", len(done)) if label else None
-    for batch in equal_length_batches([len(sequence) for sequence in sequences], batch_tokens):
-        if batch[0] in done:
-            continue
-        tokens = torch.tensor([sequences[row] for row in batch], device=model.device)
-        states = body(input_ids=tokens, use_cache=False).last_hidden_state
-        pooled = states[:, -1].float()
-        rewards = (pooled @ head.T).squeeze(-1)
-        yield batch, rewards.cpu().numpy(), pooled.cpu().numpy()
-        if progress:
-            progress.update(progress.done + len(batch))
-    model.train(training)
+    try:
+        with attention(model, TREES if plan.trees else stock_attention(model)):
+            for batch in plan.batches:
+                rows = batch.rows
+                if all(row in done for row in rows):
+                    if progress:
+                        progress.skip(batch.tokens)
+                    continue
+                states = _pooled(body, model, plan, batch.groups).float()
+                rewards = (states @ head.T).squeeze(-1)
+                yield rows, rewards.cpu().numpy(), states.cpu().numpy()
+                if progress:
+                    progress.update(progress.done + batch.tokens)
+    finally:
+        model.train(training)
 
 
-def _without_padding(model: Any, sequences: list[list[int]]) -> list[list[int]]:
-    """Drop padding tokens at the end, as a transformers classifier does when it reads the reward.
+def _pooled(
+    body: Callable[..., Any],
+    model: Any,
+    plan: Plan,
+    groups: list[list[int]],
+    in_halves: bool = False,
+) -> Tensor:
+    """Pooled states (B, H) of a batch; if it does not fit the memory, of one half after another."""
+    device, middle = model.device, len(groups) // 2
+    try:
+        if plan.trees:
+            row = row_of([[plan.sequences[number] for number in group] for group in groups])
+            states = body(**row.inputs(device), use_cache=False).last_hidden_state
+            return states[0, row.ends]  # type: ignore[no-any-return]
+        tokens = torch.tensor([plan.sequences[row] for (row,) in groups], device=device)
+        return body(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        # The other processes of a sharded model would wait for this one for ever.
+        if not _out_of_memory(error) or is_sharded(model):
+            raise
+        if in_halves or not middle:
+            longest = max(len(plan.sequences[row]) for row in groups[0])
+            raise InputError(
+                f"prompt {plan.prompts[groups[0][0]]}",
+                f"{len(groups[0])} responses, the longest of {longest} tokens, and no memory for "
+                f"the {len(groups)} prompts of their batch on {device}",
+                "a batch that fits",
+                "lower batch_tokens, or use a device with more memory",
+            ) from error
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return torch.cat(
+        [_pooled(body, model, plan, part, True) for part in (groups[:middle], groups[middle:])]
+    )
 
-    Many models were trained with EOS as the padding token, and so never read the reward at EOS
-    (D22).
-    """
-    pad, ends = model.config.pad_token_id, []
-    for ids in sequences:
-        end = len(ids)
-        while end > 1 and ids[end - 1] == pad:
-            end -= 1
-        ends.append(end)
-    return [ids[:end] for ids, end in zip(sequences, ends, strict=True)]
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch found too little memory; for the CPU's it has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def is_sharded(model: Any) -> bool:
@@ -126,9 +213,17 @@ def score(
     go into `log`, and those that are in it are not scored again. Raises InputError for an empty
     response, for what is no text and for a response that does not fit the model's length.
     """
+    plan = plan_of_split(model, tokenizer, split, batch_tokens)
+    progress = Progress(label, plan.tokens, "tokens") if label else None
+    return score_plan(model, plan, split, progress, log)
+
+
+def plan_of_split(model: Any, tokenizer: Any, split: pd.DataFrame, batch_tokens: int) -> Plan:
+    """Plan the scoring of a split; arguments and errors as in `score`."""
     check_texts(split, ["prompt"])
     check_texts(split, ["response"], filled=True)
-    sequences = _without_padding(model, chat.frame_ids(tokenizer, split))
+    pad = model.config.get_text_config().pad_token_id
+    sequences = without_padding(chat.frame_ids(tokenizer, split), pad)
     limit = model.config.max_position_embeddings
     for row, sequence in enumerate(sequences):
         if len(sequence) > limit:
@@ -139,18 +234,29 @@ def score(
                 f"{limit} or fewer",
                 "lower splits.max_characters: responses are never cut",
             )
-    values = np.empty((len(sequences), 2))  # reward, hidden_norm
+    return plan_for(model, sequences, batch_tokens, list(split["prompt_id"]))
+
+
+def score_plan(
+    model: Any,
+    plan: Plan,
+    split: pd.DataFrame,
+    progress: Progress | None = None,
+    log: ScoreLog | None = None,
+) -> pd.DataFrame:
+    """Score a split by its plan, which may serve many models of one tokenizer; as `score`."""
+    values = np.empty((len(split), 2))  # reward, hidden_norm
     done = log.done if log else {}
     for row, scores in done.items():
         values[row] = scores
-    for batch, rewards, hidden in _batches(model, sequences, batch_tokens, label, done):
+    for rows, rewards, hidden in read(model, plan, progress, done):
         norms = np.linalg.norm(hidden.astype(np.float64), axis=1)
-        values[batch] = np.stack([rewards, norms], axis=1)
+        values[rows] = np.stack([rewards, norms], axis=1)
         if log:
-            log.add(batch, values[batch])
+            log.add(rows, values[rows])
     keys = split[["prompt_id", "response_id", "response_model", "gold"]].reset_index(drop=True)
     return keys.assign(
         reward=values[:, 0],
         hidden_norm=values[:, 1],
-        n_tokens=np.array([len(sequence) for sequence in sequences], np.int64),
+        n_tokens=np.array(list(map(len, plan.sequences)), np.int64),
     )[["prompt_id", "response_id", "response_model", "reward", "gold", "hidden_norm", "n_tokens"]]

@@ -43,7 +43,8 @@ class ProxyReward:
                     f"{self.context} or fewer, its context",
                     "lower rloo.prompt_length or rloo.response_length",
                 )
-        rewards = [float(r) for r in score_ids(self.model, sequences, self.batch_tokens).rewards]
+        scores = score_ids(self.model, sequences, self.batch_tokens, prompts)
+        rewards = [float(reward) for reward in scores.rewards]
         for row, reward in enumerate(rewards):
             if not math.isfinite(reward):
                 raise InputError(

@@ -1,6 +1,7 @@
 """Reward-model training: trl.RewardTrainer with a custom objective, evaluated on held-out pairs."""
 
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 from trl import RewardConfig, RewardTrainer
 
-from ..data.splits import pairs
+from ..data.splits import all_pairs, pairs
 from ..errors import InputError
 from ..experiment.config import Settings
 from ..frames import check_texts, read_frame, write_frame
 from ..models import chat
+from ..models.packing import packs, row_of, rows_by_prompt, take_rows, without_padding
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
 from ..objectives import OBJECTIVES
@@ -29,12 +31,54 @@ from .trl_arguments import WholeBatches, training_arguments
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+class PairsInRows:
+    """Collator: the pairs of a micro-batch as one row of prompt trees, nothing padded.
+
+    An example has the tokens of one pair, `chosen_ids` and `rejected_ids`, or of every pair of one
+    prompt as lists of these (D47); a response in several pairs is read once. The order of `ends` is
+    that of trl's collator: all chosen responses, then all rejected ones.
+    """
+
+    def __init__(self, pad: int | None) -> None:
+        self.pad = pad
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Inputs of `packing.take_rows`; attention_mask has the tokens that trl counts."""
+        prompts = [
+            without_padding(
+                [*_nested(example["chosen_ids"]), *_nested(example["rejected_ids"])], self.pad
+            )
+            for example in examples
+        ]
+        row = row_of(prompts)
+        left, inputs = iter(row.ends), row.inputs()
+        halves: tuple[list[int], list[int]] = ([], [])
+        for sequences in prompts:
+            for half in halves:
+                half += itertools.islice(left, len(sequences) // 2)
+        ends = torch.tensor([*halves[0], *halves[1]])
+        return inputs | {"ends": ends, "attention_mask": torch.ones_like(inputs["input_ids"])}
+
+
+def _nested(ids: Any) -> list[list[int]]:
+    """Token ids of several responses; of one, a list of one."""
+    return ids if isinstance(ids[0], list) else [ids]
+
+
 class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
     """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,)."""
 
-    def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *args: Any, objective: Objective, data_collator: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, data_collator=data_collator, **kwargs)
         self.objective = objective
+        config = self.model.config.get_text_config()
+        # A response's own noise would differ from that of the prompt that it shares.
+        dropout = self.model.training and getattr(config, "attention_dropout", 0.0)
+        if data_collator is None and not dropout and packs(self.model):
+            take_rows(self.model)
+            self.data_collator = PairsInRows(config.pad_token_id)
         if self.args.center_rewards_coefficient:
             raise InputError(
                 "center_rewards_coefficient",
@@ -90,7 +134,8 @@ class Probe(TrainerCallback):  # type: ignore[misc]
         if not (state.is_world_process_zero or is_sharded(model)):
             return
         n = len(self.held_out.prompt_ids)
-        scores = score_ids(model, self.held_out.chosen + self.held_out.rejected, self.batch_tokens)
+        sequences = self.held_out.chosen + self.held_out.rejected
+        scores = score_ids(model, sequences, self.batch_tokens, self.held_out.prompt_ids * 2)
         hidden = scores.hidden.astype(np.float64)
         frame = pd.DataFrame(
             {
@@ -110,10 +155,21 @@ class Probe(TrainerCallback):  # type: ignore[misc]
 
 
 class Pairs:
-    """Tokenised pairs that fit the length; the others are dropped and counted, never cut (D19)."""
+    """Tokenised pairs that fit the length; the others are dropped and counted, never cut (D19).
 
-    def __init__(self, tokenizer: Any, split: pd.DataFrame, max_length: int, limit: int | None):
-        frame = pairs(split)
+    Of each prompt its best and worst response or, `every` one, all that differ in gold (D47).
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        split: pd.DataFrame,
+        max_length: int,
+        limit: int | None,
+        every: bool = False,
+    ):
+        self.every = every
+        frame = all_pairs(split) if every else pairs(split)
         prompts = list(frame["prompt"])
         # Of external pairs: the turns before the prompt, the same of both responses.
         earlier = list(frame["chosen_earlier"]) if "chosen_earlier" in frame else None
@@ -133,14 +189,26 @@ class Pairs:
         self.rejected = [rejected[n] for n in fits]
         self.prompt_ids = [str(frame["prompt_id"].iloc[n]) for n in fits]
 
+    def dataset(self) -> Dataset:
+        """A row a pair or, of every pair, a row a prompt with the tokens of all its pairs."""
+        columns = {"chosen_ids": self.chosen, "rejected_ids": self.rejected}
+        if not self.every:
+            return Dataset.from_dict(columns)
+        rows = rows_by_prompt(self.prompt_ids)
+        return Dataset.from_dict(
+            {name: [[ids[n] for n in row] for row in rows] for name, ids in columns.items()}
+        )
+
 
 @functools.cache
-def tokenised(backbone: Path, split: Path, max_length: int, limit: int | None) -> tuple[Any, Pairs]:
+def tokenised(
+    backbone: Path, split: Path, max_length: int, limit: int | None, every: bool = False
+) -> tuple[Any, Pairs]:
     """Read and tokenise a split's pairs, once for all the seeds of a process."""
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     frame = read_frame(split, ["prompt_id", "prompt", "response", "gold"])
     check_texts(frame, ["response"], f"{split}, ", filled=True)
-    return tokenizer, Pairs(tokenizer, frame, max_length, limit)
+    return tokenizer, Pairs(tokenizer, frame, max_length, limit, every)
 
 
 def train_reward_model(
@@ -175,12 +243,13 @@ def train_reward_model(
             "set micro_batch x processes to global_batch",
         )
     length = settings["max_length"]
-    tokenizer, data = tokenised(backbone, train_split, length, None)
+    every = settings["pairs"] == "all"
+    tokenizer, data = tokenised(backbone, train_split, length, None, every)
     _, held_out = tokenised(backbone, held_out_split, length, settings["probe_pairs"])
     trainer = ObjectiveTrainer(
         model=initialise(backbone, seed),
         args=RewardConfig(**arguments),
-        train_dataset=Dataset.from_dict({"chosen_ids": data.chosen, "rejected_ids": data.rejected}),
+        train_dataset=data.dataset(),
         processing_class=tokenizer,
         callbacks=[
             Probe(work / "probes", held_out, settings["probe_evals"], settings["batch_tokens"])
