@@ -26,7 +26,7 @@ import copy
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -34,7 +34,6 @@ from typing import Any
 import torch
 import workload
 from datasets import Dataset
-from rm_robustness.models.packing import row_of, take_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch.nn.utils.rnn import pad_sequence
@@ -42,6 +41,7 @@ from transformers import PreTrainedTokenizerFast, PrinterCallback, TrainerCallba
 from transformers.utils import logging
 from trl import RewardConfig, RewardTrainer
 
+from rm_robustness.models.packing import row_of, take_rows
 from rm_robustness.objectives import OBJECTIVES
 from rm_robustness.training.reward_trainer import ObjectiveTrainer
 
@@ -118,7 +118,7 @@ def train(
     words = Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
     ours = partial(ObjectiveTrainer, objective=LOSSES[objective])
-    kinds = {"authors": Authors, "packed": ours, "trees": ours}
+    kinds: dict[str, Any] = {"authors": Authors, "packed": ours, "trees": ours}
     if way == "packed":
         take_rows(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ def loop_gradients(base: Any, examples: Examples, objective: str) -> list[torch.
         for each in examples:
             ids = torch.tensor([each[name]], device=model.device)
             half.append(model(input_ids=ids).logits[0].float())
-    LOSSES[objective](*map(torch.cat, rewards.values())).backward()
+    torch.autograd.backward(LOSSES[objective](*map(torch.cat, rewards.values())))
     return [p.grad for p in model.parameters()]
 
 
@@ -200,7 +200,7 @@ def all_pairs(prompts: workload.Prompts) -> tuple[Examples, Examples]:
     return together, [pair(*two) for each in pairs for two in each]
 
 
-def compare(works: dict[str, Callable[[], Stopwatch]], options: Namespace) -> workload.Rows:
+def compare(works: Mapping[str, Callable[[], Stopwatch]], options: Namespace) -> workload.Rows:
     """Rows of a table: for passes and for whole steps, times as fast as each baseline."""
     runs: dict[str, list[Stopwatch]] = {name: [] for name in works}
     for _ in range(options.repetitions):  # interleaved: a slow spell of the machine hits all

@@ -12,7 +12,7 @@ import argparse
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,7 +141,7 @@ class Clock(NamedTuple):
 Times = dict[str, list[Clock]]  # of each way, in the order of the repetitions
 
 
-def interleaved(ways: dict[str, Callable[[], Any]], repetitions: int, device: str) -> Times:
+def interleaved(ways: Mapping[str, Callable[[], Any]], repetitions: int, device: str) -> Times:
     """Time all ways one after another, again and again: a slow spell of the machine hits all."""
     times: Times = {name: [] for name in ways}
     for _ in range(repetitions):
@@ -173,7 +173,7 @@ def show(title: str, rows: Rows) -> None:
     print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False)}", flush=True)
 
 
-def memory(works: dict[str, Callable[[], Any]], device: str) -> Rows:
+def memory(works: Mapping[str, Callable[[], Any]], device: str) -> Rows:
     """A row for each way: MB that it needs at its peak, beyond what there is before it."""
     return [{"way": name, "MB": f"{_peak(work, device):.0f}"} for name, work in works.items()]
 
