@@ -30,9 +30,9 @@ from typing import Any
 
 import torch
 import workload
-from rm_robustness.models.packing import tree_tokens
 
 from rm_robustness.models.batching import equal_length_batches
+from rm_robustness.models.packing import tree_tokens
 from rm_robustness.models.scoring import score_ids
 
 Rewards = Any  # numpy, (N,)
