@@ -142,6 +142,16 @@ def test_without_dvc_damage_is_named_and_made_again(plain, capsys, damage, path,
     )
 
 
+def test_a_copy_whose_run_is_not_here_is_not_called_misplaced(plain, capsys):
+    shutil.rmtree("runs/demo")
+    status, text = verify(capsys, "results")
+    assert status == 0, text
+    assert "a copy from a run that is not here: runs/demo/results/table5.csv" in text
+    Path("results/table5.record.json").rename("results/table6.record.json")
+    status, text = verify(capsys, "results")
+    assert status == 1 and "results/table6.record.json\n  the record of runs/demo" in text
+
+
 def test_a_folder_that_is_another_seeds_is_named(plain, capsys):
     folder = Path(WEIGHTS).parent
     shutil.rmtree(folder)

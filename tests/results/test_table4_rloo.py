@@ -33,7 +33,10 @@ def test_table_4_is_read_from_the_config_in_force():
             value = value[part]
         if isinstance(value, float):
             assert float(row.value) == value
-    assert set(frame["key"]) >= {f"rloo.{k}" for k in settings["rloo"]} - {"rloo.runs"}
+    assert set(frame["key"]) >= {f"rloo.{k}" for k in settings["rloo"]} - {
+        "rloo.runs",
+        "rloo.seeds_per_job",
+    }
     settings["rloo"]["beta"] = 0.125
     text = table4_markdown(table4(Path(), settings), "A toy.")
     assert "| weight of the KL, beta " in text and "0.125 (paper 0.05)" in text

@@ -132,10 +132,8 @@ def score_tokens(
     one); nothing is ever padded, so a chat's score does not depend on the others'. Finished batches
     go into `log`, and those that are in it are not scored again.
     """
-    scores = np.full(len(chats), np.nan)
-    done = log.done if log else {}
-    for row, (value,) in done.items():
-        scores[row] = value
+    scores = np.full((len(chats), 1), np.nan)
+    done = log.restore(scores) if log else ()
     device = model.regression_layer.weight.device
     lengths = [len(chat) for chat in chats]
     progress = Progress("gold", len(chats), "responses", len(done))
@@ -144,11 +142,11 @@ def score_tokens(
             continue
         tokens = torch.tensor([chats[row] for row in batch], device=device)
         gate = torch.tensor([gates[row] for row in batch], device=device)
-        scores[batch] = model(tokens, gate).double().cpu().numpy()
+        scores[batch, 0] = model(tokens, gate).double().cpu().numpy()
         if log:
-            log.add(batch, scores[batch][:, None])
+            log.add(batch, scores[batch])
         progress.update(progress.done + len(batch))
-    return scores
+    return scores[:, 0]
 
 
 def armorm_scores(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,12 @@ class ScoreLog:
         self.waiting: dict[int, list[float]] = {}
         self.size = self.path.stat().st_size if self.done else 0
         self.written = time.monotonic()
+
+    def restore(self, values: np.ndarray) -> Collection[int]:
+        """Put the scores of an earlier attempt into their rows of `values` (n, k); these rows."""
+        for row, scores in self.done.items():
+            values[row] = scores
+        return self.done.keys()
 
     def add(self, rows: list[int], values: np.ndarray) -> None:
         """Add a batch's values (len(rows), k); they are on the disk after `EVERY` s at most."""

@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -54,9 +54,24 @@ class RecordChecks:
         for file in self.evidence.lineage.outputs(record) if outputs else ():
             of_seed = "--seeds" not in words or re.search(rf"/seed-{content['seed']}[/.]", file)
             if not (of_seed and (file in outputs or file.startswith(prefixes))):
+                if self._is_copy(record, outputs):
+                    text = f"a copy from a run that is not here: {' '.join(outputs)}"
+                    self.findings.unverified(record, text)
+                    return
                 text = f"the record of {' '.join(outputs)}, seed {content['seed']}, not of {file}"
                 self.findings.mismatch(record, text, self.evidence.repair(record))
                 return
+
+    @staticmethod
+    def _is_copy(record: str, outputs: Collection[str]) -> bool:
+        """Whether a record of results/ is that of the same file of a run, which is not here."""
+        originals = {f"{PurePath(output).with_suffix('')}.record.json" for output in outputs}
+        return any(
+            PurePath(each).parts[0] == "runs"
+            and PurePath(each).parts[2:] == PurePath(record).parts
+            and not Path(each).exists()
+            for each in originals
+        )
 
     def _inputs(self, record: str, mismatched: set[str]) -> None:
         """Check that a job read what an earlier job wrote."""
