@@ -48,7 +48,7 @@ for measurement in MEASUREMENTS:
         params:
             settings=settings("ranks" if ranked else "scores"),
             seeds=seeds,
-            models=f"{RUN}/reward_models/{{backbone}}/{{objective}}",
+            models=lambda wildcards, input: Path(input.models[0]).parents[1],
             ranked=lambda wildcards, input: (
                 f"--ranks {input.train} {input.bench}" if input.train else ""
             ),

@@ -51,7 +51,8 @@ def measure(
         with hold_lease([*outputs, output][0]), ExitStack() as records:
             if data:
                 to = scores / folder.name / "record.json"
-                record = write_record(settings, outputs, weights, to)
+                scoring = {name: value for name, value in settings.items() if name != "ranks"}
+                record = write_record(scoring, outputs, weights, to)
                 records.enter_context(record)["seed"] = seed
             sets = list(zip(data, map(read_set, data), outputs, strict=True))
             if ranked:

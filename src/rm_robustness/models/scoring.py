@@ -251,9 +251,7 @@ def score_plan(
 ) -> pd.DataFrame:
     """Score a split by its plan, which may serve many models of one tokenizer; as `score`."""
     values = np.empty((len(split), 2))  # reward, hidden_norm
-    done = log.done if log else {}
-    for row, scores in done.items():
-        values[row] = scores
+    done = log.restore(values) if log else {}
     for rows, rewards, hidden in read(model, plan, progress, done):
         norms = np.linalg.norm(hidden.astype(np.float64), axis=1)
         values[rows] = np.stack([rewards, norms], axis=1)
