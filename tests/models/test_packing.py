@@ -170,6 +170,12 @@ def test_a_model_that_trees_are_not_sound_for_is_read_without_them(family, chang
     np.testing.assert_allclose(scores.rewards, expected, rtol=0, atol=1e-5)
 
 
+def test_a_classifier_with_another_head_is_read_without_trees(capsys):
+    config = AutoConfig.for_model("bert", **{**SIZES, "num_key_value_heads": None})
+    assert not packs(AutoModelForSequenceClassification.from_config(config))
+    assert "a head that is not named score" in capsys.readouterr().err
+
+
 def test_the_attention_of_a_model_is_as_before_after_it_was_scored():
     model = model_of("llama")
     before = model.config._attn_implementation

@@ -329,7 +329,7 @@ _reasons: "weakref.WeakKeyDictionary[Any, str]" = weakref.WeakKeyDictionary()
 def packs(model: Any) -> bool:
     """Whether a model can read prompt trees; if not, a line says why, the first time.
 
-    Its configuration must have full attention in every layer and positions that do not depend on
+    It must have a head `score`, full attention in every layer and positions that do not depend on
     the longest of a row, and on a few tokens it must give the states of a batch of one.
     """
     if model not in _reasons:
@@ -345,6 +345,8 @@ def packs(model: Any) -> bool:
 
 def _unsound(model: Any) -> str:
     """Why a model cannot read prompt trees; "" if it can."""
+    if not hasattr(model, "score"):
+        return "a head that is not named score"
     config = model.config.get_text_config()
     others = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
     if others:
