@@ -1,6 +1,6 @@
 """How fast reward models train: `python benchmarks/training.py`; with --device cuda on a GPU.
 
-The same pairs with UltraFeedback's lengths go through several trainers in turns, each of them a
+The same pairs with UltraFeedback's lengths, or AlpacaEval's (--lengths alpaca_eval), go through several trainers in turns, each of them a
 real `transformers.Trainer` with AdamW: two forward passes over padded batches, as the authors'
 trainer runs them; TRL's RewardTrainer, in random order or with pairs of like length in a batch
 (sorted); and this project's ObjectiveTrainer, each response for itself (packed) or as prompt trees.
@@ -222,11 +222,14 @@ def main() -> None:
     """Print memory, the gradients' differences and two tables of times."""
     arguments = workload.parser(__doc__)
     arguments.add_argument("--steps", type=int, default=2, help="of 16 pairs")
+    lengths = {"ultrafeedback": workload.ultrafeedback, "alpaca_eval": workload.alpaca_eval}
+    arguments.add_argument("--lengths", choices=list(lengths), default="ultrafeedback")
     options = arguments.parse_args()
     logging.set_verbosity_error()
     base = workload.make_model(options, torch.float32)  # bfloat16 is autocast, as in training
     print(workload.machine(options, base))
-    prompts = workload.draw(workload.ultrafeedback(BATCH * options.steps), base.config.vocab_size)
+    drawn = lengths[options.lengths](BATCH * options.steps)
+    prompts = workload.draw(drawn, base.config.vocab_size)
     examples = [pair(*each[:2]) for each in prompts]
     ways = ["authors", "trl", "sorted", "packed", "trees"]
     if options.steps < SORTED:
