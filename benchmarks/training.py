@@ -1,13 +1,14 @@
 """How fast reward models train: `python benchmarks/training.py`; with --device cuda on a GPU.
 
 The same pairs with UltraFeedback's lengths, or AlpacaEval's (--lengths alpaca_eval), go through
-several trainers in turns, each of them a real `transformers.Trainer` with AdamW: two forward passes over padded batches, as the authors'
-trainer runs them; TRL's RewardTrainer, in random order or with pairs of like length in a batch
-(sorted); and this project's ObjectiveTrainer, each response for itself (packed) or as prompt trees.
-`passes` is collating, forward and backward; `steps` is that and AdamW. A second table has all six
-pairs of four responses, which trees read once each. The exit status is 1 if a gradient differs by
-more than 1e-4, relative to its norm, from that of sequences one at a time, for any objective
-(float32; in bfloat16 the differences are printed). Learning rate 0 keeps the weights as they are.
+several trainers in turns, each of them a real `transformers.Trainer` with AdamW: two forward passes
+over padded batches, as the authors' trainer runs them; TRL's RewardTrainer, in random order or with
+pairs of like length in a batch (sorted); and this project's ObjectiveTrainer, each response for
+itself (packed) or as prompt trees. `passes` is collating, forward and backward; `steps` is that and
+AdamW. A second table has all six pairs of four responses, which trees read once each. The exit
+status is 1 if a gradient differs by more than 1e-4, relative to its norm, from that of sequences
+one at a time, for any objective (float32; in bfloat16 the differences are printed). Learning rate 0
+keeps the weights as they are.
 
 Predictions for one thread of a CPU, written before the first run:
 
