@@ -97,7 +97,7 @@ def test_one_job_at_a_time_has_the_gpu_of_a_machine_without_a_profile(monkeypatc
 @pytest.mark.parametrize(
     ("options", "score", "training"),
     [
-        ([], "gpu=1, nodes=1, cpus_per_task=8, runtime=65", "gpu=8, nodes=1, .*checkpoints_gb=270"),
+        ([], "gpu=1, nodes=1, cpus_per_task=8, runtime=30", "gpu=8, nodes=1, .*checkpoints_gb=270"),
         (["--profile", "gpus"], "gpu=1, .*shell-with-1-gpus", "gpu=8, .*shell-with-8-gpus"),
         (["--profile", "slurm"], "gres=gpu:h100:1", "gres=gpu:h100:8, .*checkpoints_gb=270"),
     ],

@@ -191,9 +191,9 @@ def test_a_job_of_more_seeds_takes_longer_by_their_number():
 def test_scoring_costs_by_its_format(dtype, slowdown):
     config = preset("paper")
     config["scoring"] |= {"dtype": "bfloat16", "float32_prompts": 0}
-    least = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80)
+    least = job_cost.cost_of(config, "scenarios", "Qwen2.5-3B", 80)
     config["scoring"] |= {"dtype": dtype}
-    found = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80)
+    found = job_cost.cost_of(config, "scenarios", "Qwen2.5-3B", 80)
     assert found.flops == pytest.approx(slowdown * least.flops)
     wide = 1 if dtype == "bfloat16" else 2
     assert found.memory(1) == {part: wide * size for part, size in least.memory(1).items()}
@@ -204,7 +204,7 @@ def test_the_sample_in_float32_is_counted_once_and_only_beside_another_format():
     flops = {}
     for dtype, prompts in (("bfloat16", 0), ("bfloat16", 500), ("float32", 0), ("float32", 500)):
         config["scoring"] |= {"dtype": dtype, "float32_prompts": prompts}
-        flops[dtype, prompts] = job_cost.cost_of(config, "scores", "Qwen2.5-3B", 80).flops
+        flops[dtype, prompts] = job_cost.cost_of(config, "scenarios", "Qwen2.5-3B", 80).flops
     sample = flops["bfloat16", 500] - flops["bfloat16", 0]
     assert sample == pytest.approx(0.1 * flops["float32", 0])  # 500 of 5,000 prompts a scenario
     assert flops["float32", 500] == flops["float32", 0]

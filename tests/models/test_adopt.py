@@ -191,7 +191,9 @@ def test_published_splits_and_a_model_become_scores_and_nothing_is_trained(
         theirs = entry | {"repo": "some/model", "sha256": weights, "chat": CHAT}
         artifacts[f"reward_models/llama/bt/seed-{seed}"] = theirs
     folder = clone(tmp_path / "clone")
-    (folder / "released.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+    (folder / "released.yaml").write_text(
+        yaml.safe_dump({"artifacts": artifacts, "rm_bench": None, "ranks": None})
+    )
     run, target = folder / "runs/cut", "runs/cut/scores/llama/bt/seed-0/in_domain.parquet"
     with serve({**repositories, "some/model": model}) as hub:
         for key, value in environment(hub, tmp_path).items():

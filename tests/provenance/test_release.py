@@ -186,7 +186,7 @@ def test_a_checkpoint_with_one_byte_more_plans_what_rests_on_it_and_is_named(cop
         f"{MEASURE}_rm_bench_ranks_0_1_2_3": 1,
         "rloo_0": 1,
         "policy_gold": 1,
-        "answers": 1,
+        "answers": 3,  # of the policies that are trained in one job
         "judge": 1,
         "table1": 1,
         "table2": 1,

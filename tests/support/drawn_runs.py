@@ -1,5 +1,6 @@
 """Runs whose measurements are drawn, so that the truth of each claim is known."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,7 @@ class DrawnRun(RunResults):
         level = self.settings["rm_bench"]["objectives"].index(method)
         return 50 + 3 * level * self.effect + 100 * self.prompts + self.drawn(0, 0.5, 8)
 
+    @cached_property
     def answers(self):
         sft = self.rng.uniform(80, 120, size=PROMPTS)
         bsr = {1: 0.55, 0: 0.7975, -1: 1.3}[int(self.effect)]

@@ -41,6 +41,8 @@ EXCLUDED = {
     "dvc exp run": "trains; its --dry wants outputs of stages that it only pretends to run",
     "dvc commit --force": "records a run of the preset `paper`",
     "python -m rehearsal": "tests/rehearsal/test_cut.py runs a cut of it",
+    "python benchmarks/scoring.py --device cuda": "needs a GPU",
+    "python benchmarks/training.py --device cuda": "needs a GPU",
     "python examples": "tests/workflow/test_examples.py runs it",
 }
 # Commands whose inputs are not here: their arguments are parsed.

@@ -69,7 +69,7 @@ def test_every_rule_that_goes_online_is_local(tmp_path, presets, online):
     local, others, models = plan(tmp_path, *files)
     assert online <= local
     assert not others & ONLINE
-    assert {"gold", "train", "score", "splits"} <= others
+    assert {"gold", "train", "measure", "splits"} <= others
     # The demo's judge is its gold; one with open weights is downloaded and runs on a GPU.
     assert ("judge" in others) == (presets in (["demo"], ["paper", "judge"]))
     assert ("judge" in models) == (presets == ["paper", "judge"])
