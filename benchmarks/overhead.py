@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PHASES = (*(".", "backbones", "reward_models", "scores"), *("policies", "policy_gold", "answers"))
+PHASES = (".", "backbones", "reward_models", "scores", "policies", "policy_gold", "answers")
 
 
 def main() -> None:

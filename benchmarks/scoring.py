@@ -26,6 +26,7 @@ Predictions for one thread of a CPU, written before the first run (times as fast
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,7 +107,8 @@ def compare(
     check(title, work, options)
     tokens = sum(len(sequence) for each in prompts for sequence in each)
     limit = tokens / sum(map(tree_tokens, prompts))
-    times = workload.interleaved(work, options.repetitions, options.device)
+    timed = {name: partial(workload.timed, way, options.device) for name, way in work.items()}
+    times = workload.interleaved(timed, options.repetitions)
     rows = []
     for name, found in times.items():
         row = {"lengths": title, "way": name, **workload.faster(times[LOOP], found)}

@@ -204,11 +204,7 @@ def all_pairs(prompts: workload.Prompts) -> tuple[Examples, Examples]:
 
 def compare(works: Mapping[str, Callable[[], Stopwatch]], options: Namespace) -> workload.Rows:
     """Rows of a table: for passes and for whole steps, times as fast as each baseline."""
-    runs: dict[str, list[Stopwatch]] = {name: [] for name in works}
-    for _ in range(options.repetitions):  # interleaved: a slow spell of the machine hits all
-        for name, work in works.items():
-            runs[name].append(work())
-    rows = []
+    runs, rows = workload.interleaved(works, options.repetitions), []
     for part in ("passes", "steps"):
         times = {name: [getattr(run, part) for run in found] for name, found in runs.items()}
         for name, found in times.items():

@@ -14,7 +14,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ Lengths = list[list[int]]  # of each prompt: its tokens, then those of each of i
 Prompts = list[list[list[int]]]  # of each prompt: the token ids of its sequences
 
 Rows = list[dict[str, str]]  # of a printed table
+Run = TypeVar("Run")
 
 ROOT = Path(__file__).parents[1]
 MODELS = {  # preset and backbone whose shape it has
@@ -138,18 +139,23 @@ class Clock(NamedTuple):
         return Clock(self.wall - start.wall, self.cpu - start.cpu)
 
 
-Times = dict[str, list[Clock]]  # of each way, in the order of the repetitions
+def timed(work: Callable[[], Any], device: str) -> Clock:
+    """The time that a call takes."""
+    start = Clock.now(device)
+    work()
+    return Clock.now(device).since(start)
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], repetitions: int, device: str) -> Times:
-    """Time all ways one after another, again and again: a slow spell of the machine hits all."""
-    times: Times = {name: [] for name in ways}
+def interleaved(works: Mapping[str, Callable[[], Run]], repetitions: int) -> dict[str, list[Run]]:
+    """What each way gives, all one after another, again and again.
+
+    So a slow spell of the machine hits all of them.
+    """
+    runs: dict[str, list[Run]] = {name: [] for name in works}
     for _ in range(repetitions):
-        for name, work in ways.items():
-            start = Clock.now(device)
-            work()
-            times[name].append(Clock.now(device).since(start))
-    return times
+        for name, work in works.items():
+            runs[name].append(work())
+    return runs
 
 
 def seconds(times: list[Clock], options: argparse.Namespace) -> float:
