@@ -205,7 +205,9 @@ class Cluster:
 
     def expire(self, id: str) -> None:
         """Let a running job reach its time limit; Slurm checks every 30 s."""
-        self.check("scontrol", "update", f"JobId={id}", "EndTime=now")
+        # Slurm refuses a time that is over, and a second may end between client and controller.
+        end = ("scontrol", "update", f"JobId={id}", "EndTime=now+1")
+        self.wait_for(lambda: self.run(*end).returncode == 0)
 
     def set_node(self, node: str, state: str, reason: str = "test") -> None:
         """Give a node a state: DOWN, DRAIN, RESUME."""
