@@ -104,7 +104,7 @@ def test_the_vllm_extra_is_the_range_that_trl_takes():
 
 
 # What the core must not need: the imports of pyproject.toml's extras.
-EXTRAS = ["alpaca_eval", "dvc", "gguf", "markdown_it", "matplotlib", "openai"]
+EXTRAS = ["alpaca_eval", "dvc", "gguf", "markdown_it", "openai", "peft"]
 EXTRAS += ["rocrate", "sklearn", "snakemake", "vllm"]
 
 
