@@ -65,7 +65,11 @@ def merged(files: list[Path]) -> Settings:
 
     A preset's file that is not here, `config/paper.yaml`, is the package's.
     """
-    from snakemake.utils import update_config  # type: ignore[import-untyped]
+    try:
+        from snakemake.utils import update_config  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        fix = "pip install 'rm-robustness[workflow]'"
+        raise InputError("snakemake", "no such package", "the extra `workflow`", fix) from error
 
     config: Settings = {}
     for path in files:
