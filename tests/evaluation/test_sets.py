@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -120,6 +121,33 @@ def test_two_sets_of_one_name_are_refused(both):
 def test_an_empty_answer_is_dropped_and_an_empty_set_is_no_set(tmp_path):
     folder = write_alpaca_eval(tmp_path / "a", ["x", "y"], instructions=1)
     assert titles(folder) == {"prompt_disjoint": f"{GPT}2 answers of 2 models to 1 instructions"}
+
+
+# --- one's own ---
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """A reader of preferences that finds two responses to one prompt in any file."""
+    pair = [["p", f"r{n}", "question", f"answer {n}", "a", float(n)] for n in (0, 1)]
+    module = SimpleNamespace(read_preferences=lambda path: pd.DataFrame(pair, columns=COLUMNS))
+    monkeypatch.setitem(sys.modules, "rm_robustness.data.preference_file", module)
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "mine.jsonl.gz"])
+def test_a_file_of_ones_own_has_its_name(reader, tmp_path, both, name):
+    (tmp_path / name).write_text("")
+    *_, own = real_sets([both, tmp_path / name])
+    assert own[:2] == ("mine", f"{name}: 2 responses to 1 prompts")
+
+
+def test_a_file_has_neither_the_name_of_another_nor_that_of_real_text(reader, tmp_path):
+    for name in ("mine.jsonl", "mine.json", "rm_bench.parquet"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match="a second set named mine"):
+        real_sets([tmp_path / "mine.jsonl", tmp_path / "mine.json"])
+    with pytest.raises(InputError, match="a set named rm_bench, which here is one of"):
+        real_sets([tmp_path / "rm_bench.parquet"])
 
 
 # --- fetched ---

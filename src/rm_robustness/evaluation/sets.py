@@ -79,9 +79,13 @@ def _found_in(path: Path) -> real_text.Checkouts:
 def _own_set(path: Path) -> EvaluationSet:
     from ..data.preference_file import read_preferences
 
+    name = Path(path.name.removesuffix(".gz")).stem
+    if name in (*SCENARIOS, BENCH):
+        found = f"a set named {name}, which here is one of AlpacaEval or RM-Bench"
+        raise InputError(path, found, "a name of its own", "rename the file")
     frame = read_preferences(path)
     title = f"{path.name}: {len(frame):,} responses to {_prompts(frame):,} prompts"
-    return EvaluationSet(path.stem, title, frame)
+    return EvaluationSet(name, title, frame)
 
 
 def _checkout_sets(checkouts: real_text.Checkouts) -> list[EvaluationSet]:
