@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.paths import ROOT
 
 from rm_robustness.data.preference_file import read_preferences, read_responses
 from rm_robustness.data.preference_rows import pair
@@ -123,7 +124,7 @@ def test_a_prompt_within_texts_ends_where_a_word_differs(tmp_path):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from("ab"), min_size=1).map(" ".join), st.text("ab \n"), st.text("ab "))
+@given(st.lists(st.sampled_from("ab"), min_size=1).map(" ".join), st.text("ab "), st.text("ab "))
 def test_a_prompt_within_texts_loses_no_letter(prompt, chosen, rejected):
     """Whatever is common is in the prompt, but for the beginning of the word that differs."""
     sides = {"chosen": f"{prompt} x{chosen}c", "rejected": f"{prompt} x{rejected}d"}
@@ -146,6 +147,14 @@ def test_ids_depend_on_the_texts_alone(tmp_path):
     other = PAIR | {"chosen": "It is grey."}
     one, two = read(tmp_path, [PAIR, other]), read(tmp_path, [other, PAIR], ".parquet")
     assert list(one["response_id"][:2]) == list(two["response_id"][2:])
+
+
+def test_the_rows_of_the_document_are_read(tmp_path):
+    document = (ROOT / "docs/OWN_DATA.md").read_text()
+    (tmp_path / "own.jsonl").write_text(document.partition("```json\n")[2].partition("```")[0])
+    frame = read_preferences(tmp_path / "own.jsonl")
+    assert list(frame["prompt"]) == ["What colour is the sky?"] * 2 + ["Hi"] * 2
+    assert list(frame["response"]) == ["Blue.", "Green.", "Hello!", "No."]
 
 
 def test_equal_responses_are_a_tie(tmp_path):
