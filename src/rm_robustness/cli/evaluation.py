@@ -45,8 +45,8 @@ def evaluate(options: argparse.Namespace) -> None:
 
 @command(
     path("--model", "folder of the reward model"),
-    paths("--data", "splits (parquet)"),
-    paths("--output", "parquet files of scores, one a split, in one folder"),
+    paths("--data", "splits, or preferences of one's own (jsonl, json, parquet)"),
+    paths("--output", "parquet files of scores, one for each of --data, in one folder"),
     DTYPE,
     BATCH_TOKENS,
     for_people=True,
@@ -54,7 +54,8 @@ def evaluate(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Score responses with a reward model."""
     from ..cluster.lease import hold_lease
-    from ..evaluation.measure import Measuring, read_set
+    from ..data.preference_file import read_responses
+    from ..evaluation.measure import Measuring
 
     if len(options.output) != len(options.data):
         output_count = f"{len(options.output)} files"
@@ -62,7 +63,7 @@ def score(options: argparse.Namespace) -> None:
     section = {"batch_tokens": options.batch_tokens, "dtype": options.dtype}
     weights = [options.model / WEIGHTS]
     with hold_lease(options.output[0]), write_record(section, options.output, weights):
-        frames = [read_set(path) for path in options.data]
+        frames = [read_responses(path) for path in options.data]
         sets = list(zip(options.data, frames, options.output, strict=True))
         for log in Measuring(section, 1).score(options.model, sets):
             log.remove()  # kept until all is done: Snakemake deletes a killed job's outputs

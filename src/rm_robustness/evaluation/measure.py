@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from ..cluster.lease import hold_lease
+from ..data.preference_file import read_responses
 from ..experiment.config import Settings
 from ..experiment.scenarios import SCENARIOS
-from ..frames import check_texts, read_frame, write_frame
+from ..frames import read_frame, write_frame
 from ..models import chat
 from ..models.reward_model import load
 from ..models.score_log import ScoreLog
@@ -20,7 +21,6 @@ from ..provenance.record import write_record
 from .effective_rank import drawn_rows, rank_curve
 from .float32_sample import with_float32
 
-COLUMNS = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
 Set = tuple[Path, pd.DataFrame, Path]  # the file of an evaluation set, its rows, the scores' file
 TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -54,20 +54,15 @@ def measure(
                 scoring = {name: value for name, value in settings.items() if name != "ranks"}
                 record = write_record(scoring, outputs, weights, to)
                 records.enter_context(record)["seed"] = seed
-            sets = list(zip(data, map(read_set, data), outputs, strict=True))
+            sets = list(zip(data, map(read_responses, data), outputs, strict=True))
             if ranked:
                 records.enter_context(write_record(settings, [output], weights))["seed"] = seed
-            frames = {name: read_frame(path, COLUMNS[2:4]) for name, path in ranked.items()}
+            frames = {
+                name: read_frame(path, ["prompt", "response"]) for name, path in ranked.items()
+            }
             logs += measuring.score(folder, sets, frames, output)
     for log in logs:  # kept until all is done: Snakemake deletes a killed job's outputs
         log.remove()
-
-
-def read_set(path: Path) -> pd.DataFrame:
-    """Read an evaluation set; InputError for missing columns and for an empty response."""
-    frame = read_frame(path, COLUMNS)
-    check_texts(frame, ["response"], f"{path}, ", filled=True)
-    return frame
 
 
 class Measuring:
