@@ -14,7 +14,8 @@ from typing import Any
 from ..experiment.catalog import RESULTS, is_figure
 from ..experiment.config import Settings
 from ..files import expect
-from .html import document, mark, rendered
+from .html import mark, rendered
+from .html_page import document
 from .tables import markdown_table
 from .verdicts import counts, read_verdicts, shown
 
