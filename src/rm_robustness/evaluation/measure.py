@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..cluster.lease import hold_lease
+from ..errors import InputError
 from ..experiment.config import Settings
 from ..experiment.scenarios import SCENARIOS
 from ..frames import check_texts, read_frame, write_frame
@@ -64,8 +65,10 @@ def measure(
 
 
 def read_set(path: Path) -> pd.DataFrame:
-    """Read an evaluation set; InputError for missing columns and for an empty response."""
+    """Read an evaluation set; InputError for missing columns, no rows, and an empty response."""
     frame = read_frame(path, COLUMNS)
+    if frame.empty:
+        raise InputError(path, "no responses", "some rows")
     check_texts(frame, ["response"], f"{path}, ", filled=True)
     return frame
 
