@@ -100,3 +100,24 @@ def relative_change(values: Array, base: Array) -> Array:
         return np.full(values.shape, np.nan)
     ratio = values.mean(axis=1, keepdims=True) / base.mean()
     return np.asarray(100 * (ratio - 1 + (values - ratio * base) / base.mean()))
+
+
+def partial_correlation(x_y: Array, x_z: Array, y_z: Array) -> Array:
+    """Linearise Kendall's partial correlation of x and y given z, of mean taus: (P,) values.
+
+    The arguments are taus of each prompt (P,), NaN where undefined; with a, b, c their means over
+    the prompts where all three are defined, the correlation is (a - b c) / sqrt((1 - b^2)(1 - c^2))
+    (Kendall 1942, Biometrika 32). Each entry adds its influence by every mean. NaN elsewhere, and
+    everywhere if x or y follows z exactly: nothing is left then.
+    """
+    taus = np.stack([x_y, x_z, y_z])
+    defined = ~np.isnan(taus).any(axis=0)
+    a, b, c = taus[:, defined].mean(axis=1) if defined.any() else (np.nan,) * 3
+    left = np.sqrt((1 - b * b) * (1 - c * c))
+    if not left > 1e-12:
+        return np.full(len(x_y), np.nan)
+    value = (a - b * c) / left
+    slopes = np.array(
+        [1 / left, value * b / (1 - b * b) - c / left, value * c / (1 - c * c) - b / left]
+    )
+    return np.asarray(value + slopes @ (taus - np.array([[a], [b], [c]])))

@@ -13,33 +13,85 @@ DTYPE = option("--dtype", "number format of the model (D48)", choices=FORMATS, d
 
 
 @command(
-    option("model", "folder, or model of the Hugging Face hub", metavar="MODEL"),
-    option("--preset", "whose data are used, runs/PRESET", default="demo"),
+    option(
+        "models",
+        "folders, or models of the Hugging Face hub: ID or ID@COMMIT",
+        metavar="MODEL",
+        nargs="+",
+    ),
+    option(
+        "--data",
+        "preferences of your own (jsonl, json, parquet), or folders with checkouts of AlpacaEval "
+        "and RM-Bench; without it both are fetched",
+        type=Path,
+        nargs="+",
+        default=[],
+    ),
+    option("--preset", "instead, the data and reward models of a preset, runs/PRESET"),
     option("--revision", "commit of a hub model"),
     DTYPE,
     BATCH_TOKENS,
     option("--skip-long", "skip prompts that exceed the context", action="store_true"),
-    option("--json", "print JSON instead of a table", action="store_true"),
+    option(
+        "--transformations",
+        "score pairs also under changes that keep the meaning, such as typos",
+        action="store_true",
+    ),
+    option("--json", "print JSON instead of tables", action="store_true"),
+    option("--card", "write a page with plots (HTML)", type=Path),
+    option(
+        "--model-card", "write the first model's README.md for the hub, with the results", type=Path
+    ),
     online=True,
     for_people=True,
 )
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate any reward model on all scenarios and RM-Bench.
+    """Measure how robust reward models are, on real text.
 
-    Its metrics are printed with those of the preset's reward models, and its difference from each
-    of these, paired by prompt.
+    Agreement with GPT-4's preferences between answers of many models to AlpacaEval's instructions,
+    RM-Bench, and what length and style have to do with it; several models are compared by their
+    differences on the same prompts. A stopped evaluation goes on where it was.
     """
-    from ..evaluation.evaluate import as_json, as_text, evaluate
+    from ..data.cache import cache_folder
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.sets import real_sets, sets_of_preset
+    from ..files import write_text
+    from ..results.evaluation_text import as_json, as_text
 
+    if options.preset and options.data:
+        raise InputError("--preset", "--data beside it", "one of them")
+    runs = Path("runs") / options.preset if options.preset else None
+    for output in (options.card, options.model_card):
+        _require_writable(output)
     frame = evaluate(
-        options.model,
-        Path("runs") / options.preset,
+        options.models,
+        sets_of_preset(runs) if runs else real_sets(options.data),
+        cache_folder() / "scores",
+        runs=runs,
         revision=options.revision,
         dtype=options.dtype,
         batch_tokens=options.batch_tokens,
         skip_long=options.skip_long,
+        transformations=options.transformations,
     )
+    if options.card:
+        from ..results.evaluation_card import card
+
+        write_text(card(frame), options.card)
+    if options.model_card:
+        from ..results.eval_metadata import model_card
+
+        first = Path(options.models[0])
+        folder = first if first.is_dir() else None
+        write_text(model_card(frame, options.models[0], folder), options.model_card)
     print(as_json(frame) if options.json else as_text(frame))
+
+
+def _require_writable(output: Path | None) -> None:
+    """Refuse an output in a folder that is not there, or that is a folder, before hours of work."""
+    if output and (output.is_dir() or not output.absolute().parent.is_dir()):
+        found = "a folder" if output.is_dir() else "no such folder"
+        raise InputError(output, found, "a file to write in a folder that is there")
 
 
 @command(

@@ -1,254 +1,426 @@
-"""Evaluation of any reward-model checkpoint on a preset's scenarios and on RM-Bench.
+"""Evaluation of any reward models on any sets: metrics, baselines, and paired differences.
 
-The preset's own reward models are listed as references, each with the difference of the checkpoint
-from the mean of its seeds, paired by prompt. The difference is about the checkpoint: how it would
-vary with other seeds of its own training is not known.
+Every row of the result is one number with its interval. Models read the same responses, so they are
+compared by the difference on each prompt; so are a model and the seeds of a preset's own reward
+models. A difference is about these checkpoints: how they would vary with other seeds of their
+training is not known.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError
 from ..experiment.paths import location
-from ..frames import check_texts, read_csv, read_frame
-from ..models import chat
+from ..frames import read_csv, read_frame
+from ..models.adapters import model_sums
+from ..models.heads import context
+from ..models.hub import folder_of
 from ..models.reward_model import load
-from ..models.scoring import Plan, plan_for, scores_of
+from ..models.scoring import Plan, plan_frame
 from ..pivot import Array
-from ..progress import Progress, aligned
-from ..ratios import stratified_mean
-from ..statistics import NO_ESTIMATE, contrast, seed_mean
+from ..progress import Progress
+from ..statistics import NO_ESTIMATE, Estimate, contrast, seed_mean
 from . import rm_bench, scenarios
-from .estimates import difference_columns, estimate_columns
+from .estimates import estimate_columns
+from .invariance import invariance_rows
+from .published import published
+from .score_cache import ScoreCache
+from .set_metrics import RM_BENCH, Values, lengths, metric, set_values, tied_pairs
+from .sets import EvaluationSet
+from .transformations import TRANSFORMATIONS, changed_rows, transformed
 
-BENCH = "rm_bench"
-METRICS = {**scenarios.METRICS, **dict.fromkeys(rm_bench.METRICS, BENCH)}  # metric: its set
-DIFFERENCE = ["difference", "difference_low", "difference_high", "p_value", "mdd80"]
 COLUMNS = [
-    *("preset", "kind", "name", "metric", "value", "ci_low", "ci_high", "seed_std"),
-    *("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"),
-    *DIFFERENCE,
-    "contains_model",
+    *("preset", "set", "title", "statistic", "metric", "kind", "name", "against"),
+    *("transformation", "value", "ci_low", "ci_high", "p_value", "mdd80", "seed_std"),
+    *("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties", "contains_model", "source"),
 ]
+KINDS = ("model", "baseline", "reference", "published", "difference")
+COUNTS = ("n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties")
 KEYS = ["prompt_id", "response_id"]
-Values = dict[str, Array]  # of each metric the value of each prompt, (1, P)
+BASELINE = "length"  # the number of characters as reward
+SEED = 0  # of the transformations
+SKIP_LONG = "responses are never truncated; --skip-long leaves such prompts out and counts them"
+Row = dict[str, Any]
+
+
+class Measured(NamedTuple):
+    """What one model, or a baseline, gives to the responses of a set that it could read."""
+
+    frame: pd.DataFrame
+    rewards: Array
+
+    def at(self, prompts: pd.Index) -> "Measured":
+        """The part of some prompts."""
+        rows = self.frame["prompt_id"].isin(prompts).to_numpy()
+        return Measured(self.frame[rows], self.rewards[rows])
+
+
+class _Planned(NamedTuple):
+    """One set as one model will read it, or those texts of it that a transformation changes.
+
+    `frame` keeps the index of the set's frame.
+    """
+
+    set_name: str
+    transformation: str
+    frame: pd.DataFrame
+    left_out: int
+    plan: Plan
+
+
+class _Result(NamedTuple):
+    """What one model gives to each set, the prompts left out, and what transformations change."""
+
+    sets: dict[str, Measured]
+    left_out: dict[str, int]
+    changed: dict[tuple[str, str], tuple[pd.DataFrame, Array]]  # the whole set, rewards or NaN
 
 
 def evaluate(
-    model: str,
-    runs: Path,
+    models: Sequence[str],
+    sets: Sequence[EvaluationSet],
+    cache: Path,
     *,
+    runs: Path | None = None,
     revision: str | None = None,
     dtype: str = "float32",
     batch_tokens: int = 8192,
     skip_long: bool = False,
+    transformations: bool = False,
 ) -> pd.DataFrame:
-    """Evaluate a reward model: four scenarios and RM-Bench, with intervals over prompts.
+    """Evaluate reward models on sets of prompts with responses and their gold.
 
-    Compares it with the preset's own reward models on the same prompts.
+    A model is a folder or an id of the hub, at `revision` or as ID@REVISION. `runs` is the run
+    folder of a preset, whose own reward models become references where its tables are there.
+    `transformations` also scores the sets of pairs under each meaning-preserving change.
 
-    `model` is a folder or an id of the hub (at `revision`), `runs` the run folder of a preset.
-    The result has the columns `COLUMNS` and a row a metric of `METRICS` for each `name` of `kind`
-    model, baseline (the number of characters as reward) and reference (a mean over the seeds of a
-    backbone and method of the preset, from its tables 5 and 2 where they are). RM-Bench's are in
-    percent, and NaN where the preset's rm_bench.parquet has not been made. A reference's row has
-    the `DIFFERENCE` of the model from the mean of the reference's `n_seeds` seeds, over the prompts
-    that the model was scored on and the seeds; NaN where not all of their score files are there,
-    and where the model is one of these seeds (`contains_model`).
+    Returns a tidy frame with `COLUMNS`, a row a number. `kind` is one of `KINDS`: a model; the
+    baseline `length`; a reference, the mean over the seeds of a backbone and objective of the
+    preset; a difference `name` minus `against`, paired by prompt, of every model from the first one
+    and from each reference (NaN where not all of its seeds' score files are there or the model is
+    one of them, `contains_model`). `metric` is unique to set and statistic (`set_metrics`);
+    RM-Bench's are in percent.
 
-    Prompts with a response that exceeds the model's context raise InputError or, with `skip_long`,
-    are skipped and counted; responses are never truncated. Raises InputError also for missing
-    splits, for what `reward_model.load` rejects, for a tokenizer without a chat template and for a
-    reward that is not finite, and for score files of other responses than the preset's. No padding
-    token is needed: nothing is padded.
+    All texts of all models are tokenised, and all models loaded, before anything is scored. Scores
+    are kept in `cache`. Prompts with a response beyond a model's context raise InputError or, with
+    `skip_long`, are left out and counted; responses are never truncated. Raises InputError also for
+    what `reward_model.load` rejects, for a model given twice, for a template that is missing or
+    loses a text, and for a reward that is not finite.
     """
-    sets = _read(runs)
-    scorer, tokenizer = load(model, dtype, revision)
-    if tokenizer.chat_template is None:
-        raise InputError(
-            model,
-            "a tokenizer without chat template",
-            "the one that the model was trained with",
-            "save it beside the tokenizer (chat_template.jinja)",
-        )
-    rows: list[dict[str, Any]] = []
-    measured: dict[str, tuple[pd.DataFrame, Values]] = {}
-    planned = {
-        split: _plan(scorer, tokenizer, frame, split, batch_tokens, skip_long)
-        for split, frame in sets.items()
-    }
-    tokens = sum(plan.tokens for _, plan in planned.values())
-    progress = Progress("/".join(Path(model).parts[-3:]), tokens, "tokens")
-    for split, frame in sets.items():
-        scored_rows, plan = planned[split]
-        rewards = _score(scorer, scored_rows, split, plan, progress)
-        measured[split] = scored_rows, _values(split, scored_rows, rewards)
-        length: Array = scored_rows["response"].map(len).to_numpy(np.float64)
-        of_length = _values(split, scored_rows, length)
-        left_out = frame["prompt_id"].nunique() - scored_rows["prompt_id"].nunique()
-        for kind, name, own_rewards, values in (
-            ("model", model, rewards, measured[split][1]),
-            ("baseline", "length", length, of_length),
-        ):
-            for row in _estimates(split, scored_rows, own_rewards, values):
-                identity = {"kind": kind, "name": name, "n_seeds": 1, "n_left_out": left_out}
-                rows.append(row | identity)
-    if BENCH not in sets:
-        identity = {"n_seeds": 1, "n_prompts": 0}
-        rows += [{"kind": "model", "name": model, "metric": m} | identity for m in rm_bench.METRICS]
-    references = _compared(_references(runs), measured, runs, Path(model).resolve())
-    frame = pd.concat([pd.DataFrame(rows), references]).reindex(columns=COLUMNS)
-    counts = ["n_seeds", "n_prompts", "n_left_out", "n_undefined", "n_ties"]
-    frame = frame.assign(preset=runs.name, contains_model=frame["contains_model"].eq(True))
-    frame = frame.astype(dict.fromkeys(counts, "Int64"))
-    order = {kind: n for n, kind in enumerate(("model", "baseline", "reference"))}
-    return frame.sort_values("kind", key=lambda k: k.map(order), kind="stable", ignore_index=True)
+    sources = _distinct(models, revision)
+    titles = {s.name: s.title for s in sets}
+    results = _score_all(sources, sets, cache, dtype, batch_tokens, skip_long, transformations)
+    rows: list[Row] = []
+    for name, result in results.items():
+        for set_name, measured in result.sets.items():
+            identity = {"kind": "model", "name": name, "set": set_name, "n_seeds": 1}
+            identity["n_left_out"] = result.left_out[set_name]
+            rows += [row | identity for row in _estimates(set_name, measured)]
+        for (set_name, transformation), (other, after) in result.changed.items():
+            before = result.sets[set_name]
+            rows += invariance_rows(
+                before.rewards,
+                after,
+                before.frame,
+                other,
+                set_name=set_name,
+                transformation=transformation,
+                model=name,
+            )
+    first, *others = results
+    for set_name, measured in results[first].sets.items():
+        length = Measured(measured.frame, lengths(measured.frame))
+        identity = {"kind": "baseline", "name": BASELINE, "set": set_name, "n_seeds": 1}
+        rows += [row | identity for row in _estimates(set_name, length)]
+    for name in others:
+        for set_name, measured in results[name].sets.items():
+            rows += _differences(name, first, set_name, measured, results[first].sets[set_name])
+    if runs:
+        references = _references(runs, list(titles))
+        for name, result in results.items():
+            rows += _compared(references, name, result.sets, runs)
+        rows += _rows(references)
+    rows += _rows(published(sets))
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=COLUMNS)
+    return finished(frame, titles, runs.name if runs else "")
 
 
-def make_command(target: Path) -> str:
-    """Shell command that makes RUNS/PRESET/FOLDER/FILE."""
-    return f"snakemake --configfile config/{target.parts[-3]}.yaml -- {target}"
+def _rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for _, row in frame.iterrows()]
 
 
-def _read(runs: Path) -> dict[str, pd.DataFrame]:
-    """Read the four scenarios, and RM-Bench if it exists."""
-    columns = ["prompt_id", "response_id", "prompt", "response", "gold"]
-    sets = {}
-    for split in scenarios.METRICS.values():
-        path = runs / location("split", split=split)
-        if not path.is_file():
-            command = make_command(runs / location("splits_manifest"))
-            raise InputError(path, "no such file", "a split", f"make it: {command}")
-        sets[split] = read_frame(path, columns)
-    bench = runs / location("benchmark", benchmark="rm_bench")
-    if bench.is_file():
-        sets[BENCH] = read_frame(bench, [*columns, "domain", "style", "kind"])
-    for name, frame in sets.items():
-        check_texts(frame, ["response"], f"{name}, ", filled=True)
-    return sets
+def finished(frame: pd.DataFrame, titles: dict[str, str], preset: str = "") -> pd.DataFrame:
+    """Rows as `evaluate` returns them: titles and metrics filled in, types set, sets in order."""
+    texts = ("against", "transformation", "source")
+    places = {name: n for n, name in enumerate(titles)}
+    frame = frame.assign(
+        preset=preset,
+        title=frame["set"].map(titles),
+        metric=[metric(s, name) for s, name in zip(frame["set"], frame["statistic"], strict=True)],
+        contains_model=frame["contains_model"].eq(True),
+        **{name: frame[name].fillna("") for name in texts},
+    ).astype(dict.fromkeys(COUNTS, "Int64"))
+    order = frame["set"].map(places) * len(KINDS) + frame["kind"].map(KINDS.index)
+    return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _distinct(models: Sequence[str], revision: str | None) -> dict[str, tuple[str, str | None]]:
+    """Source and revision of each model by its name; InputError for one that is given twice."""
+    sources: dict[str, tuple[str, str | None]] = {}
+    seen: dict[object, str] = {}
+    for name in models:
+        source, at, commit = name.rpartition("@")
+        if not at or Path(name).exists():
+            source, commit = name, ""
+        if commit and revision:
+            raise InputError("--revision", f"{revision} beside {name}", "one of them")
+        where = Path(source).resolve() if Path(source).exists() else source
+        key = (where, commit or revision)
+        if key in seen:
+            raise InputError(name, f"the model of {seen[key]} again", "each model once")
+        seen[key] = name
+        sources[name] = source, commit or revision
+    if revision and len(models) > 1:
+        fix = "write it behind each model: NAME@COMMIT"
+        raise InputError("--revision", f"{len(models)} models", "one", fix)
+    return sources
+
+
+def _score_all(
+    sources: dict[str, tuple[str, str | None]],
+    sets: Sequence[EvaluationSet],
+    cache: Path,
+    dtype: str,
+    batch_tokens: int,
+    skip_long: bool,
+    transformations: bool,
+) -> dict[str, _Result]:
+    """Score all sets with each model, one model in memory at a time."""
+    planned: dict[str, list[_Planned]] = {}
+    work: dict[str, int] = {}  # of a token: its part in the whole
+    loaded: tuple[Any, Any] | None = None
+    for name, (source, commit) in sources.items():
+        loaded = None
+        loaded = load(source, dtype, commit)
+        planned[name] = _plan(*loaded, sets, batch_tokens, skip_long, transformations)
+        millions = sum(weight.numel() for weight in loaded[0].parameters()) // 10**6
+        work[name] = max(millions, 1) if len(sources) > 1 else 1
+    total = sum(work[name] * item.plan.tokens for name in planned for item in planned[name])
+    unit = "tokens" if len(sources) == 1 else "tokens x million parameters"
+    progress = Progress("", total, unit)
+    results = {}
+    for name, (source, commit) in sources.items():
+        if len(sources) > 1:
+            loaded = None
+            loaded = load(source, dtype, commit)
+        assert loaded is not None
+        model, progress.label = loaded[0], "/".join(Path(name).parts[-3:])
+        depends_on = model_sums(folder_of(source, commit)), dtype, batch_tokens, model.device.type
+        scores, part = ScoreCache(cache, *depends_on), _Part(progress, work[name])
+        rewards = [
+            _finite(scores.score(model, item.plan, item.frame, part)["reward"], item)
+            for item in planned[name]
+        ]
+        results[name] = _result(planned[name], rewards)
+    return results
+
+
+def _result(planned: list[_Planned], rewards: list[Array]) -> _Result:
+    """Arrange what a model gave to what was planned for it."""
+    result = _Result({}, {}, {})
+    for item, own in zip(planned, rewards, strict=True):
+        if not item.transformation:
+            result.sets[item.set_name] = Measured(item.frame, own)
+            result.left_out[item.set_name] = item.left_out
+            continue
+        before = result.sets[item.set_name].frame
+        other, after = before.copy(), np.full(len(before), np.nan)
+        read = before.index.isin(item.frame.index)
+        other[read], after[read] = item.frame, own
+        result.changed[item.set_name, item.transformation] = other, after
+    return result
+
+
+class _Part(Progress):
+    """A model's part in the progress of all: its tokens count by its parameters."""
+
+    def __init__(self, whole: Progress, weight: int) -> None:
+        super().__init__(whole.label, whole.total, whole.unit)
+        self.whole, self.weight = whole, weight
+
+    def skip(self, count: int) -> None:
+        self.done += count
+        self.whole.skip(count * self.weight)
+
+    def update(self, done: int, note: str = "") -> None:
+        self.whole.update(self.whole.done + (done - self.done) * self.weight, note)
+        self.done = done
 
 
 def _plan(
-    model: Any, tokenizer: Any, frame: pd.DataFrame, split: str, batch_tokens: int, skip_long: bool
-) -> tuple[pd.DataFrame, Plan]:
-    """The rows whose prompts fit the model's context, and how these are read."""
-    limit = model.config.max_position_embeddings
-    ids = chat.frame_ids(tokenizer, frame)
-    sequences = pd.Series(ids)
-    lengths = sequences.map(len)
-    if (lengths > limit).any() and not skip_long:
-        row = int(lengths.argmax())
-        raise InputError(
-            f"{split}, response {frame['response_id'][row]}",
-            f"{lengths[row]} tokens with its prompt",
-            f"{limit} or fewer, the model's context",
-            "responses are never truncated; --skip-long skips and counts such prompts",
-        )
-    fits = ~frame["prompt_id"].isin(frame["prompt_id"][lengths > limit])
-    if not fits.any():
-        raise InputError(split, f"no prompt that fits {limit} tokens", "some", "use another preset")
-    fitting = frame[fits].reset_index(drop=True)
-    return fitting, plan_for(model, list(sequences[fits]), batch_tokens, list(fitting["prompt_id"]))
+    model: Any,
+    tokenizer: Any,
+    sets: Sequence[EvaluationSet],
+    batch_tokens: int,
+    skip_long: bool,
+    transformations: bool,
+) -> list[_Planned]:
+    """Each set as the model will read it, and if asked each set of pairs under each transformation.
+
+    Without a set of pairs every set is transformed. Of a transformed set only the texts that differ
+    are read.
+    """
+    pairs = [s.name for s in sets if s.frame.groupby("prompt_id").size().max() == 2]
+    changed = (pairs or [s.name for s in sets]) if transformations else []
+    planned = []
+    for of_set in sets:
+        frame = of_set.frame
+        plan = _plan_set(of_set.name, model, tokenizer, frame, batch_tokens, skip_long)
+        if not len(plan.rows):
+            found = f"no prompt that fits the {context(model)} tokens of the model's context"
+            raise InputError(of_set.name, found, "some", "use other data")
+        fitting = frame.iloc[plan.rows]
+        left_out = frame["prompt_id"].nunique() - fitting["prompt_id"].nunique()
+        planned.append(_Planned(of_set.name, "", fitting, left_out, plan))
+        for name in TRANSFORMATIONS if of_set.name in changed else ():
+            other = transformed(fitting, name, SEED)
+            other = other[changed_rows(fitting, other)]
+            if len(other):  # what it makes too long is left as it was
+                plan = _plan_set(of_set.name, model, tokenizer, other, batch_tokens, True)
+                planned.append(_Planned(of_set.name, name, other.iloc[plan.rows], 0, plan))
+    return planned
 
 
-def _score(model: Any, fitting: pd.DataFrame, split: str, plan: Plan, progress: Progress) -> Array:
-    """Rewards (N,) of the rows that are planned; raises InputError for one that is not finite."""
-    scores = scores_of(model, plan, progress)
-    wrong = np.flatnonzero(~np.isfinite(scores.rewards))
+def _plan_set(
+    set_name: str,
+    model: Any,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    batch_tokens: int,
+    skip_long: bool,
+) -> Plan:
+    """`scoring.plan_frame`, with the set in an error."""
+    try:
+        return plan_frame(model, tokenizer, frame, batch_tokens, skip_long=skip_long, fix=SKIP_LONG)
+    except InputError as error:
+        if not error.where.startswith("response "):
+            raise
+        where = f"{set_name}, {error.where}"
+        raise InputError(where, error.found, error.expected, error.fix) from error
+
+
+def _finite(scores: "pd.Series[float]", item: _Planned) -> Array:
+    """The rewards (N,) of a set; InputError for one that is not finite."""
+    rewards = np.asarray(scores, np.float64)
+    wrong = np.flatnonzero(~np.isfinite(rewards))
     if len(wrong):
         raise InputError(
-            f"{split}, response {fitting['response_id'][wrong[0]]}",
-            f"a reward of {scores.rewards[wrong[0]]}",
+            f"{item.set_name}, response {item.frame['response_id'].iloc[wrong[0]]}",
+            f"a reward of {rewards[wrong[0]]}",
             "a finite one",
             "the weights are broken, or --dtype float32 is needed",
         )
-    return scores.rewards.astype(np.float64)
+    return rewards
 
 
-def _values(split: str, frame: pd.DataFrame, rewards: Array) -> Values:
-    """Compute the values of each metric of a set from one vector of rewards (N,)."""
-    if split == BENCH:
-        prompts = rm_bench.per_prompt(frame, rewards)
-        values = {}
-        for metric in rm_bench.METRICS:
-            masks = rm_bench.domain_masks(metric, prompts["domain"])
-            values[metric] = stratified_mean(rm_bench.metric_percent(prompts, metric)[None], masks)
-        return values
-    metric = next(name for name, split_name in scenarios.METRICS.items() if split_name == split)
-    reward_rows, gold = _by_prompt(frame, rewards)
-    return {metric: scenarios.per_prompt(metric, reward_rows, gold, Path(split))[None]}
-
-
-def _by_prompt(frame: pd.DataFrame, rewards: Array) -> tuple[Array, Array]:
-    """Rewards and gold of the responses of each prompt (P, n)."""
-    by_prompt = frame.assign(reward=rewards).groupby("prompt_id", sort=False)
-    reward_rows, gold = (np.stack(by_prompt[c].agg(list).to_list()) for c in ("reward", "gold"))
-    return reward_rows, gold
-
-
-def _estimates(
-    split: str, frame: pd.DataFrame, rewards: Array, values: Values
-) -> list[dict[str, Any]]:
-    """Rows of a set's metrics, from one vector of rewards (N,) and its `_values`."""
+def _estimates(set_name: str, measured: Measured) -> list[Row]:
+    """Rows of a set's statistics."""
     ties: int | float = np.nan
-    if split != BENCH:
-        ties = scenarios.tied_rewards(_by_prompt(frame, rewards)[0])
+    if set_name != RM_BENCH:
+        ties = tied_pairs(measured.frame, measured.rewards)
     return [
-        {"metric": metric, "n_ties": ties} | estimate_columns(seed_mean(of_metric), of_metric)
-        for metric, of_metric in values.items()
+        {"statistic": name, "n_ties": ties} | estimate_columns(seed_mean(values), values)
+        for name, values in set_values(set_name, measured.frame, measured.rewards).items()
     ]
 
 
-def _references(runs: Path) -> pd.DataFrame:
+def _differences(
+    name: str, against: str, set_name: str, measured: Measured, other: Measured
+) -> list[Row]:
+    """Rows of one model's statistics minus another's, on the prompts that both could read."""
+    prompts = pd.Index(measured.frame["prompt_id"].unique())
+    prompts = prompts.intersection(other.frame["prompt_id"].unique(), sort=False)
+    if not len(prompts):
+        return []
+    values, others = (set_values(set_name, *m.at(prompts)) for m in (measured, other))
+    identity = {"kind": "difference", "name": name, "against": against, "set": set_name}
+    return [
+        identity
+        | {"statistic": statistic, "n_seeds": 1}
+        | _difference(contrast([values[statistic], others[statistic]], [1, -1]))
+        for statistic in values
+    ]
+
+
+def _difference(gap: Estimate) -> Row:
+    """Columns of a paired difference; `mdd80` is the smallest one that is found with 80%."""
+    return {
+        "value": gap.value,
+        "ci_low": gap.low,
+        "ci_high": gap.high,
+        "p_value": gap.p_value,
+        "mdd80": gap.smallest_found(),
+        "n_prompts": gap.n_prompts,
+    }
+
+
+def _references(runs: Path, sets: list[str]) -> pd.DataFrame:
     """Read the rows of the preset's reward models from its tables, if these exist."""
     tables = [runs / location("result", name=name) for name in ("table5", "table2")]
     frames = [read_csv(path) for path in tables if path.is_file()]
     if not frames:
         return pd.DataFrame()
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame[(frame["method"] != "length") & frame["metric"].isin(list(METRICS))]
-    return frame.assign(kind="reference", name=frame["backbone"] + "/" + frame["method"])
+    of_metric = {**scenarios.METRICS, **dict.fromkeys(rm_bench.METRICS, RM_BENCH)}
+    frame = frame.assign(set=frame["metric"].map(of_metric))
+    frame = frame[(frame["method"] != BASELINE) & frame["set"].isin(sets)]
+    statistics = [
+        m.removeprefix(f"{s}_") for m, s in zip(frame["metric"], frame["set"], strict=True)
+    ]
+    names = frame["backbone"] + "/" + frame["method"]
+    kept = [*estimate_columns(NO_ESTIMATE, np.empty((0, 0))), "n_seeds", "n_ties"]
+    kept = [name for name in kept if name in frame]
+    return frame[["set", "backbone", "method", *kept]].assign(
+        kind="reference", name=names, statistic=statistics
+    )
 
 
 def _compared(
-    references: pd.DataFrame,
-    measured: dict[str, tuple[pd.DataFrame, Values]],
-    runs: Path,
-    model: Path,
-) -> pd.DataFrame:
-    """Add the `DIFFERENCE` of the model from each reference, of which all seeds have score files.
+    references: pd.DataFrame, name: str, measured: dict[str, Measured], runs: Path
+) -> list[Row]:
+    """Differences of a model from each reference, of which all seeds have score files.
 
-    `measured` has the rows that the model was scored on and its values by prompt, for each set.
-    There is no difference from a mean that `model`, the resolved path, is part of: its interval
-    would take the two for independent.
+    There is no difference from a mean that the model is one of: its interval would take the two for
+    independent.
     """
+    values = {set_name: set_values(set_name, *of_set) for set_name, of_set in measured.items()}
     by_seed: dict[tuple[str, str, str], list[Values]] = {}
     contains: dict[tuple[str, str, str], bool] = {}
-    differences: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for _, reference in references.iterrows():
-        metric = reference["metric"]
-        key = backbone, method, split = reference["backbone"], reference["method"], METRICS[metric]
+        key = backbone, method, split = reference["backbone"], reference["method"], reference["set"]
         if key not in by_seed:
             names = {"backbone": backbone, "objective": method, "seed": "*", "split": split}
             paths = sorted(runs.glob(location("scores", **names)))
             trained = [file.parent for file in runs.glob(location("reward_model", **names))]
-            own = [folder.name for folder in trained if folder.resolve() == model]
+            own = [f.name for f in trained if f.resolve() == Path(name).resolve()]
             contains[key] = any(path.parent.name in own for path in paths)
-            whole = split in measured and len(paths) == reference["n_seeds"] and not contains[key]
-            rows = measured[split][0] if whole else pd.DataFrame()
-            by_seed[key] = [_values(split, rows, _rewards(p, rows)) for p in paths if whole]
-        gap = NO_ESTIMATE
+            whole = len(paths) == reference["n_seeds"] and not contains[key]
+            frame = measured[split].frame
+            by_seed[key] = [set_values(split, frame, _rewards(p, frame)) for p in paths if whole]
+        gap, statistic = NO_ESTIMATE, reference["statistic"]
         if by_seed[key]:
-            seeds = np.concatenate([of_seed[metric] for of_seed in by_seed[key]])
-            gap = contrast([measured[split][1][metric], seeds], [1, -1])
-        differences.append(difference_columns(gap) | {"contains_model": contains[key]})
-    columns = pd.DataFrame(differences, index=references.index)
-    columns = columns.reindex(columns=[*DIFFERENCE, "contains_model"])
-    return references.assign(**columns)
+            seeds = np.concatenate([of_seed[statistic] for of_seed in by_seed[key]])
+            gap = contrast([values[split][statistic], seeds], [1, -1])
+        identity = {"kind": "difference", "name": name, "against": reference["name"], "set": split}
+        identity |= {"statistic": statistic, "n_seeds": reference["n_seeds"]}
+        rows.append(identity | _difference(gap) | {"contains_model": contains[key]})
+    return rows
 
 
 def _rewards(path: Path, rows: pd.DataFrame) -> Array:
@@ -264,80 +436,3 @@ def _rewards(path: Path, rows: pd.DataFrame) -> Array:
         response = rows["response_id"].iloc[int(np.flatnonzero(~np.isfinite(found))[0])]
         raise InputError(path, f"no finite reward of response_id {response}", "one", fix)
     return np.asarray(found)
-
-
-def as_json(frame: pd.DataFrame) -> str:
-    """Format the frame as a JSON list of rows; missing values are null."""
-    rows = json.loads(str(frame.to_json(orient="records", double_precision=10)))
-    return json.dumps(rows, indent=2, ensure_ascii=False)
-
-
-def as_text(frame: pd.DataFrame) -> str:
-    """Format the frame as text: the model, the length baseline, the references, the differences."""
-    preset = frame["preset"].iloc[0]
-    model = frame[frame["kind"] == "model"]
-    lines = [f"Four scenarios of preset {preset}", "", *_tables(frame, scenarios.HEADINGS, 4)]
-    if model["value"][model["metric"].isin(rm_bench.METRICS)].notna().any():
-        headings = {metric: metric for metric in rm_bench.METRICS}
-        lines += ["RM-Bench, accuracy in percent", "", *_tables(frame, headings, 1)]
-    else:
-        target = Path("runs") / preset / location("benchmark", benchmark="rm_bench")
-        lines += [f"RM-Bench: not measured; to make it: {make_command(target)}", ""]
-    lines += [
-        "± half of a 95% interval: over prompts for the model and for length (the reward is the",
-        "number of characters), over seeds and prompts for the rows below them, which are the",
-        "preset's own. The scenarios are named after the data that those were trained on.",
-    ]
-    references = frame[frame["kind"] == "reference"]
-    if references["difference"].notna().any():
-        lines += [
-            "A difference from one of these, the mean of its seeds, is paired by prompt, with an",
-            "interval over prompts and those seeds. It is of this checkpoint, not of its training,",
-            "and not corrected for the number of differences.",
-        ]
-    measured = model["metric"][model["value"].notna()]
-    alone = references["difference"].isna() & references["metric"].isin(list(measured))
-    if len(parts := references["name"][references["contains_model"]].unique()):
-        lines.append(f"No difference from {', '.join(parts)}: this checkpoint is one of its seeds.")
-    missing = references["name"][alone & ~references["contains_model"]].unique()
-    if len(missing):
-        lines.append(
-            f"No difference from {', '.join(missing)}: score files are missing; dvc pull, or "
-            f"snakemake --configfile config/{preset}.yaml -- scores"
-        )
-    shorter = model[model["n_left_out"] > 0]
-    left_out = {METRICS[row["metric"]]: row["n_left_out"] for _, row in shorter.iterrows()}
-    if left_out:
-        listed = ", ".join(f"{count} of {split}" for split, count in left_out.items())
-        lines.append(f"Prompts left out, too long for the model's context: {listed}.")
-    return "\n".join(lines)
-
-
-def _tables(frame: pd.DataFrame, headings: dict[str, str], digits: int) -> list[str]:
-    """Lines of the values, then of the differences of the model from the references, if any."""
-    lines = [*_aligned_table(frame, headings, digits, ["value", "ci_low", "ci_high"]), ""]
-    differences = _aligned_table(frame, headings, digits, DIFFERENCE[:3])
-    if len(differences) > 1:
-        lines += ["this checkpoint minus", *differences, ""]
-    return lines
-
-
-def _aligned_table(
-    frame: pd.DataFrame, headings: dict[str, str], digits: int, columns: list[str]
-) -> list[str]:
-    """Lines of a text table: a row a name, a column a metric; names without values are omitted.
-
-    `columns` are those of the value and of the ends of its interval.
-    """
-    value, low, high = columns
-    rows = frame[frame["metric"].isin(list(headings)) & frame[value].notna()]
-    cells = [["", *headings.values()]]
-    for _, model_rows in rows.groupby(["kind", "name"], sort=False):
-        name = str(model_rows["name"].iloc[0])
-        texts = {
-            row["metric"]: f"{row[value]:.{digits}f} ± {(row[high] - row[low]) / 2:.{digits}f}"
-            for _, row in model_rows.iterrows()
-        }
-        shown = "/".join(Path(name).parts[-3:]) or name
-        cells.append([shown, *(texts.get(metric, "-") for metric in headings)])
-    return aligned(cells, left=len(cells[0]))

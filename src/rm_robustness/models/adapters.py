@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import parse_json
+from ..files import parse_json, sha256
 from . import checkpoint, hub
 from .heads import head
 
@@ -65,3 +65,16 @@ def merged(folder: Path, read: Callable[[Path], tuple[Any, dict[str, Any]]]) -> 
     whole = adapted.merge_and_unload()
     assert whole.get_submodule(name) is head(whole)
     return whole
+
+
+def model_sums(folder: Path) -> dict[str, str]:
+    """sha256 of each file that a model and its tokenizer are read from; of an adapter also its base.
+
+    By name, a base's after `base/`. Other files of the folder, such as a trainer's, do not count.
+    """
+    texts = [path for pattern in hub.TEXTS for path in sorted(folder.glob(pattern))]
+    sums = {path.name: sha256(path) for path in [*checkpoint.weight_files(folder), *texts]}
+    if not checkpoint.is_adapter(folder):
+        return sums
+    base = model_sums(base_folder(folder))
+    return sums | {f"base/{name}": digest for name, digest in base.items()}

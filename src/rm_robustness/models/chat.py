@@ -110,7 +110,7 @@ def ids(tokenizer: Any, chats: list[Messages], **options: Any) -> list[list[int]
     tokens: list[list[int]] = []
     for start in range(0, len(chats), CHUNK):
         texts = render(tokenizer, chats[start : start + CHUNK], **options)
-        tokens += tokenizer(texts, add_special_tokens=False)["input_ids"]
+        tokens += tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return tokens
 
 

@@ -7,10 +7,8 @@ from huggingface_hub import snapshot_download
 from ..errors import InputError
 
 # Configuration, tokenizer and weights as safetensors: no code, no pickles, no other precisions.
-FILES = [
-    *("*.json", "*.jinja", "*.model", "*.txt"),
-    *("model.safetensors", "model-*.safetensors", "adapter_model.safetensors"),
-]
+TEXTS = ("*.json", "*.jinja", "*.model", "*.txt")
+FILES = [*TEXTS, *("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")]
 
 
 def folder_of(source: str | Path, revision: str | None = None) -> Path:

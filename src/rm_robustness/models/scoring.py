@@ -119,17 +119,13 @@ def plan_frame(
     """Plan the scoring of the responses in a frame: prompt_id, response_id, prompt, response.
 
     Raises InputError for a response that exceeds the model's context, with the cure `fix`; with
-    `skip_long` all responses of its prompt are left out of `Plan.rows`, and no error is raised
-    unless none are left.
+    `skip_long` all responses of its prompt are left out of `Plan.rows`, which may leave none.
     """
     texts = texts_of(model, tokenizer, frame)
     rows, long = np.arange(len(frame)), too_long(model, texts.ids)
     if skip_long and long.any():
         prompts = frame["prompt_id"]
         rows = np.flatnonzero(~prompts.isin(prompts[long]))
-        if not len(rows):
-            found = f"no prompt that fits {context(model)} tokens"
-            raise InputError("--skip-long", found, "some", "use other data")
         types = texts.types and [texts.types[row] for row in rows]
         texts = Texts([texts.ids[row] for row in rows], types)
     named = frame.iloc[rows]
