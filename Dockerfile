@@ -18,6 +18,9 @@ RUN apt-get update \
 
 WORKDIR /rm-robustness
 COPY Makefile pyproject.toml README.md LICENSE requirements.lock requirements-vllm.lock requirements-vllm-cpu.lock ./
+COPY config config
+COPY data/paper data/paper
+COPY workflow/schemas workflow/schemas
 COPY src src
 RUN make env ENV=/opt/venv VLLM="$VLLM" CPU="$CPU"
 

@@ -24,8 +24,11 @@ class InputError(ValueError):
         return type(self), (self.where, self.found, self.expected, self.fix)
 
 
-class StoppedError(Exception):
-    """The process received SIGTERM; the same command resumes where possible."""
+class StoppedError(BaseException):
+    """The process received SIGTERM; the same command resumes where possible.
+
+    No Exception, as KeyboardInterrupt: code that catches whatever a library raises lets it pass.
+    """
 
 
 def refuse(error: object) -> NoReturn:

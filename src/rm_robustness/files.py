@@ -83,6 +83,11 @@ def write_json(value: Any, path: Path) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON, naming file, line and column when it is cut or malformed."""
     expect(path, "a JSON file")
+    return parse_json(path)
+
+
+def parse_json(path: Path) -> Any:
+    """`read_json` of a file that is there, which `track_reads` does not collect."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

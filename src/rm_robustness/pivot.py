@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
+from scipy.interpolate import CubicSpline
 from scipy.optimize import elementwise
 
 Array = NDArray[np.float64]
@@ -76,17 +77,25 @@ class Spread:
         """
         if self.seeds == self.prompts == 0:
             return float("nan")
-        seeds, seed_weights = _chi2(self.seeds_df, 48 if self.seeds_df < 3 else 24)
         # The estimate of many prompts' variance hardly varies.
-        prompts, prompt_weights = _chi2(self.prompts_df if self.prompts_df < 30 else 0, 24)
+        freedom = self.seeds_df, self.prompts_df if self.prompts_df < 30 else 0.0
+        variances = max(self.seeds, self.noise * (self.seeds > 0)), self.prompts
+        coarse, fine = ([_chi2(df, n) for df in freedom] for n in (24, 240))
         drawn_seeds, drawn_prompts = (
             part.ravel()
             for part in np.meshgrid(
-                max(self.seeds, self.noise * (self.seeds > 0)) * seeds, self.prompts * prompts
+                variances[0] * coarse[0][0], variances[1] * coarse[1][0], indexing="ij"
             )
         )
-        weights = np.outer(prompt_weights, seed_weights).ravel()
-        needed = half_widths(self, drawn_seeds, drawn_prompts, alpha)
+        shape = len(coarse[0][0]), len(coarse[1][0])
+        needed: Array = half_widths(self, drawn_seeds, drawn_prompts, alpha).reshape(shape)
+        # Smooth in the logarithms; what is found of a difference is a step in them.
+        for axis, ((old, _), (new, _)) in enumerate(zip(coarse, fine, strict=True)):
+            if len(old) > 1:
+                spline = CubicSpline(np.log(old), np.log(needed), axis=axis)
+                needed = np.exp(spline(np.log(new)))
+        needed = needed.ravel()
+        weights = np.outer(fine[0][1], fine[1][1]).ravel()
         deviation = np.sqrt(self.variance)
 
         def missing(difference: Array) -> Array:

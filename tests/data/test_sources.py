@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def test_only_the_requested_files_are_checked_out_at_the_requested_commit(upstre
     assert files_of(folder) == ["results/a/annotations.json"]
     assert (folder / "results/a/annotations.json").read_text() == "[1]"
     assert [path.name for path in folder.parent.iterdir()] == ["clone"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_removed(upstream, tmp_path):
+    (tmp_path / f".clone.{os.getpid()}.part" / ".git").mkdir(parents=True)
+    checkout(upstream, tmp_path / "clone")
+    assert not list(tmp_path.glob(".clone*"))
 
 
 def test_the_blobs_of_other_files_are_not_fetched(upstream, tmp_path):

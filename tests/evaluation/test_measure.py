@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from rm_robustness.cli.main import main
 from rm_robustness.data.rm_bench import responses
+from rm_robustness.data.splits import COLUMNS
 from rm_robustness.evaluation import measure as measuring
 from rm_robustness.files import read_json, sha256
 from rm_robustness.models import score_log, scoring
@@ -92,6 +93,32 @@ def test_the_scores_are_those_of_the_command_score(job, models, splits, bench, t
     assert output.read_bytes() == (tmp_path / "scores/seed-1/rm_bench.parquet").read_bytes()
     first, second = (pd.read_parquet(tmp_path / f"ranks/seed-{seed}.parquet") for seed in (0, 1))
     assert not first.equals(second)
+
+
+def test_preferences_of_one_s_own_are_scored_as_the_same_texts_in_a_split(models, tmp_path, capsys):
+    """Conversations with a system turn; the score file keeps its columns."""
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "count"}]
+    sides = {
+        name: [*asked, {"role": "assistant", "content": text}]
+        for name, text in (("chosen", "one two"), ("rejected", "two"))
+    }
+    own, split = tmp_path / "own.jsonl", tmp_path / "split.parquet"
+    own.write_text(json.dumps({"id": "a"} | sides))
+    cells = [["a", f"a-{name}", "count", sides[name][2]["content"], name] for name in sides]
+    frame = pd.DataFrame(cells, columns=COLUMNS[:5]).assign(gold=[1.0, 0.0])
+    frame.assign(earlier=[asked[:1]] * 2).to_parquet(split)
+    outputs = [tmp_path / "scores/own.parquet", tmp_path / "scores/split.parquet"]
+    words = ["score", "--model", models / "seed-1", "--data", own, split, "--output", *outputs]
+    main([str(word) for word in words])
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert str(own) in read_json(tmp_path / "scores/record.json")["inputs"]
+    for output in outputs:
+        output.unlink()
+    own.write_text(json.dumps({"id": "a"} | sides | {"rejected": None}))
+    with pytest.raises(SystemExit, match="2"):
+        main([str(word) for word in words])
+    assert "own.jsonl, line 1: found rejected None; expected a text" in capsys.readouterr().err
+    assert not any(output.exists() for output in outputs)
 
 
 def test_each_model_is_loaded_once_after_every_set_was_read(job, splits, tmp_path, monkeypatch):

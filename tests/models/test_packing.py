@@ -148,8 +148,8 @@ def test_stock_attention_over_a_row_is_wrong_and_found():
 @pytest.mark.parametrize(
     ("family", "changes", "why"),
     [
-        ("mistral", {"sliding_window": 64}, "sliding_window"),
-        ("gemma2", {"head_dim": 8}, "layers of sliding_attention"),
+        ("mistral", {"sliding_window": 6}, "sliding_window"),
+        ("gemma2", {"head_dim": 8}, "softcap"),
         ("gemma2", {"head_dim": 8, "layer_types": ["full_attention"] * 2}, "softcap"),
         (
             "llama",

@@ -10,6 +10,7 @@ from rm_robustness.cli.evaluation import FORMATS as CHOICES
 from rm_robustness.errors import InputError
 from rm_robustness.experiment.checks import SCHEMA
 from rm_robustness.frames import read_frame
+from rm_robustness.models import chat
 from rm_robustness.models.reward_model import FORMATS, initialise, load, save
 from rm_robustness.models.scoring import score
 
@@ -88,14 +89,17 @@ def test_more_than_one_label_is_refused(checkpoint):
         load(checkpoint)
 
 
-def test_a_classifier_that_reads_no_last_token_is_refused(checkpoint):
-    from transformers import BertConfig, BertForSequenceClassification
+def test_a_head_that_is_no_linear_layer_is_refused(checkpoint, monkeypatch):
+    from transformers import LlamaForSequenceClassification
 
-    words = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
-    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
-    config = BertConfig(vocab_size=words, num_hidden_layers=1, num_labels=1, **sizes)
-    BertForSequenceClassification(config).save_pretrained(checkpoint)
-    with pytest.raises(InputError, match="BertForSequenceClassification, which has no head"):
+    build = LlamaForSequenceClassification.__init__
+
+    def two_layers(self, config):
+        build(self, config)
+        self.score = torch.nn.Sequential(self.score, torch.nn.Linear(1, 1))
+
+    monkeypatch.setattr(LlamaForSequenceClassification, "__init__", two_layers)
+    with pytest.raises(InputError, match="with 2 linear layers of one output as its head"):
         load(checkpoint)
 
 
@@ -145,8 +149,9 @@ def test_a_cut_file_is_refused(checkpoint):
         load(checkpoint)
 
 
-@pytest.mark.parametrize("rows", [-3, +3])
-def test_a_vocabulary_of_another_size_is_refused(checkpoint, rows):
+def resized(checkpoint, rows):
+    """Give a checkpoint more embeddings, or fewer."""
+
     def resize(weights):
         old = weights["model.embed_tokens.weight"]
         weights["model.embed_tokens.weight"] = (
@@ -157,8 +162,27 @@ def test_a_vocabulary_of_another_size_is_refused(checkpoint, rows):
     config = json.loads((checkpoint / "config.json").read_text())
     words = config["vocab_size"]
     (checkpoint / "config.json").write_text(json.dumps(config | {"vocab_size": words + rows}))
-    with pytest.raises(InputError, match=f"{words + rows} embeddings for {words} tokens"):
-        load(checkpoint)
+    return words
+
+
+def test_embeddings_of_no_token_move_no_score(checkpoint, splits):
+    frame = read_frame(splits / "in_domain.parquet").head(8)
+    expected = score(*load(checkpoint), frame, 4096)
+    resized(checkpoint, 3)
+    assert score(*load(checkpoint), frame, 4096).equals(expected)
+
+
+def test_a_token_without_an_embedding_is_refused_and_no_other(checkpoint, splits):
+    frame = read_frame(splits / "in_domain.parquet").head(8)
+    expected = score(*load(checkpoint), frame, 4096)
+    _, tokenizer = load(checkpoint)
+    used = max(max(ids) for ids in chat.frame_ids(tokenizer, frame))
+    words = resized(checkpoint, used + 1 - len(tokenizer))
+    assert score(*load(checkpoint), frame, 4096).equals(expected)
+    assert words > used + 1
+    resized(checkpoint, -1)
+    with pytest.raises(InputError, match=f"response .*: found token {used} for a model of {used} "):
+        score(*load(checkpoint), frame, 4096)
 
 
 def test_weights_that_are_not_the_config_s_are_refused(checkpoint):

@@ -90,7 +90,7 @@ def test_the_two_recipes_are_alike():
 def test_the_copied_files_are_all_that_make_env_needs(tmp_path, arguments, locks):
     for name in copied():
         if (ROOT / name).is_dir():
-            (tmp_path / name).mkdir()
+            (tmp_path / name).mkdir(parents=True)
         else:
             shutil.copy(ROOT / name, tmp_path / name)
     venv = Path("/nowhere/venv")

@@ -104,7 +104,7 @@ def test_the_vllm_extra_is_the_range_that_trl_takes():
 
 
 # What the core must not need: the imports of pyproject.toml's extras.
-EXTRAS = ["alpaca_eval", "dvc", "gguf", "markdown_it", "matplotlib", "openai"]
+EXTRAS = ["alpaca_eval", "dvc", "gguf", "markdown_it", "openai", "peft"]
 EXTRAS += ["rocrate", "sklearn", "snakemake", "vllm"]
 
 
@@ -113,7 +113,7 @@ def test_training_and_evaluation_work_without_the_extras():
         f"import sys; sys.modules.update(dict.fromkeys({EXTRAS}))\n"
         "from rm_robustness import ObjectiveTrainer, bt_bsr\n"
         "from rm_robustness.cli.main import COMMANDS\n"
-        "from rm_robustness.evaluation import effective_rank, evaluate\n"
+        "from rm_robustness.evaluation import effective_rank, evaluate, sets\n"
         "from rm_robustness.training import reward_trainer, rloo_trainer, sft_trainer\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

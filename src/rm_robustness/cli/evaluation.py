@@ -7,7 +7,6 @@ from ..errors import InputError
 from ..provenance.record import write_record
 from .command import command, manifests_of, option, path, paths, settings
 
-WEIGHTS = "model.safetensors"
 BATCH_TOKENS = option("--batch-tokens", "tokens a batch; 0: one by one", type=int, default=8192)
 FORMATS = ["float32", "tf32", "bfloat16"]  # those of `models.reward_model`, without its imports
 DTYPE = option("--dtype", "number format of the model (D48)", choices=FORMATS, default="float32")
@@ -45,8 +44,8 @@ def evaluate(options: argparse.Namespace) -> None:
 
 @command(
     path("--model", "folder of the reward model"),
-    paths("--data", "splits (parquet)"),
-    paths("--output", "parquet files of scores, one a split, in one folder"),
+    paths("--data", "splits, or preferences of one's own (jsonl, json, parquet)"),
+    paths("--output", "parquet files of scores, one for each of --data, in one folder"),
     DTYPE,
     BATCH_TOKENS,
     for_people=True,
@@ -54,15 +53,17 @@ def evaluate(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Score responses with a reward model."""
     from ..cluster.lease import hold_lease
-    from ..evaluation.measure import Measuring, read_set
+    from ..data.preference_file import read_responses
+    from ..evaluation.measure import Measuring
+    from ..models.checkpoint import weight_files
 
     if len(options.output) != len(options.data):
         output_count = f"{len(options.output)} files"
         raise InputError("--output", output_count, f"one for each of {len(options.data)} of --data")
     section = {"batch_tokens": options.batch_tokens, "dtype": options.dtype}
-    weights = [options.model / WEIGHTS]
+    weights = weight_files(options.model)
     with hold_lease(options.output[0]), write_record(section, options.output, weights):
-        frames = [read_set(path) for path in options.data]
+        frames = [read_responses(path) for path in options.data]
         sets = list(zip(options.data, frames, options.output, strict=True))
         for log in Measuring(section, 1).score(options.model, sets):
             log.remove()  # kept until all is done: Snakemake deletes a killed job's outputs
@@ -113,10 +114,11 @@ def answers(options: argparse.Namespace) -> None:
     """Generate a policy's responses to AlpacaEval's instructions."""
     from ..cluster.lease import hold_lease
     from ..frames import read_frame
+    from ..models.checkpoint import weight_files
     from ..models.generate import generate_to
 
     policy = {"model": str(options.model), "name": options.output.parent.name}
-    weights = [options.model / WEIGHTS]
+    weights = weight_files(options.model)
     record = write_record(options.settings, [options.output], weights)
     with hold_lease(options.output), record as facts:
         prompts = read_frame(options.instructions, ["example_id", "prompt"])

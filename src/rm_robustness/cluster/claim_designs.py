@@ -9,13 +9,13 @@ import csv
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..experiment.catalog import PUBLISHED
 from ..experiment.config import Settings
 from ..experiment.grid import BSR, BT, benchmark_seeds, neighbouring_sizes
+from ..experiment.package_files import package_file
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, SCENARIOS
 from ..progress import aligned
 from .job_cost import benchmark_rows, prompts_of, rows_of
@@ -266,9 +266,9 @@ class Effects(NamedTuple):
 
 
 @cache
-def paper_effects(path: Path = Path(PUBLISHED)) -> Effects:
+def paper_effects() -> Effects:
     """Read the paper's effects; of a claim with several parts the smallest."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with package_file(PUBLISHED).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     five = {
         (row["model"], row["method"], row["metric"]): float(row["value"])

@@ -12,12 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import FrameType
 
 from ..errors import InputError
+from ..experiment.package_files import package_file
 
-CONFIGS = Path(__file__).parents[3] / "config" / "accelerate"
+CONFIGS = package_file("config/accelerate")
 
 
 def launch_processes(config: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
         _require_same(folder, commit, files)
         return folder
     with atomic_write(folder) as draft:
+        # In a container the process that was killed in the middle had the same number.
+        shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         _git(draft, "init", "--quiet")
         _git(draft, "remote", "add", "origin", repository)

@@ -186,19 +186,20 @@ def _with_enough_responses(
     """Leave out examples that lack responses in the source; return why, by example.
 
     Too few of M_train: the whole example. Too few of M_valid: it has no place in the scenarios of
-    unseen models (`_unseen_models`), and keeps the others. Done before anything else is dropped: a
-    source that lacks many responses is a broken source.
+    unseen models (`_unseen_models`), and keeps the others. With an empty M_valid nothing has. Done
+    before anything else is dropped: a source that lacks many responses is a broken source.
     """
     trained = frame["response_model"].isin(settings["train_models"])
     examples, few = frame["example_id"].unique(), {}
     for part, side in ((frame[~trained], "valid"), (frame[trained], "train")):
         size = part.groupby("example_id").size().reindex(examples, fill_value=0)
-        short = size[size < settings["responses_per_prompt"]]
+        needed = settings["responses_per_prompt"] if settings[f"{side}_models"] else 0
+        short = size[size < needed]
         for example, number in short.items():
             few[str(example)] = InputError(
                 f"responses: example {example}",
                 f"{number} responses of {side}_models",
-                f"{settings['responses_per_prompt']} (responses.responses_per_prompt)",
+                f"{needed} (responses.responses_per_prompt)",
             )
     left_out = limit_left_out(few, len(examples), settings["max_left_out"], "splits.max_left_out")
     return frame[~frame["example_id"].isin(short.index)], left_out

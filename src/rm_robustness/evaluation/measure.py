@@ -8,20 +8,21 @@ from typing import Any
 import pandas as pd
 
 from ..cluster.lease import hold_lease
+from ..data.preference_file import read_responses
 from ..experiment.config import Settings
 from ..experiment.scenarios import SCENARIOS
-from ..frames import check_texts, read_frame, write_frame
-from ..models import chat
+from ..frames import read_frame, write_frame
+from ..models.checkpoint import weight_files
 from ..models.reward_model import load
 from ..models.score_log import ScoreLog
-from ..models.scoring import Plan, plan_for, plan_of_split, score_plan, scores_of
+from ..models.scoring import Plan, plan_frame, score_plan, scores_of
 from ..progress import Progress
 from ..provenance.record import write_record
 from .effective_rank import drawn_rows, rank_curve
 from .float32_sample import with_float32
 
-COLUMNS = ["prompt_id", "response_id", "prompt", "response", "response_model", "gold"]
 Set = tuple[Path, pd.DataFrame, Path]  # the file of an evaluation set, its rows, the scores' file
+COLUMNS = ["prompt_id", "response_id", "prompt", "response"]  # of the sets of effective ranks
 TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -47,27 +48,20 @@ def measure(
     for seed in seeds:
         folder, output = models / f"seed-{seed}", ranks / f"seed-{seed}.parquet"
         outputs = [scores / folder.name / path.name for path in data]
-        weights = [folder / "model.safetensors"]
+        weights = weight_files(folder)
         with hold_lease([*outputs, output][0]), ExitStack() as records:
             if data:
                 to = scores / folder.name / "record.json"
                 scoring = {name: value for name, value in settings.items() if name != "ranks"}
                 record = write_record(scoring, outputs, weights, to)
                 records.enter_context(record)["seed"] = seed
-            sets = list(zip(data, map(read_set, data), outputs, strict=True))
+            sets = list(zip(data, map(read_responses, data), outputs, strict=True))
             if ranked:
                 records.enter_context(write_record(settings, [output], weights))["seed"] = seed
-            frames = {name: read_frame(path, COLUMNS[2:4]) for name, path in ranked.items()}
+            frames = {name: read_frame(path, COLUMNS) for name, path in ranked.items()}
             logs += measuring.score(folder, sets, frames, output)
     for log in logs:  # kept until all is done: Snakemake deletes a killed job's outputs
         log.remove()
-
-
-def read_set(path: Path) -> pd.DataFrame:
-    """Read an evaluation set; InputError for missing columns and for an empty response."""
-    frame = read_frame(path, COLUMNS)
-    check_texts(frame, ["response"], f"{path}, ", filled=True)
-    return frame
 
 
 class Measuring:
@@ -103,9 +97,9 @@ class Measuring:
         total = self.models * sum(plan.tokens for plan in self.plans.values())
         self.progress = self.progress or Progress(label, total, "tokens")
         self.progress.label = label
+        scoring = {name: settings[name] for name in ("batch_tokens", "dtype")}
         logs, scores = [], []
         for path, frame, output in sets:
-            scoring = {name: settings[name] for name in ("batch_tokens", "dtype")}
             with ScoreLog(output, scoring, [path], folder) as log:
                 plan = self.plans[f"scores {path}"]
                 scores.append(score_plan(model, plan, frame, self.progress, log))
@@ -140,12 +134,9 @@ class Measuring:
         tokens = self.settings["batch_tokens"]
         self.tokenizer = read
         self.plans = {
-            f"scores {path}": plan_of_split(model, tokenizer, frame, tokens)
-            for path, frame, _ in sets
+            f"scores {path}": plan_frame(model, tokenizer, frame, tokens) for path, frame, _ in sets
         } | {
-            f"ranks {name}": plan_for(
-                model, chat.frame_ids(tokenizer, frame), tokens, list(frame["prompt"])
-            )
+            f"ranks {name}": plan_frame(model, tokenizer, frame, tokens)
             for name, frame in drawn.items()
         }
 

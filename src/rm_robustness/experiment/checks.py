@@ -24,19 +24,17 @@ from .grid import (
     reward_models,
 )
 from .hosted_judge import check_judge
+from .package_files import package_file
 from .scenarios import BENCHMARKS
 from .schema_errors import explain
 from .schema_types import as_schema_types
 
-SCHEMA = Path("workflow/schemas/config.schema.yaml")
+SCHEMA = package_file("workflow/schemas/config.schema.yaml")
 
 
 def read_config(files: list[Path]) -> Settings:
     """Read, merge and check config files as a run does; later files override earlier ones."""
-    config = merged(files)
-    if not SCHEMA.is_file():
-        raise InputError(SCHEMA, "no such file", "the repository's root as the working directory")
-    return check(config, SCHEMA, ", ".join(map(str, files)))
+    return check(merged(files), SCHEMA, ", ".join(map(str, files)))
 
 
 def check(config: Settings, schema_path: Path, where: str = "config") -> Settings:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from .package_files import package_file
 
 Settings = dict[str, Any]
 
@@ -60,12 +61,21 @@ def read_mapping(path: Path, expected: str) -> Settings:
 
 
 def merged(files: list[Path]) -> Settings:
-    """Merge config files as Snakemake's `--configfile` does: later files override earlier ones."""
-    from snakemake.utils import update_config  # type: ignore[import-untyped]
+    """Merge config files as Snakemake's `--configfile` does: later files override earlier ones.
+
+    A preset's file that is not here, `config/paper.yaml`, is the package's.
+    """
+    try:
+        from snakemake.utils import update_config  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        fix = "pip install 'rm-robustness[workflow]'"
+        raise InputError("snakemake", "no such package", "the extra `workflow`", fix) from error
 
     config: Settings = {}
     for path in files:
-        update_config(config, read_mapping(path, "a config file"))
+        own = package_file(str(path))
+        file = own if own.is_file() and not path.is_file() else path
+        update_config(config, read_mapping(file, "a config file"))
     return config
 
 

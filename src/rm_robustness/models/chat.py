@@ -54,8 +54,7 @@ def pair_ids(
     in a text are removed first: an EOS at the end of a policy's completion, or a pad token in it,
     cannot change the score.
     """
-    known = tokenizer.added_tokens_decoder.values()
-    specials = re.compile("|".join(re.escape(token.content) for token in known if token.special))
+    specials = _specials(tokenizer)
     before = [[]] * len(prompts) if earlier is None else earlier
     chats = [
         [*turns, {"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
@@ -74,6 +73,30 @@ def frame_ids(tokenizer: Any, frame: Any) -> list[list[int]]:
     """`pair_ids` of a frame of responses; a column `earlier` has the turns before each prompt."""
     earlier = list(frame["earlier"]) if "earlier" in frame else None
     return pair_ids(tokenizer, list(frame["prompt"]), list(frame["response"]), earlier)
+
+
+def plain_pairs(tokenizer: Any, frame: Any) -> tuple[list[list[int]], list[list[int]] | None]:
+    """Token ids and token types of each (prompt, response) as an encoder's tokenizer joins a pair.
+
+    Special tokens spelt out in a text are removed first. Raises InputError for earlier turns, which
+    a pair has no place for.
+    """
+    specials = _specials(tokenizer)
+    if "earlier" in frame and any(len(turns) for turns in frame["earlier"]):
+        found = "no chat template, and chats of several turns"
+        raise InputError(tokenizer.name_or_path, found, "chats of one turn", FIX)
+    prompts, responses = (
+        [specials.sub("", text).strip() for text in frame[name]] for name in ("prompt", "response")
+    )
+    encoded = tokenizer(prompts, responses, truncation=False)
+    return encoded["input_ids"], encoded.get("token_type_ids")
+
+
+def _specials(tokenizer: Any) -> re.Pattern[str]:
+    """A pattern of the tokenizer's special tokens; one that matches nothing where it has none."""
+    known = tokenizer.added_tokens_decoder.values()
+    names = [re.escape(token.content) for token in known if token.special]
+    return re.compile("|".join(names) or "(?!)")
 
 
 def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
@@ -103,6 +126,9 @@ def render(tokenizer: Any, chats: list[Messages], **options: Any) -> list[str]:
     Raises InputError for whatever the template raises, and for a text without one of the turns: a
     template that takes contents as lists of parts renders every text as nothing, and says nothing.
     """
+    if tokenizer.chat_template is None:
+        expected = "the one that the model was trained with"
+        raise InputError(tokenizer.name_or_path, "no chat template", expected, FIX)
     where = f"chat template of {tokenizer.name_or_path}"
     try:
         texts: list[str] = tokenizer.apply_chat_template(

@@ -33,6 +33,7 @@ from ..frames import write_frame
 from ..progress import Progress
 from .answer_log import Answer, AnswerLog
 from .chat import prompt_ids
+from .heads import positions
 from .language_model import explained_loading, load_language_model
 
 # Sampling: the release's defaults, since the paper gives none (docs/DEVIATIONS.md D36).
@@ -155,7 +156,7 @@ def too_long(chats: Chats, settings: dict[str, Any]) -> dict[int, InputError]:
     if chats is None or (settings["kind"] == "vllm" and not (folder / "config.json").is_file()):
         return {}
     with explained_loading(name, "a causal language model"):
-        context = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        context = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     room = _context(context, settings) - settings["max_new_tokens"]
     expected = f"at most {room} (the context of {name} less max_new_tokens)"
     return {
@@ -175,7 +176,7 @@ def _context(config: Any, settings: dict[str, Any]) -> float:
     ]
     if settings["serve"] and given:
         return int(given[-1])
-    return getattr(config, "max_position_embeddings", None) or math.inf
+    return positions(config) or math.inf
 
 
 def complete(settings: dict[str, Any]) -> dict[str, Any]:

@@ -75,10 +75,15 @@ def shared_prefix(sequences: Sequences) -> int:
     return next((n for n in range(limit) if first[n] != last[n]), limit)
 
 
+def _tree(sequences: Sequences) -> tuple[list[tuple[int, ...]], int]:
+    """The distinct sequences of a prompt, in order, and the length of their shared prefix."""
+    distinct = list(dict.fromkeys(map(tuple, sequences)))
+    return distinct, shared_prefix(distinct)
+
+
 def tree_tokens(sequences: Sequences) -> int:
     """Number of tokens in a row of one prompt's sequences."""
-    distinct = set(map(tuple, sequences))
-    prefix = shared_prefix(list(distinct))
+    distinct, prefix = _tree(sequences)
     return sum(map(len, distinct)) - (len(distinct) - 1) * prefix
 
 
@@ -89,8 +94,7 @@ def row_of(prompts: Sequence[Sequences]) -> Row:
     """
     row = Row([], [], [], [])
     for sequences in prompts:
-        distinct = list(dict.fromkeys(map(tuple, sequences)))
-        prefix = shared_prefix(distinct)
+        distinct, prefix = _tree(sequences)
         row.tokens.extend(distinct[0][:prefix])
         row.positions.extend(range(prefix))
         end_of = {}
@@ -156,8 +160,11 @@ def attend(
 
     `query` is (1, heads, T, d), `key` and `value` may have fewer heads; returns (1, T, heads, d).
     The queries of a prefix are computed for each of its sequences and kept once, which costs less
-    than a mask would. Raises UnsoundError for a window, a soft cap or anything else unknown.
+    than a mask would. Raises UnsoundError for a window that a sequence exceeds, a soft cap
+    or anything else unknown.
     """
+    if trees is not None and not _exceeds(options.get("sliding_window"), trees):
+        options["sliding_window"] = None
     asked = sorted(
         name
         for name, option in options.items()
@@ -180,6 +187,11 @@ def attend(
         for number in range(len(branches))
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _exceeds(window: int | None, trees: list[Tree]) -> bool:
+    """Whether a sequence has tokens that a sliding window would not let its last one see."""
+    return window is not None and any(prefix + max(own) > window for prefix, *own in trees)
 
 
 def _sequences(trees: list[Tree], parts: Sequence[Tensor]) -> list[Tensor]:
@@ -332,8 +344,9 @@ _reasons: "weakref.WeakKeyDictionary[Any, str]" = weakref.WeakKeyDictionary()
 def packs(model: Any) -> bool:
     """Whether a model can read prompt trees; if not, a line says why, the first time.
 
-    It must have a head `score`, full attention in every layer and positions that do not depend on
-    the longest of a row, and on a few tokens it must give the states of a batch of one.
+    It must have a head `score`, attention in every layer, in sliding windows at most, and positions
+    that do not depend on the longest of a row, and on a few tokens it must give the states of a
+    batch of one.
     """
     if model not in _reasons:
         _reasons[model] = _unsound(model)
@@ -351,7 +364,10 @@ def _unsound(model: Any) -> str:
     if not hasattr(model, "score"):
         return "a head that is not named score"
     config = model.config.get_text_config()
-    others = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+    others = set(getattr(config, "layer_types", None) or []) - {
+        "full_attention",
+        "sliding_attention",
+    }
     if others:
         return f"layers of {', '.join(sorted(others))}"
     scaling = getattr(config, "rope_parameters", None) or {}

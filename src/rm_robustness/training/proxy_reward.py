@@ -7,8 +7,9 @@ import torch
 
 from ..errors import InputError
 from ..models import chat
+from ..models.heads import context
 from ..models.reward_model import load
-from ..models.scoring import score_ids
+from ..models.scoring import plan_for, scores_of
 
 
 class ProxyReward:
@@ -26,26 +27,19 @@ class ProxyReward:
         self.model, self.tokenizer = load(folder, dtype)
         self.model.to(device)
         self.batch_tokens = batch_tokens
-        self.context: int = self.model.config.max_position_embeddings
+        self.context = context(self.model)
 
     def __call__(self, prompts: list[str], completions: list[str]) -> list[float]:
         """Rewards in order; InputError names a pair that is too long or has no finite reward."""
         sequences = chat.pair_ids(self.tokenizer, prompts, completions)
-        for row, sequence in enumerate(sequences):
-            if len(sequence) > self.context:
-                raise InputError(
-                    _named(prompts[row], completions[row]),
-                    f"{len(sequence)} tokens for the reward model",
-                    f"{self.context} or fewer, its context",
-                    "lower rloo.prompt_length or rloo.response_length",
-                )
-        scores = score_ids(self.model, sequences, self.batch_tokens, prompts)
+        names = [_named(*pair) for pair in zip(prompts, completions, strict=True)]
+        fix = "lower rloo.prompt_length or rloo.response_length"
+        plan = plan_for(self.model, sequences, self.batch_tokens, prompts, names, fix)
+        scores = scores_of(self.model, plan)
         rewards = [float(reward) for reward in scores.rewards]
         for row, reward in enumerate(rewards):
             if not math.isfinite(reward):
-                raise InputError(
-                    _named(prompts[row], completions[row]), f"a reward of {reward}", "a finite one"
-                )
+                raise InputError(names[row], f"a reward of {reward}", "a finite one")
         return rewards
 
 

@@ -21,6 +21,8 @@ from ..errors import InputError
 from ..experiment.config import Settings, Strict
 from ..frames import read_frame, write_frame
 from ..models import chat
+from ..models.checkpoint import weight_inputs
+from ..models.heads import positions
 from ..models.language_model import load_language_model
 from ..models.reward_model import save
 from .distributed import on_main_process, world_size
@@ -176,8 +178,8 @@ def train_policy(
         require_vllm("rloo.generation: vllm")
     final, started = work / "final", time.time()
     inputs = {
-        "policy": policy / "model.safetensors",
-        "reward_model": reward_model / "model.safetensors",
+        **weight_inputs("policy", policy),
+        **weight_inputs("reward_model", reward_model),
         "prompts": prompts,
     }
     if finished(work, {"settings": settings, "seed": seed, "name": name}, inputs):
@@ -187,7 +189,7 @@ def train_policy(
     split = read_frame(prompts, ["prompt_id", "prompt"])
     eligible_prompts, dropped = eligible(tokenizer, split, settings["prompt_length"])
     texts = _in_order(eligible_prompts, dropped, settings, seed)
-    _check_context(settings, "policy", AutoConfig.from_pretrained(policy).max_position_embeddings)
+    _check_context(settings, "policy", positions(AutoConfig.from_pretrained(policy)))
     reward = ProxyReward(
         reward_model, settings["batch_tokens"], args.device, settings["reward_dtype"]
     )
@@ -265,10 +267,10 @@ def _trainer(
     )
 
 
-def _check_context(settings: Settings, model: str, context: int) -> None:
+def _check_context(settings: Settings, model: str, context: int | None) -> None:
     """Refuse, before training, lengths that together do not fit the policy or the reward model."""
     prompt, response = settings["prompt_length"], settings["response_length"]
-    if prompt + response > context:
+    if context and prompt + response > context:
         raise InputError(
             "rloo.response_length",
             f"{prompt} tokens of a prompt and {response} of a response",
