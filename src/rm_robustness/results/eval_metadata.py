@@ -16,9 +16,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 
 from ..errors import InputError
+from ..evaluation.sets import BENCH
 from ..files import read_json
 from .evaluation_rows import (
-    BENCH,
     STATISTICS,
     counted,
     data_lines,

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from ..evaluation.rm_bench import METRICS
+from ..evaluation.sets import BENCH
 from ..experiment.scenarios import SCENARIOS
 from ..provenance.licences import LICENCES
 from .tables import interval, markdown_table
 
-BENCH = "rm_bench"
 MINUS = "\N{MINUS SIGN}"
 STATISTICS = {  # of a set: its heading
     "accuracy": "accuracy",

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.rm_bench import DIFFICULTIES, METRICS
+from ..evaluation.sets import BENCH
 from .evaluation_plots import Row, dots, embedded, forest, lengths, slopes
 from .evaluation_rows import (
-    BENCH,
     MINUS,
     SHARES,
     STATISTICS,
