@@ -1,7 +1,5 @@
 """Published rows: the leaderboard's numbers as printed, and only beside the same data."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +8,7 @@ from support.paths import REAL, ROOT
 from rm_robustness.data.rm_bench import read_benchmark
 from rm_robustness.evaluation import published as module
 from rm_robustness.evaluation.published import FINGERPRINTS, MATH_PROMPTS, published
+from rm_robustness.evaluation.sets import EvaluationSet
 
 # The column "Domain Avg" of the leaderboard at the commit in data/paper/README.md.
 DOMAIN_AVERAGES = {
@@ -38,26 +37,18 @@ DOMAIN_AVERAGES = {
 }
 
 
-class Set(NamedTuple):
-    """As `evaluation.sets.EvaluationSet`."""
-
-    name: str
-    title: str
-    frame: pd.DataFrame
-
-
-def bench(counts: dict[str, int], name: str = "rm_bench") -> Set:
+def bench(counts: dict[str, int], name: str = "rm_bench") -> EvaluationSet:
     rows = [
         (f"{domain}-{i}", f"{domain}-{i}-a", "a prompt", "a response", domain)
         for domain, count in counts.items()
         for i in range(count)
     ]
     columns = ["prompt_id", "response_id", "prompt", "response", "domain"]
-    return Set(name, "RM-Bench", pd.DataFrame(rows, columns=columns))
+    return EvaluationSet(name, "RM-Bench", pd.DataFrame(rows, columns=columns))
 
 
 @pytest.fixture
-def whole(monkeypatch) -> Set:
+def whole(monkeypatch) -> EvaluationSet:
     """A benchmark of all domains, which is made the real one."""
     made = bench({**dict.fromkeys(FINGERPRINTS, 2), "math": MATH_PROMPTS})
     sums = {str(d): module._fingerprint(rows) for d, rows in made.frame.groupby("domain")}
@@ -118,5 +109,5 @@ def test_the_real_files_are_known():
     folder = REAL / "rm_bench"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data/rm_bench, files of the real RM-Bench")
-    rows = published([Set("rm_bench", "RM-Bench", read_benchmark(folder))])
+    rows = published([EvaluationSet("rm_bench", "RM-Bench", read_benchmark(folder))])
     assert list(dict.fromkeys(rows["metric"])) == ["chat", "code"]  # one file of safety is not here

@@ -123,6 +123,16 @@ def test_a_broken_card_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+def test_names_are_told_apart_as_in_the_frame_and_prompts_are_each_rows_own():
+    frame = evaluation(["a/bt/last", "a/bsr/last"])
+    chat = (frame["statistic"] == "chat") & (frame["kind"] == "model")
+    frame.loc[chat, "n_prompts"] = 129
+    made = model_card(frame, "a/bt/last", None)
+    assert "# bt/last\n" in made and "| bt/last " in made and "bsr" not in made
+    assert next(x for x in made.splitlines() if "| chat, %" in x).split("|")[-2].strip() == "129"
+    assert next(x for x in made.splitlines() if "| math, %" in x).split("|")[-2].strip() == "1327"
+
+
 def test_the_table_survives_odd_titles_and_missing_numbers():
     frame = evaluation(sets={"mine": ("a | b <i>\n*c*", 3)}, bench=False)
     frame.loc[frame["statistic"] == "length_tau", "value"] = np.nan

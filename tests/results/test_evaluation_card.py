@@ -92,6 +92,16 @@ def test_missing_numbers_break_nothing(change):
     )
 
 
+def test_a_part_of_rm_bench_has_its_domains_and_says_what_is_missing():
+    frame = evaluation()
+    part = (frame["set"] != "rm_bench") | frame["statistic"].isin(["chat", "code"])
+    frame = frame[part]
+    assert headline(frame)[-2:] == [("rm_bench", "chat"), ("rm_bench", "code")]
+    found = sections(card(frame))["RM-Bench: content or style?"]
+    assert [text(cell) for cell in next(found.iter("tr"))] == ["", "chat", "code"]
+    assert "have no number here" in text(found) and not list(found.iter("svg"))
+
+
 def test_counts_are_said_in_words():
     frame = evaluation(["a", "b"], transformations=False)
     assert "Ties and prompts" not in card(frame)

@@ -7,21 +7,18 @@ the scorer here is not known, so a gap of some tenths of a percent says nothing.
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from ..experiment.catalog import PUBLISHED
+from ..experiment.package_files import package_file
 from ..frames import read_csv
 from ..objectives import OBJECTIVES
 from .rm_bench import DIFFICULTIES, FILES, METRICS
-
-if TYPE_CHECKING:
-    from .sets import EvaluationSet
+from .sets import BENCH, EvaluationSet
 
 LEADERBOARD = "data/paper/rm_bench_leaderboard.csv"
-BENCH = "rm_bench"
 COLUMNS = ["set", "title", "statistic", "metric", "kind", "name", "value", "source"]
 # Of RM-Bench at 73c52d7: `_fingerprint` of each file. That of math could not be had when this was
 # written, so there the number of prompts must do: 1,327 in all, less those of the others.
@@ -35,7 +32,7 @@ MATH_PROMPTS = 529
 AVERAGES_DIFFER = 0.3  # percent; more than the rounding of seven printed numbers can explain
 
 
-def published(sets: "Sequence[EvaluationSet]") -> pd.DataFrame:
+def published(sets: Sequence[EvaluationSet]) -> pd.DataFrame:
     """Rows of `evaluate`, of kind "published": a model and a metric each, the best model first.
 
     Only what was measured on the same data is given: the metric of a domain where its prompts and
@@ -95,7 +92,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _paper() -> Iterator[dict[str, Any]]:
-    table = read_csv(_package_file(PUBLISHED)).query("artifact == 'table2'")
+    table = read_csv(package_file(PUBLISHED)).query("artifact == 'table2'")
     for (backbone, method, weight), rows in table.groupby(["model", "method", "lambda"]):
         name = f"{backbone} {OBJECTIVES[str(method)].label}"
         name += f", λ = {weight:g}" if weight else ""
@@ -104,12 +101,8 @@ def _paper() -> Iterator[dict[str, Any]]:
 
 
 def _leaderboard() -> Iterator[dict[str, Any]]:
-    for _, row in read_csv(_package_file(LEADERBOARD)).iterrows():
+    for _, row in read_csv(package_file(LEADERBOARD)).iterrows():
         source = "RM-Bench's leaderboard"
         if abs(row[list(DIFFICULTIES)].mean() - row["overall"]) > AVERAGES_DIFFER:
             source += ", where the averages of this row differ"
         yield {"name": row["model"], "source": source, **{m: row[m] for m in METRICS}}
-
-
-def _package_file(name: str) -> Path:
-    return Path(__file__).parents[3] / name

@@ -16,9 +16,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard
 
 from ..errors import InputError
+from ..evaluation.sets import BENCH
 from ..files import read_json
 from .evaluation_rows import (
-    BENCH,
     STATISTICS,
     counted,
     data_lines,
@@ -132,7 +132,7 @@ def _base_model(folder: Path | None) -> str:
 def _section(frame: pd.DataFrame, name: str) -> str:
     """The Markdown between the marks: table, sentences about prompts, data, how it was made."""
     own = frame[(frame["kind"] != "model") | (frame["name"] == name)]
-    lines = ["## Evaluation", "", *markdown(own, [name]), ""]
+    lines = ["## Evaluation", "", *markdown(frame, [name]), ""]
     lines += [
         "± half of a 95% interval over prompts. `length` is no model: its reward is the number of "
         "characters.",

@@ -12,8 +12,8 @@ from .evaluation_rows import (
     data_source,
     headline,
     licence,
-    measured_rows,
     names,
+    numbers,
     short_names,
     titles,
 )
@@ -129,7 +129,7 @@ def _left_out(frame: pd.DataFrame) -> str:
 
 def _data(frame: pd.DataFrame) -> str:
     """The sets: what they are, how many prompts, where they come from and under which licence."""
-    counts = measured_rows(frame).groupby("set")["n_prompts"].max()
+    counts = numbers(frame, "model").groupby("set")["n_prompts"].max()
     lines = []
     for name, title in titles(frame).items():
         source = data_source(frame, name)

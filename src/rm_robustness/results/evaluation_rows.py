@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from ..evaluation.rm_bench import METRICS
+from ..evaluation.sets import BENCH
 from ..experiment.scenarios import SCENARIOS
 from ..provenance.licences import LICENCES
 from .tables import interval, markdown_table
 
-BENCH = "rm_bench"
 MINUS = "\N{MINUS SIGN}"
 STATISTICS = {  # of a set: its heading
     "accuracy": "accuracy",
@@ -68,12 +68,17 @@ def main_statistic(frame: pd.DataFrame, name: str) -> str:
 
 
 def headline(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (set, statistic) of the first table: a set's main one; of RM-Bench also two of style."""
+    """The (set, statistic) of the first table: a set's main one, of RM-Bench also two of style.
+
+    Of a part of RM-Bench, which has no number overall, the domains that are measured.
+    """
     rows = numbers(frame, "model")
     measured = set(zip(rows["set"], rows["statistic"], strict=True))
     shown = []
     for name in titles(frame):
-        wanted = [main_statistic(frame, name), *(("hard", "style_gap") * (name == BENCH))]
+        wanted = [main_statistic(frame, name)]
+        if name == BENCH:
+            wanted = ["overall", "hard", "style_gap"] if wanted == ["overall"] else list(METRICS)
         shown += [(name, statistic) for statistic in wanted if (name, statistic) in measured]
     return shown
 
@@ -195,16 +200,16 @@ def markdown(frame: pd.DataFrame, models: Sequence[str]) -> list[str]:
     shown, rows = short_names(frame), numbers(frame, "model", "baseline")
     columns = [*models, *names(frame, "baseline")]
     texts = {(r["set"], r["statistic"], r["name"]): text_of(r) for _, r in rows.iterrows()}
-    listed = [(s, t) for s in titles(frame) for t in STATISTICS if (s, t, models[0]) in texts]
+    own = rows[rows["name"] == models[0]]
+    prompts = own.set_index(["set", "statistic"])["n_prompts"].to_dict()
+    listed = [(s, t) for s in titles(frame) for t in STATISTICS if (s, t) in prompts]
     head = ["data", "statistic", *(shown[name] for name in columns), "prompts"]
-    main = measured_rows(frame)
-    counts = main[main["name"] == models[0]].set_index("set")["n_prompts"]
     lines = [
         [
             titles(frame)[name],
             STATISTICS[statistic],
             *(texts.get((name, statistic, model), "-") for model in columns),
-            str(counts.get(name, "")),
+            str(_count(prompts[name, statistic]) or "-"),
         ]
         for name, statistic in listed
     ]

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 import pandas as pd
 
 from ..evaluation.rm_bench import DIFFICULTIES, METRICS
+from ..evaluation.sets import BENCH
 from .evaluation_plots import Row, dots, embedded, forest, lengths, slopes
 from .evaluation_rows import (
-    BENCH,
     MINUS,
     SHARES,
     STATISTICS,
@@ -34,6 +34,15 @@ KINDS = {  # a row of a forest plot, in words
     "baseline": "squares: the number of characters as the reward",
     "reference": "diamonds: the preset's own models, each a mean over its seeds",
 }
+
+BENCH_TEXT = """\
+<p>Each prompt has three correct and three wrong responses in three styles: concise, detailed, and
+with Markdown. <i>Hard</i> compares a correct response with a wrong one in a richer style,
+<i>easy</i> the other way round, <i>normal</i> in the same style. A model that style does not sway
+has the same accuracy in all three: the <b>style gap</b>, easy minus hard, is then 0.</p>"""
+PART_TEXT = """\
+<p>A part of RM-Bench: hard, normal, easy and overall are means over all domains, so they, and the
+style gap, have no number here.</p>"""
 
 
 def sets(frame: pd.DataFrame) -> str:
@@ -87,11 +96,7 @@ def bench(frame: pd.DataFrame) -> str:
     if "style_gap" in set(rows["statistic"]):
         svg = _forest(frame, BENCH, "style_gap", 0.0)
         figures.append(_figure(svg, "gap", "RM-Bench", STATISTICS["style_gap"]))
-    text = """\
-<p>Each prompt has three correct and three wrong responses in three styles: concise, detailed, and
-with Markdown. <i>Hard</i> compares a correct response with a wrong one in a richer style,
-<i>easy</i> the other way round, <i>normal</i> in the same style. A model that style does not sway
-has the same accuracy in all three: the <b>style gap</b>, easy minus hard, is then 0.</p>"""
+    text = BENCH_TEXT if figures else PART_TEXT
     return section("RM-Bench: content or style?", text + _grid(figures) + table + _published(frame))
 
 
@@ -147,7 +152,8 @@ def differences(frame: pd.DataFrame) -> str:
     """Paired differences, as forest plots about zero: one for each set's main statistics."""
     rows = numbers(frame, "difference")
     shown, figures, lines = short_names(frame), [], []
-    for n, (name, statistic) in enumerate(headline(frame)):
+    columns = headline(frame)
+    for n, (name, statistic) in enumerate(columns):
         own = _of(rows, name, statistic)
         if own.empty:
             continue
@@ -162,7 +168,8 @@ def differences(frame: pd.DataFrame) -> str:
             p = "-" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}"
             data = f"{row['title']}, {_heading(statistic)}"
             lines.append([f"{first} {MINUS} {second}", data, text_of(row, "+"), p, smallest])
-        svg = forest(plotted, 0.0, _ends(rows[(rows["set"] == BENCH) == (name == BENCH)]))
+        same = [_of(rows, *column) for column in columns if (column[0] == BENCH) == (name == BENCH)]
+        svg = forest(plotted, 0.0, _ends(pd.concat(same)))
         heading = STATISTICS.get(statistic, statistic)
         figures.append(_figure(svg, f"difference{n}", titles(frame)[name], heading))
     if not figures:
@@ -224,6 +231,9 @@ def numbers_table(frame: pd.DataFrame, columns: list[tuple[str, str]], *kinds: s
         own = cells(frame, columns, kind)
         lines += own
         classes += [kind] * len(own)
+    used = [any(line[i] != "-" for line in lines) for i in range(1, len(columns) + 1)]
+    columns = list(compress(columns, used))
+    lines = [[line[0], *compress(line[1:], used)] for line in lines]
     headed = [(brief(titles(frame)[n]), len(list(g))) for n, g in groupby(c[0] for c in columns)]
     spans = headed if len(headed) > 1 else []
     return html_table(["", *(_heading(s) for _, s in columns)], lines, classes, spans)
