@@ -79,10 +79,10 @@ def evaluate(options: argparse.Namespace) -> None:
 
         write_text(card(frame), options.card)
     if options.model_card:
+        from ..evaluation.evaluate import folder_of_model
         from ..results.eval_metadata import model_card
 
-        first = Path(options.models[0])
-        folder = first if first.is_dir() else None
+        folder = folder_of_model(options.models[0], options.revision)
         write_text(model_card(frame, options.models[0], folder), options.model_card)
     print(as_json(frame) if options.json else as_text(frame))
 

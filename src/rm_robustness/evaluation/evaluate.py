@@ -169,6 +169,12 @@ def finished(frame: pd.DataFrame, titles: dict[str, str], preset: str = "") -> p
     return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
 
+def folder_of_model(name: str, revision: str | None) -> Path:
+    """The folder that a model of `evaluate` was read from."""
+    [(source, commit)] = _distinct([name], revision).values()
+    return folder_of(source, commit)
+
+
 def _distinct(models: Sequence[str], revision: str | None) -> dict[str, tuple[str, str | None]]:
     """Source and revision of each model by its name; InputError for one that is given twice."""
     sources: dict[str, tuple[str, str | None]] = {}
