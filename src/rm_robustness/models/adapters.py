@@ -68,7 +68,7 @@ def merged(folder: Path, read: Callable[[Path], tuple[Any, dict[str, Any]]]) -> 
 
 
 def model_sums(folder: Path) -> dict[str, str]:
-    """sha256 of each file that a model and its tokenizer are read from; of an adapter also its base.
+    """sha256 of each file that a model and its tokenizer are read from, and an adapter's base too.
 
     By name, a base's after `base/`. Other files of the folder, such as a trainer's, do not count.
     """
