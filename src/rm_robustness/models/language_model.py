@@ -16,7 +16,7 @@ from transformers import (
 
 from ..errors import InputError
 from ..experiment.config import Settings
-from .checkpoint import check
+from .checkpoint import check, is_adapter
 
 
 def load_language_model(folder: str | Path, dtype: str | torch.dtype) -> tuple[Any, Any]:
@@ -26,6 +26,9 @@ def load_language_model(folder: str | Path, dtype: str | torch.dtype) -> tuple[A
     transformers would draw at random, or unexpected, which it would drop.
     """
     check(Path(folder))
+    if is_adapter(Path(folder)):
+        fix = "merge it onto its base with peft (merge_and_unload) and save that"
+        raise InputError(folder, "an adapter", "a whole language model", fix)
     with explained_loading(folder, "a causal language model"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, report = AutoModelForCausalLM.from_pretrained(

@@ -75,7 +75,7 @@ def load(
             model, info = _read(folder)
             _check_weights(model, info, folder)
         tokenizer = _tokenizer(folder)
-        head(model)
+        head(model), model.get_input_embeddings().weight  # what every caller reads
     except InputError as error:
         where = str(source) if error.where == str(folder) else error.where
         raise InputError(where, error.found, error.expected, error.fix) from error
