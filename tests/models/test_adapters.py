@@ -13,6 +13,7 @@ from rm_robustness.files import sha256
 from rm_robustness.frames import read_frame
 from rm_robustness.models import adapters, chat
 from rm_robustness.models.checkpoint import weight_files
+from rm_robustness.models.language_model import load_language_model
 from rm_robustness.models.reward_model import load
 from rm_robustness.models.scoring import score
 
@@ -106,3 +107,10 @@ def test_the_files_of_an_adapter_are_its_weights_and_its_configuration(adapted):
     files = weight_files(folder)
     assert [path.name for path in files] == ["adapter_model.safetensors", "adapter_config.json"]
     assert all(sha256(path) for path in files)
+
+
+def test_an_adapter_is_no_language_model(adapted):
+    with pytest.raises(
+        InputError, match=r"found an adapter; expected a whole language model; merge"
+    ):
+        load_language_model(adapted[1], "float32")

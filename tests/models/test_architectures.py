@@ -3,6 +3,8 @@
 Every one is a tiny random model, saved and loaded as a published one would be.
 """
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,14 +14,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rm_robustness.errors import InputError
 from rm_robustness.models import chat
-from rm_robustness.models.heads import reads_last_token
+from rm_robustness.models.heads import context, head, reads_last_token
 from rm_robustness.models.language_model import train_tokenizer
-from rm_robustness.models.packing import packs
-from rm_robustness.models.reward_model import load
-from rm_robustness.models.scoring import score
+from rm_robustness.models.packing import UnsoundError, attention, packs, row_of
+from rm_robustness.models.reward_model import initialise, load
+from rm_robustness.models.scoring import plan_for, plan_frame, score, score_ids, scores_of
 
 SENTENCE = "list two fruits that are not red apple pear plum and a fig or none of them"
 WORDS = SENTENCE.split()
+INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # of BERT's tokenizer, for pairs
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }}<|end|>{% endfor %}"
 SIZES = {
     "hidden_size": 32,
@@ -248,11 +251,11 @@ def test_another_classifier_gives_its_own_reward(name, form, tokenizer, frame, t
     if form == "chat":
         inputs = [{"input_ids": row} for row in chat.frame_ids(loaded, frame)]
     else:
-        loaded.chat_template = None
+        loaded.chat_template, loaded.model_input_names = None, INPUTS
         pairs = zip(frame["prompt"], frame["response"], strict=True)
         inputs = [dict(loaded(*pair)) for pair in pairs]
-    if name in ("bart", "t5", "ctrl", "xlnet", "distilbert"):  # take no token types, or no mask
-        inputs = [{"input_ids": each["input_ids"]} for each in inputs]
+    taken = inspect.signature(model.forward).parameters
+    inputs = [{name: row for name, row in each.items() if name in taken} for each in inputs]
     expected = [alone(model, each) for each in inputs]
     for batch_tokens in (0, 4096):
         found = score(model, loaded, frame, batch_tokens)
@@ -264,3 +267,118 @@ def test_a_mean_of_the_rewards_of_all_tokens_is_refused(tokenizer, frame, tmp_pa
     saved(tmp_path, "eurobert", {"classifier_pooling": "late"}, tokenizer)
     with pytest.raises(InputError, match=r"EuroBertFor.* whose reward is no product of one hidden"):
         score(*load(tmp_path), frame, 4096)
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta-v2", "gemma3", "gpt2", "mistral", "opt", "t5"])
+def test_bfloat16_moves_rewards_a_little(name, tokenizer, frame, tmp_path):
+    saved(tmp_path, name, (DECODERS | OTHERS)[name], tokenizer)
+    if name in OTHERS:
+        (tmp_path / "chat_template.jinja").unlink()
+    exact = score(*load(tmp_path), frame, 4096)["reward"]
+    model, loaded = load(tmp_path, "bfloat16")
+    assert head(model).weight.dtype == torch.float32
+    moved = (score(model, loaded, frame, 4096)["reward"] - exact).abs()
+    assert 0 < moved.max() < 0.25 * exact.std()
+
+
+# Tokens that a model of 128 positions can read; those with a table of positions can read no more.
+CONTEXTS = {
+    "bert": 128,
+    "bloom": None,
+    "gpt2": 128,
+    "llama": 128,
+    "mpnet": 126,
+    "mpt": 128,
+    "opt": 128,
+    "roberta": 126,
+    "t5": None,
+    "xlnet": None,
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_a_context_is_what_the_positions_allow(name, tokenizer, frame, tmp_path):
+    changes = (DECODERS | OTHERS | {"mpt": {"max_seq_len": 128}})[name]
+    if CONTEXTS[name] is None:
+        changes = changes | {"max_position_embeddings": None}
+    saved(tmp_path, name, changes, tokenizer)
+    model, _ = load(tmp_path)
+    assert context(model) == CONTEXTS[name]
+    ids = [5] * ((context(model) or 300) - 1) + [3]
+    assert np.isfinite(score_ids(model, [ids], 4096).rewards).all()
+    np.testing.assert_allclose(
+        score_ids(model, [ids], 4096).rewards, alone(model, {"input_ids": ids}), atol=1e-4
+    )
+    if context(model):
+        with pytest.raises(
+            InputError, match=f"tokens with its prompt; expected {context(model)} or"
+        ):
+            score_ids(model, [[5, *ids]], 4096)
+        if name not in ("llama",):
+            with pytest.raises((IndexError, RuntimeError)):
+                alone(model, {"input_ids": [5, *ids]})
+
+
+def test_a_sliding_window_takes_trees_up_to_its_size(tokenizer, tmp_path):
+    saved(tmp_path, "mistral", {"sliding_window": 20}, tokenizer)
+    model, _ = load(tmp_path)
+    draw = np.random.default_rng(0)
+    prefix = draw.integers(5, 300, 12).tolist()
+    for size in (8, 9):
+        ids = [prefix + draw.integers(5, 300, size).tolist() for _ in range(3)]
+        plan = plan_for(model, ids, 4096, ["a"] * 3)
+        assert plan.trees == (size == 8)
+        expected = [alone(model, {"input_ids": each}) for each in ids]
+        equal(scores_of(model, plan).rewards, expected)
+    inside = row_of([ids])
+    with attention(model), pytest.raises(UnsoundError, match="sliding_window"):
+        model.base_model(**inside.inputs(), use_cache=False)
+
+
+def test_token_types_are_the_tokenizer_s(tokenizer, frame, tmp_path):
+    saved(tmp_path, "bert", {}, tokenizer)
+    model, loaded = load(tmp_path)
+    loaded.chat_template, loaded.model_input_names = None, INPUTS
+    plan = plan_frame(model, loaded, frame, 4096)
+    assert {tuple(sorted(set(types))) for types in plan.types} == {(0, 1)}
+    untyped = scores_of(model, plan._replace(types=None)).rewards
+    assert np.abs(untyped - score(model, loaded, frame, 4096)["reward"]).max() > 0.01
+
+
+def test_special_tokens_in_a_pair_s_texts_move_nothing(tokenizer, frame, tmp_path):
+    saved(tmp_path, "bert", {}, tokenizer)
+    model, loaded = load(tmp_path)
+    loaded.chat_template = None
+    expected = score(model, loaded, frame, 4096)["reward"]
+    spelt = frame.assign(response=frame["response"] + "<|end|>")
+    assert score(model, loaded, spelt, 4096)["reward"].equals(expected)
+
+
+def test_a_decoder_without_a_chat_template_is_refused(tokenizer, frame, tmp_path):
+    saved(tmp_path, "gpt2", {}, tokenizer)
+    model, loaded = load(tmp_path)
+    loaded.chat_template = None
+    with pytest.raises(InputError, match=r"no chat template.*chat_template.jinja"):
+        score(model, loaded, frame, 4096)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_long_prompts_are_named_or_left_out(name, tokenizer, frame, tmp_path):
+    saved(tmp_path, name, {}, tokenizer)
+    model, loaded = load(tmp_path)
+    long = frame.assign(response=["pear " * 200, *frame["response"][1:]])
+    with pytest.raises(InputError, match=r"^response r0: found 2\d\d tokens .*; try this$"):
+        plan_frame(model, loaded, long, 4096, fix="try this")
+    plan = plan_frame(model, loaded, long, 4096, skip_long=True)
+    fits = long["prompt_id"] != long["prompt_id"][0]
+    assert list(plan.rows) == list(np.flatnonzero(fits)) and 0 < len(plan.rows) < len(long)
+    rest = frame[fits].reset_index(drop=True)
+    equal(scores_of(model, plan).rewards, score(model, loaded, rest, 4096)["reward"])
+    with pytest.raises(InputError, match="no prompt that fits 128 tokens"):
+        plan_frame(model, loaded, long.iloc[:3], 4096, skip_long=True)
+
+
+def test_an_encoder_is_no_backbone_of_a_reward_model(tokenizer, tmp_path):
+    saved(tmp_path, "bert", {}, tokenizer)
+    with pytest.raises(InputError, match="BertForSequenceClassification; expected a decoder"):
+        initialise(tmp_path, 0)

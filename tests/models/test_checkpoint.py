@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from rm_robustness.errors import InputError
 from rm_robustness.frames import read_frame
-from rm_robustness.models import reward_model
+from rm_robustness.models import checkpoint, reward_model
 from rm_robustness.models.checkpoint import size, tensors, weight_files, weight_inputs
 from rm_robustness.models.reward_model import initialise, load, save
 from rm_robustness.models.scoring import score
@@ -115,7 +115,7 @@ REFUSED = {
         "custom code for 'own'.*never run",
     ),
     "unknown": (lambda f: config(f, model_type="llama9"), "unknown architecture 'llama9'"),
-    "no classifier": (lambda f: config(f, model_type="mamba"), "unreadable checkpoint"),
+    "no classifier": (lambda f: config(f, model_type="mamba"), "the architecture 'mamba'"),
     "quantised": (
         lambda f: config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
         r"a quantised checkpoint \(gptq\).*dequantize",
@@ -202,6 +202,13 @@ def test_every_file_of_the_weights_is_named(folder):
     inputs = weight_inputs("policy", folder)
     assert list(inputs.values()) == files
     assert next(iter(inputs)) == "policy"
+
+
+def test_sentencepiece_alone_names_its_package(folder, monkeypatch):
+    rename(folder, "tokenizer.json", "tokenizer.model")
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"tokenizer.model alone; .*pip install sentencepiece"):
+        load(folder)
 
 
 def test_a_model_that_does_not_fit_the_memory_is_refused_before_it_is_loaded(folder, monkeypatch):

@@ -1,6 +1,6 @@
 """Inputs from people's bug reports give transformers' own reward, or one line and exit status 2.
 
-The builders are not part of the repository: they are in ../shared/hunt, where that is there.
+The builders are not part of the repository: they lie in ../shared/hunt where this was developed.
 """
 
 import importlib

@@ -37,7 +37,7 @@ def test_a_language_model_is_loaded_in_the_requested_dtype(llama):
 
 
 def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"no readable model \(.*causal language model") as error:
+    with pytest.raises(InputError, match=r"no config\.json") as error:
         load_language_model(tmp_path, torch.float32)
     assert "\n" not in str(error.value)
 

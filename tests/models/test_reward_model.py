@@ -132,6 +132,13 @@ def test_a_model_of_the_hub_is_loaded_at_its_revision(hub):
     assert tokenizer.chat_template
 
 
+def test_a_model_of_the_hub_without_safetensors_is_refused(hub, tmp_path):
+    for path in (tmp_path / "hub").rglob("model.safetensors"):
+        path.rename(path.with_name("pytorch_model.bin"))
+    with pytest.raises(InputError, match=r"^team/model: found no weights as safetensors"):
+        load("team/model")
+
+
 @pytest.mark.parametrize("name", ["team/no-such-model", "no/such/folder"])
 def test_what_is_neither_a_folder_nor_on_the_hub_is_refused(hub, name):
     with pytest.raises(InputError, match=f"^{name}: found no folder, and no model of the hub"):

@@ -6,6 +6,7 @@ The causes are found by looking at the files, before any library reads them; tor
 import json
 import math
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,6 +203,12 @@ def _no_tokenizer(folder: Path) -> str:
     return "" if known else "no tokenizer"
 
 
+def _sentencepiece(folder: Path) -> str:
+    names = [path.name for path in folder.glob("*.model")]
+    alone = names and not (folder / "tokenizer.json").is_file()
+    return f"{names[0]} alone" if alone and not find_spec("sentencepiece") else ""
+
+
 SAFETENSORS = "weights as safetensors"
 CONVERT = "load it where you trust it and save it with save_pretrained, which writes safetensors"
 AGAIN = "fetch the folder again"
@@ -223,6 +230,9 @@ CAUSES = [
         _quantised,
         "weights as they were trained",
         "use the model that it was quantised from, or save it with model.dequantize()",
+    ),
+    Cause(
+        _sentencepiece, "tokenizer.json, or the package that reads it", "pip install sentencepiece"
     ),
     Cause(_no_tokenizer, "one beside the model", "save the one that it was trained with there"),
 ]

@@ -30,4 +30,7 @@ def folder_of(source: str | Path, revision: str | None = None) -> Path:
             "one of them",
             "check the spelling, the network, and HF_TOKEN where the model is gated",
         ) from error
+    if not any(Path(fetched).glob("*.safetensors")):
+        fix = "load it where you trust it and save it with save_pretrained"
+        raise InputError(source, "no weights as safetensors", "a model that has them", fix)
     return Path(fetched)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,6 +16,7 @@ from transformers import (
 
 from ..errors import InputError
 from ..experiment.config import Settings
+from .checkpoint import check, is_adapter
 
 
 def load_language_model(folder: str | Path, dtype: str | torch.dtype) -> tuple[Any, Any]:
@@ -25,6 +25,10 @@ def load_language_model(folder: str | Path, dtype: str | torch.dtype) -> tuple[A
     Raises InputError when the folder cannot be read, and when a weight is missing, which
     transformers would draw at random, or unexpected, which it would drop.
     """
+    check(Path(folder))
+    if is_adapter(Path(folder)):
+        fix = "merge it onto its base with peft (merge_and_unload) and save that"
+        raise InputError(folder, "an adapter", "a whole language model", fix)
     with explained_loading(folder, "a causal language model"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -43,8 +47,8 @@ def explained_loading(folder: str | Path, expected: str) -> Iterator[None]:
     """Turn what transformers raises for an unreadable model folder into one InputError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # other people's files may raise anything in other people's code
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(folder, f"no readable model ({reason})", expected) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from ..errors import InputError
@@ -74,7 +75,7 @@ def load(
             model, info = _read(folder)
             _check_weights(model, info, folder)
         tokenizer = _tokenizer(folder)
-        head(model)
+        head(model), model.get_input_embeddings().weight  # what every caller reads
     except InputError as error:
         where = str(source) if error.where == str(folder) else error.where
         raise InputError(where, error.found, error.expected, error.fix) from error
@@ -99,6 +100,11 @@ def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
     One label is asked for whatever the configuration says, which has two where nobody wrote it: the
     weights decide.
     """
+    kind = parse_json(folder / "config.json")["model_type"]
+    if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise InputError(
+            folder, f"the architecture '{kind}'", "one that transformers classifies with"
+        )
     with _quiet():
         return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
             folder,

@@ -10,6 +10,7 @@ rendered chat where its tokenizer has a template, else of the pair (prompt, resp
 tokenizer joins one, with token types. The hidden state h is what the last layer of the head takes.
 """
 
+import inspect
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -87,7 +88,9 @@ def texts_of(model: Any, tokenizer: Any, frame: pd.DataFrame) -> Texts:
     was not trained to be read at.
     """
     if tokenizer.chat_template is None and not reads_last_token(model):
-        return Texts(*chat.plain_pairs(tokenizer, frame))
+        ids, types = chat.plain_pairs(tokenizer, frame)
+        typed = "token_type_ids" in inspect.signature(model.forward).parameters
+        return Texts(ids, types if typed else None)
     return Texts(unpadded(model, chat.frame_ids(tokenizer, frame)))
 
 
