@@ -135,12 +135,12 @@ def test_items_of_a_list_change_places_with_what_is_below_them():
         "- First, open it.\n- Then close it.",
         "The steps:\n- Open it.\n- Close it.",
         "- red,\n- green and\n- blue",
-        "- a\n- b\nwhich goes on",
-        "- a\n- b\n\n  which goes on",
-        "- a\n- b\n```\ncode\n```",
+        "- red\n- blue\nwhich goes on",
+        "- red\n- blue\n\n  which goes on",
+        "- red\n- blue\n```\ncode\n```",
         "- only one",
         "Spelt:\n- c\n- a\n- t",
-        "```\n- a\n- b\n```",
+        "```\n- red\n- blue\n\n```",
     ],
 )
 def test_lists_whose_order_may_say_something_stay(text):
