@@ -246,7 +246,11 @@ def test_files_of_other_kinds_are_one_line(tmp_path):
     (tmp_path / "own.csv").write_text("prompt,chosen,rejected\na,b,c\n")
     with pytest.raises(InputError, match=r"a file \*\.csv; expected one of \.jsonl.*to_json"):
         read_preferences(tmp_path / "own.csv")
-    for ending, found in ((".parquet", "parquet"), (".jsonl.gz", "text"), (".jsonl", "text")):
+    for ending, found in (
+        (".parquet", "parquet"),
+        (".jsonl.gz", "text in UTF-8"),
+        (".jsonl", "text in UTF-8"),
+    ):
         path = tmp_path / f"cut{ending}"
         path.write_bytes(b"PAR1\xff\xfe\x00")
         with pytest.raises(InputError, match=f"unreadable {found}"):

@@ -63,10 +63,16 @@ def test_texts_as_they_were_cannot_flip():
     assert (rows["changed"]["value"], rows["flips"]["n_prompts"]) == (0.5, 2)
 
 
-def test_nothing_changed_is_no_drop():
+def test_a_transformation_that_changes_no_text_measures_nothing():
     data = frame([1, 0], [1, 0])
-    rows = rows_of([1, 0, 1, 0], [0, 1, 0, 1], data, data)
-    row = rows["accuracy_drop"]
+    rows = rows_of([1, 0, 1, 0], [np.nan] * 4, data, data)
+    assert np.isnan([rows["accuracy_drop"]["value"], rows["flips"]["value"]]).all()
+    assert (rows["flips"]["n_prompts"], rows["flips"]["n_undefined"]) == (0, 2)
+    assert rows["changed"]["value"] == 0
+
+
+def test_a_model_that_does_not_mind_has_no_drop():
+    row = rows_of([1, 0, 1, 0], [3, 2, 1, 0], frame([1, 0], [1, 0]))["accuracy_drop"]
     assert (row["value"], row["ci_low"], row["ci_high"], row["p_value"]) == (0, 0, 0, 1)
 
 

@@ -83,6 +83,22 @@ def test_a_typo_is_one_letter_beside_another_in_a_share_of_the_words():
     assert change("typos", names) == names
 
 
+def test_code_ends_where_its_fence_ends_on_windows_too():
+    text = "```\r\nA b\r\n```\r\nTwo words.\r\n"
+    assert change("double_spaces", text) == text.replace("Two words", "Two  words")
+
+
+def test_only_a_single_full_stop_at_the_end_is_removed():
+    for text, other in (
+        ("One. Two.\n", "One. Two\n"),
+        ("mango .", "mango"),
+        ("It is 5.", "It is 5"),
+    ):
+        assert change("final_mark", text) == other
+    for text in ("Really?", "Well...", "a . .", ".", "x = `1.`", "see https://a.org/b."):
+        assert change("final_mark", text) == text
+
+
 def test_markdown_is_kept_where_it_stands():
     broken = change("line_breaks", ANSWER)
     assert broken.startswith("Sure.\nHere is how Paris became the capital.\nIt took long.\n\n## Hi")
@@ -119,12 +135,12 @@ def test_items_of_a_list_change_places_with_what_is_below_them():
         "- First, open it.\n- Then close it.",
         "The steps:\n- Open it.\n- Close it.",
         "- red,\n- green and\n- blue",
-        "- a\n- b\nwhich goes on",
-        "- a\n- b\n\n  which goes on",
-        "- a\n- b\n```\ncode\n```",
+        "- red\n- blue\nwhich goes on",
+        "- red\n- blue\n\n  which goes on",
+        "- red\n- blue\n```\ncode\n```",
         "- only one",
         "Spelt:\n- c\n- a\n- t",
-        "```\n- a\n- b\n```",
+        "```\n- red\n- blue\n\n```",
     ],
 )
 def test_lists_whose_order_may_say_something_stay(text):
@@ -171,7 +187,16 @@ LINES = st.one_of(
                 "* star",
                 "    indented Code",
             ),
-            *("```python", "```", "~~~", "## Heading here", "**Bold.** After it.", "1. number", ""),
+            *(
+                "```python",
+                "```",
+                "```\r",
+                "~~~",
+                "## Heading here",
+                "**Bold.** After it.",
+                "1. number",
+                "",
+            ),
             *(
                 "- ```",
                 "  nested words",

@@ -24,7 +24,17 @@ import pyarrow.parquet as pq
 from ..errors import InputError
 from ..files import expect
 from ..frames import check_texts, read_frame, require_text
-from .preference_rows import Response, Row, identity, number_of, pair, ranked, short, turns_of
+from .preference_rows import (
+    Response,
+    Row,
+    identity,
+    list_of,
+    number_of,
+    pair,
+    ranked,
+    short,
+    turns_of,
+)
 from .splits import COLUMNS, key
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
@@ -123,7 +133,7 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Rows of a file of JSON lines, or of one JSON list, each with its place."""
-    with _readable(path, "text"):
+    with _readable(path, "text in UTF-8"):
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = data.decode("utf-8-sig")  # with or without a byte-order mark
     if text.lstrip().startswith("["):
@@ -170,7 +180,7 @@ def _ungrouped(rows: Iterator[tuple[str, Row]]) -> pd.DataFrame:
         _require(row, COLUMNS, where)
         texts = [require_text(row[name], name, where) for name in ("prompt", "response_model")]
         response = require_text(row["response"], "response", where, filled=True)
-        earlier = row.get("earlier") or []
+        earlier = list_of(row.get("earlier") or [], "earlier", where)
         cells.append(
             {
                 **{name: identity(row[name], name, where) for name in COLUMNS[:2]},

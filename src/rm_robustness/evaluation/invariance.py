@@ -37,9 +37,9 @@ def invariance_rows(
     - flips: share of the pairs whose preference has another sign, to or from a tie too
     - changed: share of the texts that the transformation changed
 
-    All three are shares, also on RM-Bench. A prompt without such a pair is undefined. `after` is
-    read only in the rows that `changed_rows` marks, so that a text that is as it was cannot flip by
-    rounding in another batch; elsewhere it may be anything.
+    All three are shares, also on RM-Bench. A prompt without such a pair is undefined, and all are
+    where no text changed. `after` is read only in the rows that `changed_rows` marks, so that a
+    text that is as it was cannot flip by rounding in another batch; elsewhere it may be anything.
     """
     changed = changed_rows(frame, other)
     after = np.where(changed, after, before)
@@ -58,6 +58,8 @@ def invariance_rows(
         ("flips", (signs[0] != signs[1]).astype(np.float64)),
     ):
         values = _by_prompt(of_pairs, prompts, n_prompts)
+        if not changed.any():  # 0 would read as a model that does not mind
+            values[:] = np.nan
         rows.append(
             {"statistic": statistic}
             | _columns(seed_mean(values[None]), statistic)

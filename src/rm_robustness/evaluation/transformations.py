@@ -18,7 +18,7 @@ from ..data.splits import key
 Match = re.Match[str]
 # Fenced code, to the end of the text where nothing closes it.
 FENCED = re.compile(
-    r"(`{3,}|~{3,})[^`\n]*(?=\n|\Z)(?s:.*?)(?:^[ \t]*\1[`~]*[ \t]*$|(?P<open>\Z))", re.MULTILINE
+    r"(`{3,}|~{3,})[^`\n]*(?=\n|\Z)(?s:.*?)(?:^[ \t]*\1[`~]*[ \t\r]*$|(?P<open>\Z))", re.MULTILINE
 )
 LINES = r"^(?: {4}|\t)[^\n]*$|^ {0,3}\|[^\n]*$"  # indented as code, or rows of a table
 # What stays as it is besides fenced code: such lines, formulas, inline code, addresses, tags.
@@ -58,14 +58,11 @@ HEADING = "## Answer"
 
 
 class Transformation(NamedTuple):
-    """What changes one part of a chat, its last user turn or the response: in words, and in code.
-
-    `change` takes a text and a seed.
-    """
+    """What changes one part of a chat (last user turn, or response): in words, and as code."""
 
     part: Literal["prompt", "response"]
     description: str
-    change: Callable[[str, int], str]
+    change: Callable[[str, int], str]  # of a text and a seed
 
 
 def transformed(frame: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
@@ -106,15 +103,14 @@ def _line_breaks(text: str, seed: int) -> str:
 
 def _final_mark(text: str, seed: int) -> str:
     end = len(text.rstrip())
-    return _replaced(r"(?<=\w)\.", lambda hit: hit[0] if hit.end() < end else "", text)
+    return _replaced(r"(?<=\w) ?\.", lambda hit: hit[0] if hit.end() < end else "", text)
 
 
 def _typos(text: str, seed: int) -> str:
     """The words with the smallest hashes of seed, text and place, and a letter of each likewise."""
-    words = WORD % "[a-z]{5,}"  # no names
-    places = [hit.start() for hit in _hits(words, text)]
-    digest = key(seed, text)
-    places.sort(key=lambda place: key(digest, place))
+    words, digest = WORD % "[a-z]{5,}", key(seed, text)  # lower case: no names
+    found = (hit.start() for hit in _hits(words, text))
+    places = sorted(found, key=lambda place: key(digest, place))
     chosen = set(places[: max(1, round(TYPOS * len(places)))])
 
     def mistyped(hit: Match) -> str:
@@ -134,8 +130,8 @@ def _lower_case(text: str, seed: int) -> str:
 
     def lowered(hit: Match) -> str:
         word, lower = hit[0], hit[0].lower()
-        same = lower.casefold() == word.casefold()
-        return lower if same and word[1:] == lower[1:] else word
+        same = lower.casefold() == word.casefold() and lower[1:] == word[1:]
+        return lower if same else word
 
     return _replaced(WORD % r"[^\W\d_]{2,}", lowered, text)
 
