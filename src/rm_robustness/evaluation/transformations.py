@@ -174,7 +174,7 @@ def _list_order(text: str, seed: int) -> str:
     start, digest = 0, key(seed, text)
     while start < len(lines):
         bullet = BULLET.match(lines[start])
-        if not bullet or start in code:
+        if not bullet:
             start += 1
             continue
         indent, end = len(bullet[1]), start + 1
