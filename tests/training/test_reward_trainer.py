@@ -348,7 +348,7 @@ def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(llama, sp
         assert f"processes {processes}" in answer.stderr
         gradients.append(load_file(output))
     one, two = gradients
-    assert {name.split()[0] for name in one} == {*OBJECTIVES, "global"}
+    assert {name.split()[0] for name in one} == {*OBJECTIVES, "global"} - {"norm-bt"}
     for name, gradient in one.items():
         largest = gradient.abs().max()
         assert largest > 0, name
