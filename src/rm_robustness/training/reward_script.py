@@ -30,6 +30,7 @@ from trl import (
 from ..errors import InputError
 from ..experiment.config import nearest, read_mapping
 from ..objectives import OBJECTIVES
+from .loop import gathered_weights
 from .reward_trainer import ObjectiveTrainer
 from .trl_arguments import check_tracker
 
@@ -182,7 +183,11 @@ def train(arguments: list[str]) -> None:
     except Exception as error:
         raise _one_line(model.model_name_or_path, error) from error
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    weights = gathered_weights(trainer)  # of FSDP2, whose shards TRL's save_model may leave out
     trainer.save_model(training.output_dir)
+    if weights is not None and trainer.is_world_process_zero():
+        whole = trainer.accelerator.unwrap_model(trainer.model)
+        whole.save_pretrained(training.output_dir, state_dict=weights)
     if trainer.is_world_process_zero():
         what = "the adapter (read with its base model, where peft is installed)"
         print(

@@ -61,7 +61,7 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
         "save_total_limit": 2,
         "logging_strategy": "steps",
         "logging_steps": settings["save_steps"],
-        "report_to": tracker(),
+        "report_to": tracker(work),
         "disable_tqdm": True,
         "dataloader_drop_last": True,
         "dataloader_pin_memory": False,
@@ -71,12 +71,14 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
     }
 
 
-def tracker() -> str:
+def tracker(work: Path) -> str:
     """The experiment tracker that RM_ROBUSTNESS_REPORT_TO names; no result depends on it."""
     name = os.environ.get(REPORT_TO) or "none"
     if name not in ("none", *TRACKERS):
         raise InputError(REPORT_TO, f"'{name}'", "a tracker", nearest(name, [*TRACKERS]))
     check_tracker(name, REPORT_TO)
+    if name == "tensorboard":  # beside the work folder, which is emptied at the end
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(work.parent / "tensorboard" / work.name)
     return name
 
 
