@@ -2,6 +2,7 @@
 
     python examples/bsr_in_your_training.py                 # a tiny model, offline, seconds
     python examples/bsr_in_your_training.py --model FOLDER  # your language model, or a hub id
+    python examples/bsr_in_your_training.py --write FOLDER  # what examples/reward.yaml trains on
 
 Bradley-Terry sees differences of rewards alone, so the mean reward stays wherever the first weights
 and the training leave it. BSR pulls the mean of each batch to zero.
@@ -12,6 +13,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,7 +123,13 @@ def main() -> None:
     parser.add_argument("--model", help="a language model with a chat template: folder or hub id")
     parser.add_argument("--weight", type=float, default=1e-3, help="lambda of BSR")
     parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--write", type=Path, help="only write the model and its pairs there")
     options = parser.parse_args()
+    if options.write:
+        for part in load(options.model):
+            part.save_pretrained(options.write / "model")
+        preferences(512, seed=1).to_json(options.write / "pairs.jsonl")
+        return
     disable_progress_bars()
     logging.set_verbosity_error()
     objectives = {"bt": bt, "bt-bsr": partial(bt_bsr, weight=options.weight)}

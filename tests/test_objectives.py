@@ -14,7 +14,7 @@ from support.paths import ROOT
 from torch import Tensor
 
 from rm_robustness.errors import InputError
-from rm_robustness.objectives import OBJECTIVES, bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm
+from rm_robustness.objectives import OBJECTIVES, bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm, norm_bt
 
 reward = st.floats(-20, 20, width=32)
 batches = st.lists(st.tuples(reward, reward), min_size=1, max_size=8).map(
@@ -25,6 +25,14 @@ batches = st.lists(st.tuples(reward, reward), min_size=1, max_size=8).map(
 def gradients(objective, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
     chosen, rejected = chosen.clone().requires_grad_(), rejected.clone().requires_grad_()
     return torch.autograd.grad(objective(chosen, rejected), (chosen, rejected))
+
+
+def of_rewards(name):
+    """An objective as a function of two pairs' rewards alone."""
+    function = OBJECTIVES[name].function
+    if name == "norm-bt":
+        return partial(function, chosen_hidden=torch.eye(2), rejected_hidden=3 * torch.eye(2))
+    return function
 
 
 def test_values_match_those_worked_by_hand():
@@ -136,8 +144,8 @@ def test_values_and_gradients_stay_finite(name, dtype):
         for r_r in (0.0, 1e4, -1e4):
             chosen = torch.tensor([r_c, 0.5], dtype=dtype)
             rejected = torch.tensor([r_r, 0.5], dtype=dtype)
-            assert OBJECTIVES[name].function(chosen, rejected).isfinite()
-            for gradient in gradients(OBJECTIVES[name].function, chosen, rejected):
+            assert of_rewards(name)(chosen, rejected).isfinite()
+            for gradient in gradients(of_rewards(name), chosen, rejected):
                 assert gradient.dtype == dtype
                 assert gradient.isfinite().all()
 
@@ -158,7 +166,7 @@ def test_half_precision_rewards_are_compared_in_single_precision():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_rewards_of_another_shape_are_refused(name, shapes):
     with pytest.raises(InputError, match="shape"):
-        OBJECTIVES[name].function(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+        of_rewards(name)(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 
 def test_an_unknown_reduction_is_refused_by_name():
@@ -169,6 +177,51 @@ def test_an_unknown_reduction_is_refused_by_name():
 def test_global_equals_release_on_one_process():
     chosen, rejected = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])
     assert bsr(chosen, rejected, reduction="global") == bsr(chosen, rejected)
+
+
+def test_norm_bt_weighs_a_pair_by_the_running_mean_distance_over_its_own():
+    """The formula step by step: w = m / ||h_w - h_l||, m a running mean from the first one on."""
+    generator, state, mean = torch.Generator().manual_seed(0), {}, None
+    for _ in range(3):
+        rewards = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+        hidden = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
+        distances = [
+            math.dist(one.tolist(), two.tolist()) for one, two in zip(*hidden, strict=True)
+        ]
+        now = sum(distances) / 4
+        mean = now if mean is None else 0.75 * mean + 0.25 * now
+        losses = [math.log1p(math.exp(low - high)) for high, low in zip(*rewards, strict=True)]
+        expected = sum(mean / d * loss for d, loss in zip(distances, losses, strict=True)) / 4
+        found = norm_bt(
+            *rewards, momentum=0.75, chosen_hidden=hidden[0], rejected_hidden=hidden[1], state=state
+        )
+        assert found.item() == pytest.approx(expected)
+        assert state["mean"].item() == pytest.approx(mean)
+
+
+def test_norm_bt_takes_the_distance_out_of_the_gradient_of_a_head():
+    """BT's is sigmoid(-dr) ||h_w - h_l|| for a pair; here every pair has the mean for its own."""
+    head = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    states = torch.tensor(JOINED, dtype=torch.float64)
+    for scale in (1e-3, 1.0, 1e3):
+        chosen, rejected = states, states - scale * states.flip(0)
+        distance = (chosen - rejected).norm(dim=1)
+        rewards = chosen @ head, rejected @ head
+        loss = norm_bt(*rewards, chosen_hidden=chosen, rejected_hidden=rejected)
+        (gradient,) = torch.autograd.grad(loss, head)
+        difference = chosen - rejected
+        error = torch.sigmoid(rewards[1] - rewards[0]).detach()
+        units = difference / distance[:, None]
+        expected = -(error[:, None] * units).mean(dim=0) * distance.mean()
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_norm_bt_of_equal_states_is_no_nan_and_other_shapes_are_refused():
+    states = torch.ones(2, 3)
+    rewards = torch.ones(2)
+    assert norm_bt(rewards, rewards, chosen_hidden=states, rejected_hidden=states) == 0
+    with pytest.raises(InputError, match=r"hidden states: found \(2, 3\) and \(1, 3\)"):
+        norm_bt(rewards, rewards, chosen_hidden=states, rejected_hidden=states[:1])
 
 
 JOINED = [[0.3, -1.0, 2.0], [1.5, 0.2, -0.7], [-0.4, 0.9, 0.1], [2.2, 1.1, 0.6]]
@@ -195,7 +248,11 @@ def one_process(rank: int, folder: str) -> None:
         loss = bsr(chosen, rejected, weight=0.1, reduction="global")
         loss.backward()
         weight = head.module.weight.grad
-        np.savez(f"{folder}/{case}-{rank}.npz", loss=loss.detach(), gradient=weight)
+        chosen, rejected = (side[own] for side in features())
+        state: dict[str, Tensor] = {}
+        rewards = chosen[:, 0], rejected[:, 0]
+        norm_bt(*rewards, chosen_hidden=chosen, rejected_hidden=rejected, state=state)
+        np.savez(f"{folder}/{case}-{rank}.npz", loss=loss.detach(), gradient=weight, **state)
     dist.destroy_process_group()
 
 
@@ -210,13 +267,19 @@ def test_global_bsr_on_two_processes_has_the_gradient_of_the_joined_batch(tmp_pa
             saved = np.load(tmp_path / f"{case}-{rank}.npz")
             assert saved["loss"] == pytest.approx(loss.item())
             np.testing.assert_allclose(saved["gradient"], head.weight.grad)
+            chosen, rejected = features()  # and norm_bt's running mean is that of all pairs
+            assert saved["mean"] == pytest.approx((chosen - rejected).norm(dim=1).mean().item())
 
 
 def test_the_schema_has_every_objective_with_its_options():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
     named = schema["properties"]["reward_models"]["properties"]["objectives"]["properties"]
     options = {
-        name: list(inspect.signature(objective.function).parameters)[2:]
+        name: [
+            p.name
+            for p in inspect.signature(objective.function).parameters.values()
+            if p.kind is not p.KEYWORD_ONLY  # which the trainer gives, not the configuration
+        ][2:]
         for name, objective in OBJECTIVES.items()
     }
     assert {name: list(section.get("properties", {})) for name, section in named.items()} == options

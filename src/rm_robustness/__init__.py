@@ -1,9 +1,9 @@
 """Reward-model training objectives, out-of-distribution splits, exact scoring and statistics.
 
 The public API is importable from here, lazily, because torch and TRL take seconds to import:
-`ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`,
-`bt_hinge`, `bt_norm`, `bt_dr`, `bt_bsr`, and `bsr`, which can be added to any of them; `load` and
-`score`, a reward model and its exact rewards. `rm_robustness.evaluation.evaluate` measures one.
+`ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`, `bt_hinge`,
+`bt_norm`, `bt_dr`, `bt_bsr`, `norm_bt`, and `bsr`, which can be added to any; `load` and `score`,
+a reward model and its exact rewards. `rm_robustness.evaluation.evaluate` measures one.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models.reward_model import load
     from .models.scoring import score
-    from .objectives import bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm
+    from .objectives import bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm, norm_bt
     from .training.reward_trainer import ObjectiveTrainer
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "bt_hinge",
     "bt_norm",
     "load",
+    "norm_bt",
     "score",
 ]
 

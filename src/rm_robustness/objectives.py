@@ -1,9 +1,14 @@
-"""The five objectives: from rewards of the chosen and rejected responses to one scalar loss.
+"""The objectives: from rewards of the chosen and rejected responses to one scalar loss.
 
 Every function takes two float tensors of shape (B,) and computes in float32 at least: bfloat16
 keeps eight bits, too few for a difference of rewards, and `log(sigmoid(x))` overflows where
 `logsigmoid` does not (D8). The release's Bradley-Terry with a constant margin and its
 centring of rewards are left out on purpose: they are not in the paper's grid (D6).
+
+An objective may have more than rewards: one with the parameters `chosen_hidden` and
+`rejected_hidden` gets the states that the reward head read (B, H), one with `state` a dict of
+tensors that lasts from step to step and is saved with the checkpoints, both from
+`ObjectiveTrainer`; `norm_bt` is the example.
 """
 
 from collections.abc import Callable
@@ -121,6 +126,48 @@ def bt_bsr(
     return bt(chosen, rejected) + bsr(chosen, rejected, weight, reduction)
 
 
+def norm_bt(
+    chosen: Tensor,
+    rejected: Tensor,
+    momentum: float = 0.9,
+    *,
+    chosen_hidden: Tensor,
+    rejected_hidden: Tensor,
+    state: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """NormBT, w * -log sigmoid(r_w - r_l), a mean over the pairs, w = mean(d) / d (D49).
+
+    `chosen` and `rejected` are (B,) float tensors, the hidden states (B, H), d their distance
+    ||h_w - h_l||, through which no gradient flows: the weight takes the distance out of the size of
+    a pair's gradient. The mean is a running one, momentum * before + (1 - momentum) * that of the
+    pairs of all processes (every process must call), kept in `state["mean"]`; without a state it is
+    the batch's. A pair of equal states has the weight 0: nothing can be learned from it.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    shapes = tuple(chosen_hidden.shape), tuple(rejected_hidden.shape)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != len(chosen):
+        raise InputError(
+            "hidden states", " and ".join(map(str, shapes)), f"two of shape ({len(chosen)}, H)"
+        )
+    with torch.no_grad():
+        distance = (chosen_hidden.to(chosen.dtype) - rejected_hidden.to(chosen.dtype)).norm(dim=1)
+        mean = _mean_over_processes(distance)
+        if state is not None:
+            if "mean" in state:
+                mean = momentum * state["mean"] + (1 - momentum) * mean
+            state["mean"] = mean
+        weight = torch.where(distance > 0, mean / distance, 0.0)
+    return -(weight * logsigmoid(chosen - rejected)).mean()
+
+
+def _mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of the values of all processes, which need not have equally many."""
+    sums = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+    return sums[0] / sums[1]
+
+
 class Objective(NamedTuple):
     """An objective, and how model cards and figures show it.
 
@@ -154,5 +201,12 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "bt-bsr": Objective(
         bt_bsr, "-logsigmoid(r_w - r_l) + {strength:g} * m**2", "BT-BSR", "#D55E00", "X"
+    ),
+    "norm-bt": Objective(
+        norm_bt,
+        "-logsigmoid(r_w - r_l) * running_mean(norm(h_w - h_l)) / norm(h_w - h_l)",
+        "NormBT",
+        "#F0E442",
+        "D",
     ),
 }

@@ -24,8 +24,7 @@ def rm_robustness(*arguments: str, **options) -> subprocess.CompletedProcess[str
         cwd=ROOT,
         text=True,
         check=False,
-        stderr=subprocess.PIPE,
-        **{"stdout": subprocess.PIPE} | options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
     )
 
 
@@ -47,11 +46,11 @@ def test_a_command_is_for_people_or_a_rule_calls_it():
     assert rules == CALLED | RESULTS.keys() | BENCHMARKS.keys()
 
 
-def test_only_commands_of_local_rules_and_three_of_a_person_go_online():
+def test_only_commands_of_local_rules_and_four_of_a_person_go_online():
     text = (ROOT / "workflow/rules/sources.smk").read_text()
     (block,) = re.findall(r"^localrules:\n((?: {4}\w+,\n)+)", text, re.MULTILINE)
     online = {name for name, command in COMMANDS.items() if command.online}
-    assert online == {*re.findall(r"\w+", block), *BENCHMARKS, "evaluate", "check", "pin"}
+    assert online == {*re.findall(r"\w+", block), *BENCHMARKS, "evaluate", "reward", "check", "pin"}
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
@@ -95,6 +94,51 @@ def test_an_unknown_command_is_refused_with_the_nearest_name(name, words, capsys
         cli.main([name, "--runs", "runs/demo"])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rm-robustness: error: COMMAND: found '{name}'") and words in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["score", "--batch-token", "5"], "'--batch-token'; .*did you mean '--batch-tokens'?"),
+        (["score", "--outptu=x"], "'--outptu'; .*did you mean '--output'?"),
+        (["evaluate", "m", "--dtype", "bf16"], "--dtype: found 'bf16'; .*mean 'bfloat16'?"),
+        (["evaluate", "m", "--batch-tokens", "x"], "--batch-tokens: invalid int value: 'x'"),
+        (["score"], "required: --model, --data, --output; rm-robustness score --help"),
+        (["--print-completion", "bsh"], "'bsh'; .*did you mean 'bash'?"),
+    ],
+)
+def test_a_mistaken_option_or_choice_is_one_line_with_the_nearest_name(arguments, line, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    (error,) = capsys.readouterr().err.splitlines()
+    assert re.search(line.replace("?", r"\?"), error)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_lists_the_commands_and_bash_reads_it(shell, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    if shell == "bash":
+        assert "_evaluate_pos_0_COMPGEN=_shtab_compgen_files" in script  # MODEL is a path
+        (tmp_path / "x").write_text(script, encoding="utf-8")
+        subprocess.run(["bash", "-n", tmp_path / "x"], check=True)
+
+
+@pytest.mark.parametrize("where", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}])
+def test_a_terminal_that_is_not_utf_8_shows_a_replacement(where):
+    done = rm_robustness("plan", "--configfile", "τ→.yaml", env=os.environ | where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rm-robustness: error: ??.yaml: found")
+
+
+def test_a_closed_error_stream_alone_is_silent_too():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = rm_robustness("plan", "--claims", "C14", stderr=writer)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (141, "")
 
 
 def test_no_command_at_all_is_refused(capsys):

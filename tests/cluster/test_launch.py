@@ -245,6 +245,18 @@ def test_a_reward_model_does_not_depend_on_how_many_trained_it(
 
 
 @pytest.mark.slow
+def test_an_objective_sees_the_same_states_where_the_weights_are_shared(llama, splits, tmp_path):
+    """NormBT of two processes with whole weights, and with weights that FSDP2 shares."""
+    options = {"objective": "norm-bt", "options": {"momentum": 0.9}}
+    settings = json.dumps(training_settings(micro_batch=4, save_steps=5, **options))
+    ddp, fsdp2 = (
+        run(config, "reward_model", tmp_path / config, llama, splits, settings)
+        for config in ("ddp", "fsdp2")
+    )
+    assert difference(ddp, fsdp2) < 1e-5
+
+
+@pytest.mark.slow
 def test_one_gpu_trains_in_the_number_format_of_several(llama, splits, tmp_path):
     """bfloat16 between the layers too (FSDP2), where autocast alone would keep float32 there.
 

@@ -64,6 +64,24 @@ def test_the_sample_is_valid_over_small_and_keeps_what_it_does_not_name():
     assert config["grid"]["seeds"] == [0, 1]
 
 
+def test_norm_bt_is_in_no_preset_and_accepted_by_name_in_each():
+    """A sixth objective (D49): its section and its name in the grid are all that it takes."""
+    for name in PRESETS:
+        config = preset(name)
+        assert "norm-bt" not in config["grid"]["objectives"]
+        config["grid"]["objectives"] = [*config["grid"]["objectives"], "norm-bt"]
+        with pytest.raises(InputError, match="objective 'norm-bt'; expected a known one"):
+            check(config, SCHEMA)
+        config["reward_models"]["objectives"]["norm-bt"] = {"momentum": 0.9}
+        assert "norm-bt" in check(config, SCHEMA)["grid"]["objectives"]
+        backbone = next(iter(config["grid"]["backbones"]))
+        made = reward_model_settings(config, backbone, "norm-bt")
+        assert (made["objective"], made["options"]) == ("norm-bt", {"momentum": 0.9})
+        config["reward_models"]["objectives"]["norm-bt"] = {"momentum": 1.0}
+        with pytest.raises(InputError, match="momentum"):
+            check(config, SCHEMA)
+
+
 def test_an_override_alone_is_refused_with_the_way_to_use_it():
     with pytest.raises(InputError, match="an override file goes after its preset"):
         check(preset("small-sample"), SCHEMA)

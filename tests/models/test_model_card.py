@@ -76,7 +76,12 @@ def test_the_formula_is_the_objective_s(objective):
     text = card("reward_model", record(objective=objective))
     line = re.search(r"`(.+?)`, with r_w", text).group(1)
     chosen, rejected = torch.tensor([0.3, 1.5, -2.0]), torch.tensor([0.1, 2.5, -3.0])
+    states_w, states_l = torch.eye(3), torch.arange(9.0).reshape(3, 3)
     names = {
+        "h_w": states_w,
+        "h_l": states_l,
+        "norm": lambda x: x.norm(dim=1),
+        "running_mean": lambda x: x.mean(),
         "logsigmoid": torch.nn.functional.logsigmoid,
         "sqrt": torch.sqrt,
         "r_w": chosen,
@@ -88,7 +93,9 @@ def test_the_formula_is_the_objective_s(objective):
     if objective == "bt-bsr":  # the card's 16 pairs, not the three here
         expected = OBJECTIVES["bt"].function(chosen, rejected) + 1e-3 * 16 * names["m"] ** 2
     else:
-        expected = OBJECTIVES[objective].function(chosen, rejected)
+        states = {"chosen_hidden": states_w, "rejected_hidden": states_l}
+        options = states if objective == "norm-bt" else {}
+        expected = OBJECTIVES[objective].function(chosen, rejected, **options)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 

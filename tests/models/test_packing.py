@@ -222,7 +222,7 @@ def test_padding_at_the_end_is_never_read():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "norm-bt"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_classifier_that_takes_rows_has_the_loss_of_padded_pairs(
     family, objective, checkpointing

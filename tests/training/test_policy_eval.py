@@ -1,7 +1,6 @@
 """Evaluation of a policy during RLOO, and the KL that it measures."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,28 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.small_rloo import make_policy, make_prompts, make_reward_model, once
+from support.small_rloo import once
 from transformers import AutoModelForCausalLM
 
 from rm_robustness.frames import read_frame
 from rm_robustness.models.generate import generate, sample
 from rm_robustness.training.policy_eval import sequence_kl
 from rm_robustness.training.proxy_reward import ProxyReward
-
-
-@pytest.fixture(scope="module")
-def policy(world, tmp_path_factory) -> Path:
-    return make_policy(world, tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def reward_model(world, tmp_path_factory) -> Path:
-    return make_reward_model(world, tmp_path_factory.mktemp("reward_model"))
-
-
-@pytest.fixture(scope="module")
-def prompts(splits, tmp_path_factory) -> Path:
-    return make_prompts(splits, tmp_path_factory.mktemp("prompts"))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,7 +349,7 @@ def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(llama, sp
         assert f"processes {processes}" in answer.stderr
         gradients.append(load_file(output))
     one, two = gradients
-    assert {name.split()[0] for name in one} == {*OBJECTIVES, "global"}
+    assert {name.split()[0] for name in one} == {*OBJECTIVES, "global"} - {"norm-bt"}
     for name, gradient in one.items():
         largest = gradient.abs().max()
         assert largest > 0, name
@@ -357,3 +358,19 @@ def test_gradients_do_not_depend_on_how_many_processes_share_the_batch(llama, sp
     head = "score.weight"
     assert not torch.allclose(one[f"bt {head}"], one[f"bt-bsr {head}"], rtol=1e-2)
     assert not torch.allclose(one[f"global {head}"], one[f"bt-bsr {head}"], rtol=1e-2)
+
+
+def test_norm_bt_is_trained_and_resumed_by_the_workflow(llama, splits, tmp_path):
+    """As every objective of a preset: by its name, with whole batches, from a checkpoint on."""
+    options = {"momentum": 0.5}
+    more = {"objective": "norm-bt", "options": options, "epochs": 0.8}
+    straight = once(llama, splits, tmp_path / "straight", **more)
+    checkpoint = tmp_path / "straight" / "checkpoint-6"
+    assert (checkpoint / "objective.safetensors").is_file()
+    shutil.copytree(tmp_path / "straight", tmp_path / "killed")
+    for name in ("final", "checkpoint-7"):
+        shutil.rmtree(tmp_path / "killed" / name)
+    again = once(llama, splits, tmp_path / "killed", **more)
+    assert read_json(again / "record.json")["resumed_from"] == "checkpoint-6"
+    assert sha256(again / "model.safetensors") == sha256(straight / "model.safetensors")
+    assert "running_mean(norm(h_w - h_l))" in (straight / "README.md").read_text(encoding="utf-8")

@@ -12,14 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small_rloo import (
-    make_policy,
-    make_prompts,
-    make_reward_model,
-    once,
-    read_tokenizer,
-    rloo_settings,
-)
+from support.small_rloo import once, read_tokenizer, rloo_settings
 from transformers import AutoModelForCausalLM, GenerationConfig
 from trl import RLOOConfig
 
@@ -46,21 +39,6 @@ policy, reward_model, prompts, work, settings = sys.argv[1:]
 train_policy(Path(policy), Path(reward_model), Path(prompts), json.loads(settings), 0, Path(work),
       "test")
 """
-
-
-@pytest.fixture(scope="module")
-def policy(world, tmp_path_factory) -> Path:
-    return make_policy(world, tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def reward_model(world, tmp_path_factory) -> Path:
-    return make_reward_model(world, tmp_path_factory.mktemp("reward_model"))
-
-
-@pytest.fixture(scope="module")
-def prompts(splits, tmp_path_factory) -> Path:
-    return make_prompts(splits, tmp_path_factory.mktemp("prompts"))
 
 
 @pytest.fixture(scope="module")

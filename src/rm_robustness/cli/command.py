@@ -24,6 +24,7 @@ class Command(NamedTuple):
     `online`: it needs the internet, so its rule is a localrule. No other command may use the
     internet: on a compute node it would hang or fail.
     `for_people`: it is meant for interactive use; the others are called by rules.
+    `forwards`: the body parses the rest of the command line itself, `options.rest`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Command(NamedTuple):
     arguments: tuple[Argument, ...]
     online: bool
     for_people: bool
+    forwards: bool
 
     @property
     def summary(self) -> str:
@@ -40,13 +42,18 @@ class Command(NamedTuple):
 
 
 def command(
-    *arguments: Argument, name: str = "", online: bool = False, for_people: bool = False
+    *arguments: Argument,
+    name: str = "",
+    online: bool = False,
+    for_people: bool = False,
+    forwards: bool = False,
 ) -> Callable[[Body], Command]:
     """Decorator that makes a function a command, named like it unless `name` is given."""
 
     def make(body: Body) -> Command:
         text = body.__doc__ or ""
-        return Command(name or body.__name__, body, text, arguments, online, for_people)
+        called = name or body.__name__
+        return Command(called, body, text, arguments, online, for_people, forwards)
 
     return make
 

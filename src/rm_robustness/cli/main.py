@@ -3,12 +3,15 @@
 import argparse
 import errno
 import importlib.metadata
+import io
 import os
 import select
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
+from typing import Any, NoReturn
 
 from ..errors import InputError, StoppedError, refuse
 from ..experiment.config import nearest
@@ -18,7 +21,7 @@ from .command import Command
 STOPPED = 75  # sysexits.h: try again
 UNREAD = 128 + signal.SIGPIPE  # standard output is a closed pipe
 
-PHASES = (data, training, evaluation, results, planning, provenance)
+PHASES = (evaluation, training, planning, provenance, data, results)  # the order of --help
 COMMANDS: dict[str, Command] = {c.name: c for phase in PHASES for c in phase.COMMANDS}
 
 
@@ -26,8 +29,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Execute one command; a user's mistake ends with one line and exit status 2."""
     # On SIGTERM, open work is put in order; the shell around ignores the signal (rules).
     previous = signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that is not UTF-8 shows `?` for the rest
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        _execute(sys.argv[1:] if arguments is None else arguments)
+        _refuse_mistakes(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        sys.exit(UNREAD)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _refuse_mistakes(arguments: list[str]) -> None:
+    try:
+        _execute(arguments)
     except InputError as error:
         _leave_process_group()
         refuse(error)
@@ -35,14 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"rm-robustness: stopped: {stop}; the same command resumes it", file=sys.stderr)
         sys.exit(STOPPED)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _is_unread():
-            sys.exit(UNREAD)
         unwritable = _unwritable(error)
         if unwritable is None:
             raise
         refuse(f"{unwritable}; nothing was left half-written")
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _execute(arguments: list[str]) -> None:
@@ -57,11 +70,34 @@ def _execute(arguments: list[str]) -> None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse the command line; InputError with the nearest name for an unknown command."""
+    """Parse the command line; InputError with the nearest name for an unknown command or option."""
     name = arguments[0] if arguments else "--help"
-    if not name.startswith("-") and name not in COMMANDS:
+    if name.startswith("-"):
+        return parser(listed=name.startswith("--print-completion")).parse_args(arguments)
+    if name not in COMMANDS:
         raise InputError("COMMAND", f"'{name}'", "a known one", nearest(name, list(COMMANDS)))
+    command = COMMANDS[name]
+    if command.forwards and not {"-h", "--help"} & {*arguments}:
+        return argparse.Namespace(command=command, rest=arguments[1:])
+    known = ["--help", *(option for option, _ in command.arguments if option.startswith("--"))]
+    for argument in arguments[1:]:
+        option = argument.partition("=")[0]
+        if option.startswith("--") and option not in ("--", *known):
+            raise InputError(name, f"'{option}'", "a known option", nearest(option, known))
     return parser().parse_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose errors are one line."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            where = "/".join(action.option_strings) or str(action.metavar)
+            names = [str(choice) for choice in action.choices]
+            raise InputError(where, f"'{value}'", "a known value", nearest(str(value), names))
+
+    def error(self, message: str) -> NoReturn:
+        refuse(f"{message}; {self.prog} --help describes what there is")
 
 
 def _set_environment(command: Command) -> None:
@@ -89,13 +125,14 @@ def _leave_process_group() -> None:
 
 
 def _is_unread() -> bool:
-    """Whether standard output is a closed pipe, as after `| head -1`; if so, silence it."""
+    """Whether an output is a closed pipe, as after `| head -1`; if so, silence it."""
     poll = select.poll()
-    poll.register(sys.stdout, 0)
-    if not poll.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
-    return True
+    for number in (1, 2):
+        poll.register(number, 0)
+    closed = [number for number, _ in poll.poll(0)]
+    for number in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # Python flushes at its end
+    return bool(closed)
 
 
 def _unwritable(error: Exception) -> str | None:
@@ -111,9 +148,11 @@ def _unwritable(error: Exception) -> str | None:
     return None
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    top = argparse.ArgumentParser(
+def parser(listed: bool = False) -> argparse.ArgumentParser:
+    """The parser of the whole command line; with its commands `listed`, as shtab wants them."""
+    import shtab
+
+    top = _Parser(
         prog="rm-robustness",
         usage="%(prog)s [--help] [--version] COMMAND ...",
         description="Train reward models and measure how robust they are.",
@@ -121,15 +160,20 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    shtab.add_argument_to(top, help="print what completes commands, options and paths")
     # The listing names the commands, in groups, which argparse cannot.
     subparsers = top.add_subparsers(
-        prog=top.prog, required=True, metavar="COMMAND", help=argparse.SUPPRESS
+        prog=top.prog, required=True, metavar="COMMAND", help=None if listed else argparse.SUPPRESS
     )
     for command in COMMANDS.values():
-        sub = subparsers.add_parser(command.name, description=command.description)
+        sub = subparsers.add_parser(
+            command.name, help=command.summary, description=command.description, allow_abbrev=False
+        )
         sub.set_defaults(command=command)
         for name, keywords in command.arguments:
-            sub.add_argument(name, **keywords)
+            action = sub.add_argument(name, **keywords)
+            if keywords.get("type") is Path or keywords.get("metavar") == "MODEL":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     return top
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from ..cluster import launch
@@ -48,23 +50,30 @@ def train(options: argparse.Namespace) -> None:
     The seeds are trained one after another; none is published before all are finished.
     """
     from ..training import reward_trainer
-    from ..training.resume import hold_leases, publish_all
 
     launch.launch_processes("fsdp2")
+
+    def train_one(seed: int, work: Path) -> Path:
+        return reward_trainer.train_reward_model(
+            options.backbone,
+            options.train,
+            options.held_out,
+            options.settings,
+            seed,
+            work,
+            f"{options.output.parent.name} {options.output.name} seed {seed}",
+        )
+
+    _train_seeds(options, train_one)
+
+
+def _train_seeds(options: argparse.Namespace, train_one: Callable[[int, Path], Path]) -> None:
+    """Train every seed in its own work folder, then publish them all."""
+    from ..training.resume import hold_leases, publish_all
+
     works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
-    finals = {}
     with hold_leases(list(works.values())):
-        for seed, work in works.items():
-            final = reward_trainer.train_reward_model(
-                options.backbone,
-                options.train,
-                options.held_out,
-                options.settings,
-                seed,
-                work,
-                f"{options.output.parent.name} {options.output.name} seed {seed}",
-            )
-            finals[final] = options.output / work.name
+        finals = {train_one(seed, work): options.output / work.name for seed, work in works.items()}
         publish_all(finals)
 
 
@@ -100,27 +109,46 @@ def rloo(options: argparse.Namespace) -> None:
     The seeds are trained one after another; none is published before all are finished.
     """
     from ..training import rloo_trainer
-    from ..training.resume import hold_leases, publish_all
 
     if len(options.reward_models) != len(options.seeds):
         found = f"{len(options.reward_models)} folders"
         raise InputError("--reward-models", found, f"one for each of {len(options.seeds)} seeds")
     launch.launch_processes("ddp")
-    works = {seed: options.work / f"seed-{seed}" for seed in options.seeds}
-    finals = {}
-    with hold_leases(list(works.values())):
-        for (seed, work), reward_model in zip(works.items(), options.reward_models, strict=True):
-            final = rloo_trainer.train_policy(
-                options.policy,
-                reward_model,
-                options.prompts,
-                options.settings,
-                seed,
-                work,
-                options.output.name,
-            )
-            finals[final] = options.output / work.name
-        publish_all(finals)
+    reward_models = dict(zip(options.seeds, options.reward_models, strict=True))
+
+    def train_one(seed: int, work: Path) -> Path:
+        return rloo_trainer.train_policy(
+            options.policy,
+            reward_models[seed],
+            options.prompts,
+            options.settings,
+            seed,
+            work,
+            options.output.name,
+        )
+
+    _train_seeds(options, train_one)
 
 
-COMMANDS = [backbone, train, adopt, rloo]
+@command(
+    option("--config", "YAML file with the keys of `trl reward`, and the objective", type=Path),
+    option("--objective", "its options: --weight, --reduction, --margin, --temperature, ..."),
+    option("--KEY", "any key of `trl reward`; replaces that of the file", metavar="VALUE"),
+    online=True,
+    for_people=True,
+    forwards=True,
+)
+def reward(options: argparse.Namespace) -> None:
+    """Train a reward model in TRL's way, with any of the objectives.
+
+    The keys are those of `trl reward` (model_name_or_path, dataset_name, learning_rate, ...), and
+    objective, weight, reduction, margin, temperature, momentum. On several GPUs: accelerate launch
+    -m rm_robustness reward --config FILE.
+    """
+    from ..training.reward_script import train
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as TRL: no state is put in order
+    train(options.rest)
+
+
+COMMANDS = [reward, backbone, train, adopt, rloo]

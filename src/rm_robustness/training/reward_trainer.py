@@ -1,16 +1,21 @@
 """Reward-model training: trl.RewardTrainer with a custom objective, evaluated on held-out pairs."""
 
 import functools
+import inspect
 import itertools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 from trl import RewardConfig, RewardTrainer
 
@@ -23,12 +28,14 @@ from ..models.packing import packs, row_of, rows_by_prompt, take_rows, without_p
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
 from ..objectives import OBJECTIVES
-from .distributed import on_main_process
+from .distributed import is_rank_0, on_main_process
 from .loop import gathered_weights, train_to_end
 from .resume import finalize, finished
 from .trl_arguments import WholeBatches, training_arguments
 
-Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Objective = Callable[..., torch.Tensor]  # (chosen, rejected) rewards, and what it declares
+HIDDEN, STATE = ("chosen_hidden", "rejected_hidden"), "state"  # what an objective may declare
+SAVED = "objective.safetensors"  # an objective's state in a checkpoint
 
 
 class PairsInRows:
@@ -65,27 +72,75 @@ def _nested(ids: Any) -> list[list[int]]:
     return ids if isinstance(ids[0], list) else [ids]
 
 
-class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
-    """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,)."""
+class ObjectiveTrainer(RewardTrainer):  # type: ignore[misc]
+    """trl.RewardTrainer that minimises a given objective of (chosen, rejected) rewards (B,).
+
+    An objective with the parameters `chosen_hidden` and `rejected_hidden` also gets the states that
+    the reward head read (B, H), and one with `state` a dict of tensors of its own, which is saved
+    with the checkpoints and restored (`objectives.norm_bt`).
+    """
 
     def __init__(
-        self, *args: Any, objective: Objective, data_collator: Any = None, **kwargs: Any
+        self,
+        model: Any,
+        args: RewardConfig | None = None,
+        data_collator: Any = None,
+        *others: Any,
+        objective: Objective,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, data_collator=data_collator, **kwargs)
-        self.objective = objective
-        config = self.model.config.get_text_config()
-        # A response's own noise would differ from that of the prompt that it shares.
-        dropout = getattr(config, "attention_dropout", 0.0)
-        if data_collator is None and not dropout and packs(self.model):
-            take_rows(self.model)
-            self.data_collator = PairsInRows(config.pad_token_id)
-        if self.args.center_rewards_coefficient:
+        if args and args.center_rewards_coefficient:
             raise InputError(
                 "center_rewards_coefficient",
-                f"{self.args.center_rewards_coefficient}",
+                f"{args.center_rewards_coefficient}",
                 "none",
                 "the objective replaces the whole loss: add the term to it, as bt_bsr does",
             )
+        super().__init__(model, args, data_collator, *others, **kwargs)
+        self.objective = objective
+        self._wanted = {*HIDDEN, STATE} & inspect.signature(objective).parameters.keys()
+        self._state: dict[str, torch.Tensor] = {}
+        self._classifier = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        if self._wanted & {*HIDDEN} and not hasattr(self._classifier, "score"):
+            found = f"a {type(self._classifier).__name__}, which has no head `score`"
+            raise InputError("model", found, "one, whose hidden states the objective wants")
+        if self._margins():
+            _say("the column margin has no effect: the objective replaces the loss that it is in")
+        if data_collator is None and self._reads_trees():
+            take_rows(self._classifier)
+            self.data_collator = PairsInRows(self._classifier.config.get_text_config().pad_token_id)
+            # Of a stream, process 0 would read for all and cut the row as if its tokens were pairs.
+            self.accelerator.dataloader_config.dispatch_batches = False
+
+    def _margins(self) -> bool:
+        """Whether the training data have a column `margin`, a term of TRL's own loss."""
+        return "margin" in (getattr(self.train_dataset, "column_names", None) or [])
+
+    def _reads_trees(self) -> bool:
+        """Whether a micro-batch can be one row of prompt trees; if not, a line says why."""
+        if is_peft_model(self.model) and self.model.active_peft_config.is_prompt_learning:
+            _say("a learned prompt: trained on padded batches")
+            return False
+        config = self._classifier.config.get_text_config()
+        # A response's own noise would differ from that of the prompt that it shares.
+        if getattr(config, "attention_dropout", 0.0) or any(
+            isinstance(module, torch.nn.Dropout) and module.p for module in self.model.modules()
+        ):
+            _say("dropout: trained on padded batches, slower, each response with noise of its own")
+            return False
+        return packs(self._classifier)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        try:
+            return super()._get_train_sampler(train_dataset)
+        except ValueError as error:  # of TRL's trainer too, whose data have no lengths
+            raise InputError(
+                "train_sampling_strategy",
+                f"'{self.args.train_sampling_strategy}' without lengths of the pairs",
+                "random or sequential",
+                f"or give the data a column {self.args.length_column_name} and set "
+                "remove_unused_columns to false",
+            ) from error
 
     def compute_loss(
         self,
@@ -95,9 +150,66 @@ class ObjectiveTrainer(WholeBatches, RewardTrainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> Any:
         """Run TRL's forward pass and metrics; replace only the loss."""
-        _, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        loss = self.objective(*outputs.logits.squeeze(-1).float().chunk(2))
+        inputs.pop("margin", None)
+        with self._head_inputs() as read:
+            _, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        extra: dict[str, Any] = {}
+        if read:
+            pad = self._classifier.config.get_text_config().pad_token_id
+            halves = _pooled(read[0], inputs["input_ids"], pad).float().chunk(2)
+            extra = {name: half for name, half in zip(HIDDEN, halves, strict=True)}
+        if STATE in self._wanted:  # an evaluation must not change it
+            extra[STATE] = self._state if self.model.training else dict(self._state)
+        extra = {name: value for name, value in extra.items() if name in self._wanted}
+        loss = self.objective(*outputs.logits.squeeze(-1).float().chunk(2), **extra)
         return (loss, outputs) if return_outputs else loss
+
+    @contextmanager
+    def _head_inputs(self) -> Iterator[list[torch.Tensor]]:
+        """Collect what the reward head reads in a forward pass, where the objective wants it."""
+        read: list[torch.Tensor] = []
+        if not self._wanted & {*HIDDEN}:
+            yield read
+            return
+        hook = self._classifier.score.register_forward_pre_hook(
+            lambda _, inputs: read.append(inputs[0])
+        )
+        try:
+            yield read
+        finally:
+            hook.remove()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self._state and self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            save_file({name: tensor.cpu() for name, tensor in self._state.items()}, folder / SAVED)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and (Path(checkpoint) / SAVED).is_file():
+            self._state = load_file(Path(checkpoint) / SAVED, str(self.args.device))
+
+
+def _pooled(states: torch.Tensor, tokens: torch.Tensor, pad: int | None) -> torch.Tensor:
+    """The states (N, H) whose rewards a classifier returns, from what its head read.
+
+    Of a row of trees it read those alone; of a padded batch all of them, and the reward is that of
+    the last token that is no padding, as transformers has it.
+    """
+    if states.ndim == 2:
+        return states
+    places = torch.arange(tokens.shape[1], device=tokens.device)
+    return states[torch.arange(len(tokens)), (places * (tokens != pad)).argmax(-1)]
+
+
+def _say(why: str) -> None:
+    if is_rank_0():
+        print(f"ObjectiveTrainer: {why}", file=sys.stderr)
+
+
+class WorkflowTrainer(WholeBatches, ObjectiveTrainer):
+    """The trainer of a preset's reward models: every step is one whole global batch."""
 
 
 class Probe(TrainerCallback):  # type: ignore[misc]
@@ -246,7 +358,7 @@ def train_reward_model(
     every = settings["pairs"] == "all"
     tokenizer, data = tokenised(backbone, train_split, length, None, every)
     _, held_out = tokenised(backbone, held_out_split, length, settings["probe_pairs"])
-    trainer = ObjectiveTrainer(
+    trainer = WorkflowTrainer(
         model=initialise(backbone, seed),
         args=RewardConfig(**arguments),
         train_dataset=data.dataset(),

@@ -1,5 +1,7 @@
 """Arguments that all three TRL trainers get from a config, and whole global batches."""
 
+import importlib.util
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from torch.utils.data import RandomSampler
 
 from ..cluster.launch import no_gpu_for_bf16, on_cpu
 from ..errors import InputError
-from ..experiment.config import Settings
+from ..experiment.config import Settings, nearest
 from .distributed import TIMEOUT, world_size
 
 # One line of progress is enough: the libraries' own bars would fill a log file.
 datasets.disable_progress_bars()
 # TRL still sets the old name of this argument itself.
 warnings.filterwarnings("ignore", message=".gradient_checkpointing. is deprecated")
+
+REPORT_TO = "RM_ROBUSTNESS_REPORT_TO"
+TRACKERS = ("tensorboard", "trackio", "wandb")  # each the name of its package too
 
 
 def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
         "save_total_limit": 2,
         "logging_strategy": "steps",
         "logging_steps": settings["save_steps"],
-        "report_to": "none",
+        "report_to": tracker(work),
         "disable_tqdm": True,
         "dataloader_drop_last": True,
         "dataloader_pin_memory": False,
@@ -64,6 +69,28 @@ def training_arguments(settings: Settings, work: Path, seed: int) -> dict[str, A
         "ddp_find_unused_parameters": False,
         "max_length": None,
     }
+
+
+def tracker(work: Path) -> str:
+    """The experiment tracker that RM_ROBUSTNESS_REPORT_TO names; no result depends on it."""
+    name = os.environ.get(REPORT_TO) or "none"
+    if name not in ("none", *TRACKERS):
+        raise InputError(REPORT_TO, f"'{name}'", "a tracker", nearest(name, [*TRACKERS]))
+    check_tracker(name, REPORT_TO)
+    if name == "tensorboard":  # beside the work folder, which is emptied at the end
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(work.parent / "tensorboard" / work.name)
+    return name
+
+
+def check_tracker(name: str, where: str) -> None:
+    """Raise InputError for a tracker whose package is missing."""
+    if name in TRACKERS and importlib.util.find_spec(name) is None:
+        raise InputError(
+            where,
+            f"'{name}', which is not installed",
+            "none, or its package",
+            f"pip install {name}",
+        )
 
 
 def check_processes(batch: str, processes: int, possible: list[int]) -> None:
