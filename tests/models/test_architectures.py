@@ -240,7 +240,7 @@ def test_a_decoder_gives_its_own_reward(name, tokenizer, frame, tmp_path):
         found = score(model, loaded, frame, batch_tokens)
         equal(found["reward"], expected)
     assert reads_last_token(model)
-    assert packs(model) == (name not in NO_TREES)
+    assert packs(model, 40) == (name not in NO_TREES)
 
 
 @pytest.mark.parametrize("form", ["pair", "chat"])
@@ -328,6 +328,7 @@ def test_a_sliding_window_takes_trees_up_to_its_size(tokenizer, tmp_path):
         ids = [prefix + draw.integers(5, 300, size).tolist() for _ in range(3)]
         plan = plan_for(model, ids, 4096, ["a"] * 3)
         assert plan.trees == (size == 8)
+        assert not packs(model)  # as in training, whose longest sequence is not known
         expected = [alone(model, {"input_ids": each}) for each in ids]
         equal(scores_of(model, plan).rewards, expected)
     inside = row_of([ids])

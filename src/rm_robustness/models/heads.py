@@ -58,4 +58,4 @@ def context(model: Any) -> int | None:
 def window(model: Any) -> int | None:
     """Number of tokens that a model's sliding windows see; None where it has none."""
     size = getattr(model.config.get_text_config(), "sliding_window", None)
-    return size if isinstance(size, int) else None
+    return size or None  # Qwen2-MoE's is 0 where it uses none

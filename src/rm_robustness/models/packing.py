@@ -25,6 +25,7 @@ from transformers import AttentionInterface
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from ..errors import InputError
+from .heads import window
 
 NAME = "prompt_trees"  # of the attention, in AttentionInterface
 
@@ -341,8 +342,10 @@ def take_rows(model: Any) -> None:
 _reasons: "weakref.WeakKeyDictionary[Any, str]" = weakref.WeakKeyDictionary()
 
 
-def packs(model: Any) -> bool:
+def packs(model: Any, longest: int | None = None) -> bool:
     """Whether a model can read prompt trees; if not, a line says why, the first time.
+
+    One with sliding windows can where the `longest` sequence, if it is known, is within them.
 
     It must have a head `score`, attention in every layer, in sliding windows at most, and positions
     that do not depend on the longest of a row, and on a few tokens it must give the states of a
@@ -356,7 +359,9 @@ def packs(model: Any) -> bool:
                 "slower, with the same result",
                 file=sys.stderr,
             )
-    return not _reasons[model]
+    size = window(model)
+    inside = size is None or (longest is not None and longest <= size)
+    return not _reasons[model] and inside
 
 
 def _unsound(model: Any) -> str:

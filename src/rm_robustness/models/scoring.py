@@ -27,7 +27,7 @@ from ..frames import check_texts
 from ..progress import Progress
 from . import chat
 from .batching import equal_length_batches
-from .heads import context, head, reads_last_token, window
+from .heads import context, head, reads_last_token
 from .memory import out_of_memory
 from .packing import NAME as TREES
 from .packing import attention, packs, row_of, stock_attention, tree_batches, without_padding
@@ -175,8 +175,7 @@ def _plan(
             found = f"token {max(sequence)} for a model of {words} embeddings"
             raise InputError(name, found, "a token of the model", "its tokenizer is another's")
     lengths = [len(sequence) for sequence in sequences]
-    seen = window(model)
-    trees = batch_tokens > 0 and packs(model) and not (seen and max(lengths, default=0) > seen)
+    trees = batch_tokens > 0 and packs(model, max(lengths, default=0))
     if trees:
         batches = [Batch(*batch) for batch in tree_batches(sequences, prompts, batch_tokens)]
     else:
