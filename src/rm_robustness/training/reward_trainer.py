@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..experiment.config import Settings
 from ..frames import check_texts, read_frame, write_frame
 from ..models import chat
+from ..models.checkpoint import weight_inputs
 from ..models.packing import packs, row_of, rows_by_prompt, take_rows, without_padding
 from ..models.reward_model import initialise, save
 from ..models.scoring import is_sharded, score_ids, whole_weight
@@ -339,7 +340,7 @@ def train_reward_model(
     """
     final, started = work / "final", time.time()
     inputs = {
-        "backbone": backbone / "model.safetensors",
+        **weight_inputs("backbone", backbone),
         "train": train_split,
         "held_out": held_out_split,
     }
