@@ -102,13 +102,15 @@ def _rm_bench(frame: pd.DataFrame, rewards: Array) -> Values:
     """Accuracies in percent, linearised, and what the easy comparisons are above the hard ones.
 
     The style gap is accuracy where the better response has the richer style minus accuracy where
-    the worse one has: 0 for a reward that style cannot bribe.
+    the worse one has: 0 for a reward that style cannot bribe. It is over the domains that are
+    there, where the others need all four.
     """
     prompts = rm_bench.per_prompt(frame, rewards)
-    percent = {name: rm_bench.metric_percent(prompts, name) for name in rm_bench.METRICS}
-    percent[STYLE_GAP] = percent["easy"] - percent["hard"]
     values = {}
-    for name, of_prompts in percent.items():
+    for name in rm_bench.METRICS:
         masks = rm_bench.domain_masks(name, prompts["domain"])
-        values[name] = stratified_mean(of_prompts[None], masks)
+        values[name] = stratified_mean(rm_bench.metric_percent(prompts, name)[None], masks)
+    gap = rm_bench.metric_percent(prompts, "easy") - rm_bench.metric_percent(prompts, "hard")
+    domains = [rm_bench.domain_masks(name, prompts["domain"]) for name in rm_bench.FILES]
+    values[STYLE_GAP] = stratified_mean(gap[None], [mask for masks in domains for mask in masks])
     return values
