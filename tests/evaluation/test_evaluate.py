@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -435,8 +436,11 @@ def other(llama, tmp_path):
     return tmp_path / "other"
 
 
-def test_models_are_compared_on_the_same_prompts(model, other, runs):
+def test_models_are_compared_on_the_same_prompts(model, other, runs, capsys):
     frame = measure([model, other], runs)
+    # One progress over both models, which ends at its whole.
+    (last,) = re.findall(r"(\d+)/(\d+) tokens x million.* done in", capsys.readouterr().err)
+    assert last[0] == last[1]
     alone = [of(measure(m, runs), "model")["value"] for m in (model, other)]
     for name, expected in zip((model, other), alone, strict=True):
         rows = frame[(frame["kind"] == "model") & (frame["name"] == str(name))]

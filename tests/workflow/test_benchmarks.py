@@ -1,6 +1,7 @@
 """Benchmarks of prompt trees: their lengths are what they say, and what is wrong stops them."""
 
 import importlib
+import json
 from argparse import Namespace
 
 import numpy as np
@@ -67,3 +68,14 @@ def test_a_gradient_that_is_off_ends_the_benchmark_of_training(module, monkeypat
         else:
             with pytest.raises(SystemExit, match="gradients differ too much: packed"):
                 training.check_gradients(None, [[[1, 2], [1, 3]]], FLOAT32)
+
+
+def test_the_benchmark_of_evaluation_keeps_the_first_prompts_of_every_file(module, tmp_path):
+    for name in ("a", "b"):
+        path = tmp_path / "data" / "results" / name / "judge" / "annotations.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([{"instruction": n} for n in range(100)]))
+    module("evaluation").cut(tmp_path / "data", tmp_path / "part", 0.1)
+    parts = sorted((tmp_path / "part").rglob("annotations.json"))
+    assert [len(json.loads(path.read_text())) for path in parts] == [10, 10]
+    assert json.loads(parts[0].read_text())[-1] == {"instruction": 9}

@@ -43,12 +43,16 @@ EXCLUDED = {
     "python -m rehearsal": "tests/rehearsal/test_cut.py runs a cut of it",
     "python benchmarks/scoring.py --device cuda": "needs a GPU",
     "python benchmarks/training.py --device cuda": "needs a GPU",
+    "python benchmarks/evaluation.py": "evaluates a model of SmolLM2's width, for minutes",
     "python examples": "tests/workflow/test_examples.py runs it",
 }
 # Commands whose inputs are not here: their arguments are parsed.
 PARSED = {
     "rm-robustness train": "trains, from files that are named only for example",
     "rm-robustness pin": "asks the Hugging Face hub",
+    "rm-robustness evaluate MODEL": "tests/evaluation/test_evaluate.py runs it on models",
+    "rm-robustness evaluate models/": "as above",
+    "rm-robustness reward": "tests/training/test_reward_script.py runs it",
     "rm-robustness history": "of a run of the preset `paper`",
 }
 # What computes is planned; what is named only for example is replaced.
@@ -94,10 +98,10 @@ def simple(lines: list[str]) -> list[str]:
 
 
 def fenced(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The fenced blocks of a document with their lines, without those of Python."""
+    """The fenced blocks of a document with their lines, without those of Python and of JSON."""
     text = path.read_text(encoding="utf-8")
     for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if match[1] != "python":
+        if match[1] not in ("python", "json"):
             yield text[: match.start()].count("\n") + 2, match[2].splitlines()
 
 
