@@ -45,6 +45,7 @@ EXCLUDED = {
     "python benchmarks/training.py --device cuda": "needs a GPU",
     "python benchmarks/evaluation.py": "evaluates a model of SmolLM2's width, for minutes",
     "python examples": "tests/workflow/test_examples.py runs it",
+    "rm-robustness reward": "tests/training/test_reward_script.py runs it",
 }
 # Commands whose inputs are not here: their arguments are parsed.
 PARSED = {
@@ -52,7 +53,6 @@ PARSED = {
     "rm-robustness pin": "asks the Hugging Face hub",
     "rm-robustness evaluate MODEL": "tests/evaluation/test_evaluate.py runs it on models",
     "rm-robustness evaluate models/": "as above",
-    "rm-robustness reward": "tests/training/test_reward_script.py runs it",
     "rm-robustness history": "of a run of the preset `paper`",
 }
 # What computes is planned; what is named only for example is replaced.
