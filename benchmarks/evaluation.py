@@ -89,7 +89,12 @@ def main() -> None:
     arguments.add_argument("--share", type=float, default=0.1)
     arguments.add_argument("--layers", type=int, default=4)
     options = arguments.parse_args()
-    options.model, options.device, options.threads = "smollm2-135m", "cpu", 1
+    options.model, options.device, options.threads, options.dtype = (
+        "smollm2-135m",
+        "cpu",
+        1,
+        "float32",
+    )
     with TemporaryDirectory() as name:
         folder, data, cache = (Path(name) / part for part in ("model", "data", "cache"))
         cut(options.data, data, options.share)

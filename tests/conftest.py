@@ -19,6 +19,12 @@ settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> None:
+    """Scores of evaluations go into a cache of the tests' own, for subprocesses too."""
+    os.environ["RM_ROBUSTNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def world() -> pd.DataFrame:
     """A little of the synthetic world with its gold."""

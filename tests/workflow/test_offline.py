@@ -169,6 +169,6 @@ def test_a_library_that_would_go_online_on_its_own_cannot(hub, tmp_path, name, r
 def test_a_person_s_evaluation_takes_a_model_of_the_hub(hub, splits, tmp_path):
     (tmp_path / "runs/demo").mkdir(parents=True)
     (tmp_path / "runs/demo/splits").symlink_to(splits)
-    done = run(hub, tmp_path, "evaluate", "some/model", "--json")
+    done = run(hub, tmp_path, "evaluate", "some/model", "--preset", "demo", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
     assert hub.requests
