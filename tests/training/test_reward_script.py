@@ -87,7 +87,7 @@ def test_a_mistake_is_one_line(options, line, small, monkeypatch, capsys):
     for name, row in BROKEN.items():
         (small / name).write_text(json.dumps(row) + "\n")
     (small / "broken.jsonl").write_text("x{\n")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SystemExit, match="2"):
         reward(small, monkeypatch, *options, "--output_dir", "small/none")
     (last,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("rm-robustness:")]
