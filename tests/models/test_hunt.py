@@ -1,6 +1,6 @@
 """Inputs from people's bug reports give transformers' own reward, or one line and exit status 2.
 
-The builders are not part of the repository: they lie in ../shared/hunt where this was developed.
+The builders are not part of the repository: they are in ../shared/hunt, where that is there.
 """
 
 import importlib
@@ -44,7 +44,7 @@ REFUSED = {
     "11-extra-weights adapter": "missing or unexpected weights",
     "11-extra-weights adapter_config": "adapter",
 }
-TEXTS = {"none": "response None", "number": "response 1", "nul": None, "empty": "no responses"}
+TEXTS = {"none": "response None", "number": "response 1", "nul": None, "empty": "found no rows"}
 
 
 @pytest.fixture(scope="module")
