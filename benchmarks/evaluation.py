@@ -47,8 +47,8 @@ def cut(data: Path, folder: Path, share: float) -> None:
             to.write_text(json.dumps(rows[: max(8, int(share * len(rows)))]))
 
 
-def make(folder: Path, texts: list[str], options: argparse.Namespace) -> Any:
-    """Save a random reward model with a tokenizer of these texts; return the tokenizer."""
+def make(folder: Path, texts: list[str], options: argparse.Namespace) -> tuple[Any, Any]:
+    """Save and return a random reward model with a tokenizer of these texts."""
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(texts, vocab_size=49_152, special_tokens=MARKS, show_progress=False)
     tokenizer = PreTrainedTokenizerFast(
@@ -56,8 +56,9 @@ def make(folder: Path, texts: list[str], options: argparse.Namespace) -> Any:
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
-    workload.make_model(options, torch.float32).save_pretrained(folder)
-    return tokenizer
+    model = workload.make_model(options, torch.float32).eval()
+    model.save_pretrained(folder)
+    return model, tokenizer
 
 
 @torch.no_grad()
@@ -88,21 +89,15 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--share", type=float, default=0.1)
     arguments.add_argument("--layers", type=int, default=4)
+    arguments.set_defaults(model="smollm2-135m", device="cpu", threads=1, dtype="float32")
     options = arguments.parse_args()
-    options.model, options.device, options.threads, options.dtype = (
-        "smollm2-135m",
-        "cpu",
-        1,
-        "float32",
-    )
     with TemporaryDirectory() as name:
         folder, data, cache = (Path(name) / part for part in ("model", "data", "cache"))
         cut(options.data, data, options.share)
         sets = real_sets([data])
         texts = [t for s in sets for column in ("prompt", "response") for t in s.frame[column]]
-        tokenizer = make(folder, texts, options)
+        model, tokenizer = make(folder, texts, options)
         whole, rest = command(folder, data, cache)
-        model = workload.make_model(options, torch.float32).eval()
         print(workload.machine(options, model))
         worst, loop, tokens = 0.0, 0.0, 0
         scored = pd.concat([pd.read_parquet(path) for path in cache.rglob("*.parquet")])

@@ -1,10 +1,8 @@
 import json
-import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
+from support.hash_seeds import printed
 from support.small_splits import frame, settings
 
 from rm_robustness.data.splits import (
@@ -66,17 +64,7 @@ def test_splits_do_not_depend_on_the_hash_seed():
         "text = ''.join(split.to_csv() for split in splits.values())\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(printed) == 1
+    assert len(printed(program)) == 1
 
 
 def test_another_seed_gives_other_splits():

@@ -1,15 +1,13 @@
 """Transformations keep what they say: words, code, ids; and change what they say."""
 
-import os
 import re
-import subprocess
-import sys
 import unicodedata
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.hash_seeds import printed
 from support.paths import ROOT
 
 from rm_robustness.evaluation.transformations import (
@@ -260,17 +258,7 @@ def test_changes_do_not_depend_on_the_hash_seed():
         "text = '- one apple\\n- many pears\\n- other plums'\n"
         "print([t.change(text, 3) for t in TRANSFORMATIONS.values()])"
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(printed) == 1
+    assert len(printed(program)) == 1
 
 
 @pytest.mark.timeout(60)

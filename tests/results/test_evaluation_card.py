@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from support.browser import browser, install
 from support.evaluation_frames import evaluation
 from support.paths import ROOT
 
@@ -163,15 +162,6 @@ def test_each_set_has_one_main_statistic():
     frame = evaluation(["m"], sets=pairs, bench=False)
     assert headline(frame) == [("mine", "tau")]
     assert headline(frame[frame["statistic"] != "tau"]) == [("mine", "accuracy")]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if reason := install():
-        needed = os.environ.get("CI") or os.environ.get("RM_ROBUSTNESS_NEEDS_CHROMIUM")
-        (pytest.fail if needed else pytest.skip)(reason)
-    with browser(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import browser, install
 from support.paths import ROOT
 from support.presets import preset
 from support.released_results import released_results
@@ -45,15 +44,6 @@ def made(folder: Path, **changes: Any) -> str:
     """The page of a folder of results; `changes` of its settings."""
     records = {name: read_json(folder / f"{name}.record.json") for name in SETTING["results"]}
     return index_page(folder, CAPTIONS, SETTING | changes, records)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if reason := install():
-        needed = os.environ.get("CI") or os.environ.get("RM_ROBUSTNESS_NEEDS_CHROMIUM")
-        (pytest.fail if needed else pytest.skip)(reason)
-    with browser(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
 
 
 @pytest.mark.parametrize("dark", [False, True])
