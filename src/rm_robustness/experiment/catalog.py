@@ -10,7 +10,16 @@ from itertools import product
 from typing import NamedTuple
 
 from .config import Settings
-from .grid import BSR, BT, Model, benchmark_models, benchmark_seeds, judged_policies, training_pairs
+from .grid import (
+    BSR,
+    BT,
+    Model,
+    benchmark_models,
+    benchmark_seeds,
+    judged_policies,
+    samples_gold,
+    training_pairs,
+)
 from .paths import location
 from .scenarios import SCENARIOS
 
@@ -195,6 +204,12 @@ def _preset(config: Settings) -> Settings:
     return {"preset": config["preset"]}
 
 
+def _curves(config: Settings) -> Settings:
+    """The preset, and `rloo.gold` where it has one (D51)."""
+    gold = samples_gold(config)
+    return _preset(config) | ({"gold": gold} if gold else {})
+
+
 def _rloo_options(config: Settings) -> Settings:
     """The section `rloo`."""
     return {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
@@ -264,7 +279,7 @@ RESULTS = {
         "Figure 5: proxy reward, KL and gold",
         "3 RLOO",
         "rloo",
-        _preset,
+        _curves,
         _policy_curves("standard"),
         "figures_rloo:figure5",
     ),
@@ -272,7 +287,7 @@ RESULTS = {
         "Figure 6: proxy reward, large reward models",
         "3 RLOO",
         "rloo",
-        _preset,
+        _curves,
         _policy_curves("large"),
         "figures_rloo:figure6",
     ),
