@@ -129,6 +129,10 @@ def test_only_the_splits_and_the_gold_of_samples_depend_on_a_gold_for_these():
     after = {kind: configured(config, record(kind)) for kind in kinds}
     assert [kind for kind in kinds if after[kind] != before[kind]] == ["splits", "policy_gold"]
     assert after["splits"] == before["splits"] | {"gold_responses": 8}
+    for figure in ("figure5", "figure6"):
+        path = f"runs/demo/results/{figure}.record.json"
+        assert configured(config, path) == {"preset": "demo", "gold": gold}
+        assert configured(preset("demo"), path) == {"preset": "demo"}
     assert after["policy_gold"] == {
         "kind": "reward_models",
         "models": [f"runs/demo/reward_models/third/bt/seed-{seed}" for seed in (0, 5)],

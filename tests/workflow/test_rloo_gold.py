@@ -26,6 +26,7 @@ from rm_robustness.frames import read_frame
 from rm_robustness.models.ensemble import mean_rewards
 
 RUN = Path("runs/few")
+JUDGED = "runs/few/policy_gold/standard-bt.parquet"
 FILES = ("--cores", "1", "--configfile", "few.yaml")
 
 
@@ -40,13 +41,14 @@ def few(answers: Path) -> dict[str, Any]:
     config["backbones"] = {"chat": own, "judge": own}
     config["sizes"]["backbones"] = {"chat": shape, "judge": shape}
     config["preset"] = "few"
-    config["grid"] |= {"backbones": ["chat"], "objectives": ["bt", "bt-bsr"], "seeds": [0]}
+    config["grid"] |= {"backbones": ["chat"], "objectives": ["bt", "bt-bsr"], "seeds": [0, 1]}
     config["sources"]["alpaca_eval"]["path"] = str(answers)
     config["rm_bench"] = config["ranks"] = None
     config["splits"] |= {"train_prompts": 90}
     config["reward_models"] |= {
         **{"pairs": "all", "epochs": 1, "global_batch": 4, "micro_batch": 4, "bf16": False},
         **{"gradient_checkpointing": False, "probe_pairs": 8, "probe_evals": 2},
+        "seeds_per_job": 2,
     }
     run = {"policy": "chat", "reward_models": {"bt": "chat/bt", "bt-bsr": "chat/bt-bsr"}}
     run |= {"reward_model_seeds": [0], "learning_rate": 1e-3}
@@ -64,7 +66,7 @@ PROMPT = 6  # tokens: those of a question of two digits, and not of three
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory) -> Path:
-    """A clone in which figure 5 and table 4 were made."""
+    """A clone in which a policy was trained and judged."""
     folder = clone(tmp_path_factory.mktemp("few"))
     models = preset("small")["responses"]
     models = [*models["train_models"], *models["valid_models"]]
@@ -74,7 +76,7 @@ def finished(world, tmp_path_factory) -> Path:
         made = folder / RUN / "pretrained" / name
         make_policy(world, made / "model")
         write_json({}, made / "manifest.json")
-    answer = snakemake(folder, *FILES, "--", "results/figure5.csv", "results/table4.csv")
+    answer = snakemake(folder, *FILES, "--", JUDGED)
     assert answer.returncode == 0, answer.stderr[-3000:]
     return folder
 
@@ -98,7 +100,7 @@ def test_the_gold_is_of_the_run_s_own_reward_models_and_they_have_seen_no_prompt
         assert trained["train"]["path"] == str(RUN / "splits/gold_train.parquet")
         assert trained["held_out"]["path"] == str(RUN / "splits/prompt_disjoint.parquet")
         assert "is not that judge" in (Path(folder) / "README.md").read_text()
-    samples = read_frame(RUN / "policy_gold/standard-bt.parquet")
+    samples = read_frame(Path(JUDGED))
     assert not set(samples["prompt"]) & set(pairs["prompt"])
     texts = list(samples["prompt"]), list(samples["response"])
     settings = {"models": folders, "batch_tokens": 0, "dtype": "float32"}
@@ -118,24 +120,21 @@ def test_long_prompts_are_left_out_and_counted(finished):
 @pytest.mark.slow
 def test_trace_follows_the_gold_to_its_models_and_pairs(finished):
 
-    program = [sys.executable, "-m", "rm_robustness", "trace", "results/figure5.csv"]
+    program = [sys.executable, "-m", "rm_robustness", "trace", JUDGED]
     done = subprocess.run(program, cwd=finished, capture_output=True, text=True, check=True)
     assert re.search(r"reward_models/judge/bt/seed-\{0,1\}/model\.safetensors", done.stdout)
     assert re.search(r"splits/gold_train\.parquet", done.stdout)
     assert "gold_responses 6" in done.stdout
-    table = (finished / "results/table4.csv").read_text()
-    assert "backbone: judge, objective: bt, responses: 6" in table
 
 
 @pytest.mark.slow
 def test_another_gold_trains_no_policy_again(finished):
     gold = "rloo={gold: {seeds: [0]}}"
-    targets = ("--", "results/figure5.csv")
-    again = snakemake(finished, "-n", *FILES, *targets)
+    again = snakemake(finished, "-n", *FILES, "--", JUDGED)
     assert "Nothing to be done" in again.stderr + again.stdout
-    one = snakemake(finished, "-n", *FILES, "--config", gold, *targets)
+    one = snakemake(finished, "-n", *FILES, "--config", gold, "--", JUDGED)
     plan = dict(re.findall(r"^(\w+) +(\d+)$", one.stdout + one.stderr, flags=re.MULTILINE))
-    assert plan["policy_gold"] == "2" and not [name for name in plan if name.startswith("rloo")]
+    assert plan["policy_gold"] == "1" and not [name for name in plan if name.startswith("rloo")]
     assert not [name for name in plan if name.startswith("reward_models")]
 
 
