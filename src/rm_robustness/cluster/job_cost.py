@@ -205,9 +205,10 @@ def _reward_model(config: Settings, name: str) -> JobCost:
         if overrides["preferences"]
         else prompts_of(config)["train"]
     )
-    gold = samples_gold(config)  # its prompts have more than two responses (D51)
-    own = gold is not None and gold["backbone"] == name and settings["pairs"] == "all"
-    n_responses = gold["responses"] if gold and own else 2
+    n_responses, gold = 2, samples_gold(config)
+    if settings["pairs"] == "all" and not overrides["preferences"]:
+        own = gold is not None and gold["backbone"] == name  # D51
+        n_responses = gold["responses"] if gold and own else config["splits"]["train_responses"]
     longest = overrides["max_length"]
     mean = sum(tokens_of(config, source))
     prompt, response = (min(1, longest / mean) * each for each in tokens_of(config, source))

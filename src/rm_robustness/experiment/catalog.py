@@ -17,6 +17,7 @@ from .grid import (
     benchmark_models,
     benchmark_seeds,
     judged_policies,
+    pairs_per_prompt,
     samples_gold,
     training_pairs,
 )
@@ -177,6 +178,7 @@ def _shown(*sections: str) -> Callable[[Settings], Settings]:
             "backbones": models,
             "bsr": rewards["objectives"][BSR],
             "micro_batch": rewards["micro_batch"],
+            "pairs_per_prompt": pairs_per_prompt(config),
             "paper_values": PUBLISHED,
             **{section: config[section] for section in sections},
             **({"rm_bench": _rm_bench(config)} if "rm_bench" in sections else {}),
