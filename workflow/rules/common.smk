@@ -78,6 +78,11 @@ def pairs_of(wildcards):
     return f"{RUN}/{grid.training_pairs(config, wildcards.backbone)}"
 
 
+def held_out_of(wildcards):
+    """The split that evaluates a backbone's reward models during training."""
+    return at("split", split=grid.held_out_split(config, wildcards.backbone))
+
+
 def backbone_inputs(wildcards):
     """Inputs of a backbone: the chats if it gets SFT, the pretrained model if it has one."""
     known(grid.check_backbone, wildcards.backbone)
@@ -172,6 +177,10 @@ BENCHMARKS = grid.benchmarks(config)
 GOLD_MODEL = (
     [at("pretrained", model="gold")] if config["gold"]["kind"] == "model" else []
 )
+SAMPLES_GOLD = [
+    f"{RUN}/{grid.reward_model_folder(model)}/model.safetensors"
+    for model in grid.gold_models(config)
+] or GOLD_MODEL
 POLICIES = grid.policies(config)
 REWARD_MODELS = grid.reward_models(config)
 BACKBONES = grid.backbones(config)

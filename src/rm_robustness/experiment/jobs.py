@@ -24,6 +24,7 @@ from .grid import (
     reward_model_batches,
     reward_model_folder,
     reward_models,
+    samples_gold,
     trained,
     uses_external_server,
 )
@@ -87,7 +88,8 @@ def _downloads(config: Settings) -> list[str]:
     names = [name.partition("/")[2] for name in trained(config, "backbones/")]
     names = [name for name in names if config["backbones"][name]["init"]["kind"] != "config"]
     names += [*splits, *(name for name in models(config) if name in released(config))]
-    if config["gold"]["kind"] == "model" and (config["rloo"] or not splits):
+    samples = config["rloo"] and not samples_gold(config)
+    if config["gold"]["kind"] == "model" and (samples or not splits):
         names.append("gold")
     if judge_kind(config) == "vllm":
         names.append("judge")
