@@ -2,8 +2,8 @@
 
 Two trainings of one objective with different seeds stand in for two objectives. Their difference
 varies more than that of two objectives on one seed, which share initialisation and order of the
-data, so the smallest difference found by 80 % of such experiments is an upper bound as far as the
-seeds go. A prompt's own preference for an objective, which a pilot with one cannot know, is left out.
+data, so the smallest difference found by 80 % of such experiments is an upper bound as far as
+seeds go. What a prompt itself prefers, which a pilot of one objective cannot know, is left out.
 """
 
 import argparse
