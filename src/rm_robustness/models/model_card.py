@@ -84,13 +84,14 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     objective, batch = settings["objective"], settings["micro_batch"]
     options = _defaults(objective) | settings["options"]
     note = ""
-    if "weight" in options and options.get("reduction") in REDUCTIONS:  # batch-sum regularisation
-        # The factor of m**2 that acts: `release` and `global` multiply lambda by a number of pairs.
+    if "weight" in options and options.get("reduction") in REDUCTIONS:  # a penalty of a batch
+        # Its factor that acts: `release` and `global` multiply lambda by a number of pairs.
         pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
         options["strength"] = options["weight"] * pairs[options["reduction"]]
+        mean = ", m the mean reward of a batch" if "m**2" in OBJECTIVES[objective].formula else ""
         note = (
-            f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
-            f"pairs, reduction `{options['reduction']}`)"
+            f"{mean} (lambda {options['weight']:g}, micro-batch {batch} pairs, "
+            f"reduction `{options['reduction']}`)"
         )
     body = (
         f"Objective, a mean over pairs: `{_formula(objective, options)}`, with r_w and "
