@@ -14,6 +14,7 @@ from rm_robustness.experiment.paths import RECORDS, filled, location
 from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
 from rm_robustness.experiment.settings import SETTINGS, as_json
 from rm_robustness.provenance import snakemake_metadata
+from rm_robustness.provenance.publish import publish
 from rm_robustness.results.verdicts import read_verdicts, tally
 
 

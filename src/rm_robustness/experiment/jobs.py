@@ -8,7 +8,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .artifacts import adopting_rule
-from .catalog import is_figure, results
+from .catalog import results
 from .config import Settings
 from .grid import (
     backbone_of,
@@ -168,9 +168,5 @@ def _judged(config: Settings) -> list[Job]:
 
 
 def _results(config: Settings) -> list[Job]:
-    """Tables, figures and claims, and their copies in results/."""
-    names = results(config)
-    copies = ["publish_figure" if is_figure(name) else "publish_table" for name in names]
-    return [
-        Job("results", rule, "") for rule in (*names, "metrics", "index", *copies, "publish_index")
-    ]
+    """Tables, figures and claims."""
+    return [Job("results", rule, "") for rule in (*results(config), "metrics", "index")]
