@@ -65,7 +65,7 @@ PROMPT = 6  # tokens: those of a question of two digits, and not of three
 
 
 @pytest.fixture(scope="module")
-def finished(world, tmp_path_factory) -> Path:
+def judged(world, tmp_path_factory) -> Path:
     """A clone in which a policy was trained and judged."""
     folder = clone(tmp_path_factory.mktemp("few"))
     models = preset("small")["responses"]
@@ -83,9 +83,9 @@ def finished(world, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_the_gold_is_of_the_run_s_own_reward_models_and_they_have_seen_no_prompt_of_it(
-    finished, monkeypatch
+    judged, monkeypatch
 ):
-    monkeypatch.chdir(finished)
+    monkeypatch.chdir(judged)
     config = merged([Path("few.yaml")])
     pairs = read_frame(RUN / "splits/gold_train.parquet")
     assert set(pairs["prompt_id"]) <= set(read_frame(RUN / "splits/train.parquet")["prompt_id"])
@@ -110,38 +110,37 @@ def test_the_gold_is_of_the_run_s_own_reward_models_and_they_have_seen_no_prompt
 
 
 @pytest.mark.slow
-def test_long_prompts_are_left_out_and_counted(finished):
-    record = read_json(finished / RUN / "policies/standard-bt/seed-0/record.json")
-    split = read_frame(finished / RUN / "splits/prompt_disjoint.parquet")
+def test_long_prompts_are_left_out_and_counted(judged):
+    record = read_json(judged / RUN / "policies/standard-bt/seed-0/record.json")
+    split = read_frame(judged / RUN / "splits/prompt_disjoint.parquet")
     assert record["prompts"] + record["prompts_dropped"] == split["prompt_id"].nunique()
     assert record["prompts_dropped"] > 0
 
 
 @pytest.mark.slow
-def test_trace_follows_the_gold_to_its_models_and_pairs(finished):
-
+def test_trace_follows_the_gold_to_its_models_and_pairs(judged):
     program = [sys.executable, "-m", "rm_robustness", "trace", JUDGED]
-    done = subprocess.run(program, cwd=finished, capture_output=True, text=True, check=True)
+    done = subprocess.run(program, cwd=judged, capture_output=True, text=True, check=True)
     assert re.search(r"reward_models/judge/bt/seed-\{0,1\}/model\.safetensors", done.stdout)
-    assert re.search(r"splits/gold_train\.parquet", done.stdout)
+    assert re.search(r"splits/\{prompt_disjoint,gold_train\}\.parquet", done.stdout)
     assert "gold_responses 6" in done.stdout
 
 
 @pytest.mark.slow
-def test_another_gold_trains_no_policy_again(finished):
+def test_another_gold_trains_no_policy_again(judged):
     gold = "rloo={gold: {seeds: [0]}}"
-    again = snakemake(finished, "-n", *FILES, "--", JUDGED)
+    again = snakemake(judged, "-n", *FILES, "--", JUDGED)
     assert "Nothing to be done" in again.stderr + again.stdout
-    one = snakemake(finished, "-n", *FILES, "--config", gold, "--", JUDGED)
+    one = snakemake(judged, "-n", *FILES, "--config", gold, "--", JUDGED)
     plan = dict(re.findall(r"^(\w+) +(\d+)$", one.stdout + one.stderr, flags=re.MULTILINE))
     assert plan["policy_gold"] == "1" and not [name for name in plan if name.startswith("rloo")]
     assert not [name for name in plan if name.startswith("reward_models")]
 
 
 @pytest.mark.slow
-def test_the_jobs_of_the_plan_are_those_that_snakemake_makes(finished, monkeypatch):
-    monkeypatch.chdir(finished)
-    whole = snakemake(finished, "-n", "--forceall", *FILES, "--", "all")
+def test_the_jobs_of_the_plan_are_those_that_snakemake_makes(judged, monkeypatch):
+    monkeypatch.chdir(judged)
+    whole = snakemake(judged, "-n", "--forceall", *FILES, "--", "all")
     made = dict(re.findall(r"^(\w+) +(\d+)$", whole.stdout + whole.stderr, flags=re.MULTILINE))
     counted = {rule: int(count) for rule, count in made.items() if rule not in ("all", "total")}
     assert counted == dict(Counter(job.rule for job in jobs(merged([Path("few.yaml")]))))
