@@ -125,7 +125,7 @@ def test_of_all_pairs_of_a_prompt_a_batch_has_prompts_and_the_strength_counts_pa
     made = record(objective="bt-bsr", options={"weight": 1e-3, "reduction": "release"}, pairs="all")
     text = card("reward_model", made | {"pairs": 150, "prompts": 10})
     assert "+ 0.24 * m**2`" in text  # 1e-3 x 16 prompts x 15 pairs
-    assert "16 prompts with all their pairs a step" in text
+    assert "128 prompts with all their pairs a step" in text
 
 
 def test_options_that_settings_leave_out_are_the_objective_s_own():

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 import torch
-from support.small_models import CHAT, INIT, SFT
+from support.small_models import CHAT, INIT, SFT, make_backbone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rm_robustness.errors import InputError
@@ -42,13 +42,14 @@ def test_sft_lowers_the_loss_and_leaves_a_causal_model(chats, tmp_path):
     assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
 
 
-def test_the_first_layers_of_a_pretrained_model_are_kept(llama, tmp_path):
-    (tmp_path / "model").symlink_to(llama)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_the_first_layers_of_a_pretrained_model_are_kept(architecture, world, tmp_path):
+    whole_folder = make_backbone(architecture, world, tmp_path / "model")
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
     folder = build_backbone(section(keep_layers=1), None, None, manifest, tmp_path / "work", "cut")
     cut = AutoModelForCausalLM.from_pretrained(folder)
-    whole = AutoModelForCausalLM.from_pretrained(llama)
+    whole = AutoModelForCausalLM.from_pretrained(whole_folder)
     assert cut.config.num_hidden_layers == 1 == len(cut.model.layers)
     kept = cut.model.layers[0].mlp.up_proj.weight
     assert torch.equal(kept, whole.model.layers[0].mlp.up_proj.weight)

@@ -59,9 +59,11 @@ def build_backbone(
     else:
         model, tokenizer = load_language_model(pretrained.parent / "model", torch.float32)
     chat.prepare(tokenizer, settings["chat"], "backbones")
-    if settings["keep_layers"]:
-        model.model.layers = model.model.layers[: settings["keep_layers"]]
-        model.config.num_hidden_layers = settings["keep_layers"]
+    if layers := settings["keep_layers"]:
+        model.model.layers = model.model.layers[:layers]
+        model.config.num_hidden_layers = len(model.model.layers)
+        if kinds := getattr(model.config, "layer_types", None):  # of the attention, as Qwen2's
+            model.config.layer_types = kinds[:layers]
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     facts: Settings = {}
