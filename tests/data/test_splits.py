@@ -140,10 +140,33 @@ def test_a_prompt_whose_responses_are_all_too_long_is_counted():
 def test_pairs_with_equal_gold_are_dropped_and_counted():
     splits, facts = build_splits(frame().assign(gold=1.0), settings())
     assert facts["dropped"] == {
-        "train: pairs with equal gold": 4,
-        "in_domain: pairs with equal gold": 4,
+        "train: prompts without two different golds": 4,
+        "in_domain: prompts without two different golds": 4,
     }
     assert len(splits["train"]) == 0
+
+
+def test_train_has_as_many_responses_as_are_asked_for_and_in_domain_the_two_after_them():
+    models = ["a", "b", "c", "d", "e", "f"]
+    splits, facts = build_splits(
+        frame(train=models), settings(train_models=models, train_responses=3)
+    )
+    assert counts(splits)["train"] == {"prompts": 4, "responses": 12}
+    assert counts(splits)["in_domain"] == {"prompts": 4, "responses": 8}
+    both = pd.concat([splits["train"], splits["in_domain"]])
+    assert both.groupby("prompt_id")["response_model"].nunique().eq(5).all()
+    assert facts["dropped"] == {}
+
+
+def test_prompts_need_two_responses_beside_those_that_train():
+    models = ["a", "b", "c", "d", "e"]
+    rows = frame(7, train=models)
+    one_fewer = (rows.example_id == "0") & (rows.response_model == "e")
+    asked = settings(train_models=models, train_responses=3, max_characters=100)
+    rows.loc[one_fewer, "response"] += " and more" * 50
+    splits, facts = build_splits(rows, asked)
+    assert facts["dropped"]["prompts: too few train-model responses left"] == 1
+    assert counts(splits)["in_domain"] == {"prompts": 4, "responses": 8}
 
 
 def test_the_chosen_response_has_more_gold():

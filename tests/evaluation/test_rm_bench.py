@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support.paths import REAL
 
-from rm_robustness.data.rm_bench import read_benchmark, responses
+from rm_robustness.data.rm_bench import read_benchmark, responses, sample
 from rm_robustness.data.synthetic import rm_bench as subtle
 from rm_robustness.data.synthetic.tasks import NOUNS, NUMBERS, gold, parse
 from rm_robustness.errors import InputError
@@ -223,6 +223,20 @@ def test_own_set_depends_on_its_seed_alone(own, tmp_path):
     assert files[0] == files[1] and len(files[0]) == 5
     assert all(a != c for a, c in zip(files[0], files[2], strict=True))
     pd.testing.assert_frame_equal(read_benchmark(tmp_path / "a"), own)
+
+
+def test_a_sample_has_whole_prompts_of_the_named_parts_and_grows_with_their_number(own):
+    two, five = (sample(own, ["chat", "code"], n) for n in (2, 5))
+    assert set(two["domain"]) == {"chat", "code"}
+    assert two.groupby("domain")["prompt_id"].nunique().eq(2).all()
+    assert two.groupby("prompt_id").size().eq(6).all()
+    assert set(two["prompt_id"]) < set(five["prompt_id"])
+    pd.testing.assert_frame_equal(sample(own, None, None), own)
+
+
+def test_a_part_without_prompts_is_refused(own):
+    with pytest.raises(InputError, match=r"rm_bench.parts: found no prompts of 'math'"):
+        sample(own[own["domain"] != "math"], ["chat", "math"], 2)
 
 
 # --- accuracies ---

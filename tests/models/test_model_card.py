@@ -18,6 +18,7 @@ def record(**settings):
         "settings": {
             "objective": "bt",
             "options": {},
+            "pairs": "best_worst",
             "micro_batch": 16,
             "global_batch": 128,
             "learning_rate": 5e-6,
@@ -107,6 +108,13 @@ def test_the_strength_of_bsr_follows_its_reduction(reduction, strength):
     text = card("reward_model", record(objective="bt-bsr", options=options))
     assert f"+ {strength:g} * m**2`" in text
     assert f"(lambda 0.01, micro-batch 16 pairs, reduction `{reduction}`)" in text
+
+
+def test_of_all_pairs_of_a_prompt_a_batch_has_prompts_and_the_strength_counts_pairs():
+    made = record(objective="bt-bsr", options={"weight": 1e-3, "reduction": "release"}, pairs="all")
+    text = card("reward_model", made | {"pairs": 150, "prompts": 10})
+    assert "+ 0.24 * m**2`" in text  # 1e-3 x 16 prompts x 15 pairs
+    assert "16 prompts with all their pairs a step" in text
 
 
 def test_options_that_settings_leave_out_are_the_objective_s_own():

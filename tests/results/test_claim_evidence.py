@@ -38,6 +38,7 @@ SETTINGS = {
     "seed_variance": "own",
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
+    "pairs_per_prompt": 1,
     "train_set": "splits/train.parquet",
     "paper_values": PUBLISHED,
     "rm_bench": None,

@@ -36,6 +36,7 @@ SETTINGS = {
     "seed_variance": "own",
     "bsr": {"weight": 1e-3, "reduction": "release"},
     "micro_batch": 16,
+    "pairs_per_prompt": 1,
     "paper_values": PUBLISHED,
     "rm_bench": None,
     "ranks": None,

@@ -22,6 +22,7 @@ def settings(**changes):
     return {
         "seed": 0,
         "train_prompts": 4,
+        "train_responses": 2,
         "valid_prompts": None,
         "evaluation_prompts": None,
         "max_characters": None,

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def checkout(settings: dict[str, Any], folder: Path) -> Path:
         _git(draft, *switch, where=f"{repository} at {commit}")
         _require_files(draft, repository, commit, files)
     return folder
+
+
+def only(settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The source with those files alone that have one of `names` in the place of a `*`."""
+    files = [pattern.replace("*", name) for pattern in settings.get("files", []) for name in names]
+    return settings | {"files": list(dict.fromkeys(files))}
 
 
 def _require_same(folder: Path, commit: str, files: list[str]) -> None:

@@ -17,6 +17,7 @@ from ..experiment.package_files import package_file
 from ..experiment.scenarios import RM_BENCH_DOMAINS
 from . import alpaca_eval, rm_bench
 from .cache import cached
+from .git_checkout import only
 from .gold import add_gold
 from .splits import SCENARIOS, build_splits
 
@@ -38,9 +39,7 @@ def fetched() -> Checkouts:
     """Both from the cache, where they are fetched if need be; of AlpacaEval the preset's models."""
     config = preset()
     of_responses, of_bench = settings.responses(config), settings.benchmark(config, "rm_bench")
-    [pattern] = of_responses["files"]
-    models = [*of_responses["train_models"], *of_responses["valid_models"]]
-    own = of_responses | {"files": [pattern.replace("*", model) for model in models]}
+    own = only(of_responses, [*of_responses["train_models"], *of_responses["valid_models"]])
     clones = " and ".join(_clone(source) for source in (of_responses, of_bench))
     without = f"where git and a network are: {clones}; then --data with the two folders"
     return Checkouts(cached(own, without), cached(of_bench, without))
@@ -129,4 +128,6 @@ def _models(checkout: Path, options: Settings) -> dict[str, Any]:
         found = f"judgements of one response model, {known[0]}"
         raise InputError(checkout / "results", found, "two models or more, to compare")
     counts = {"responses_per_prompt": min(enough, len(known))}
+    # Nothing is trained on them: where a prompt has few answers, they are its pair instead.
+    counts["train_responses"] = max(0, min(2, len(known) - 2))
     return {"train_models": known, "valid_models": unseen, **counts}

@@ -1,6 +1,7 @@
 """RM-Bench: prompts with three chosen and three rejected responses, one of each in each style."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ from ..experiment.scenarios import RM_BENCH_KINDS as KINDS
 from ..experiment.scenarios import RM_BENCH_STYLES as STYLES
 from ..files import read_json
 from ..frames import require_text
-from .git_checkout import checkout, require_commit
+from .git_checkout import checkout, only, require_commit
 from .hub_errors import explained
 from .hub_files import require_sum
 from .synthetic import rm_bench as synthetic
@@ -32,14 +33,38 @@ def responses(settings: Settings, folder: Path) -> pd.DataFrame:
     `settings` is a source of kind `local` (a path, or a checkout of THU-KEG/RM-Bench; keys of
     `git_checkout.checkout`), `hub` (a data set repository: `repo`, `revision`, a commit) or
     `synthetic` (`synthetic.rm_bench.write` with `seed` and `subtle_prompts` prompts a domain).
+    Of the domains `parts` the first `prompts` each in a fixed order; all of what is null or absent.
     """
+    return sample(_whole(settings, folder), settings.get("parts"), settings.get("prompts"))
+
+
+def _whole(settings: Settings, folder: Path) -> pd.DataFrame:
+    parts = settings.get("parts") or DOMAINS
     if settings["kind"] == "local":
-        return read_benchmark(checkout(settings, folder / "checkout"))
+        files = checkout(only(settings, parts), folder / "checkout" / "rm_bench")
+        return read_benchmark(files)
     if settings["kind"] == "synthetic":
         with TemporaryDirectory() as files:
             synthetic.write(settings["seed"], settings["subtle_prompts"], Path(files))
             return read_benchmark(Path(files))
     return read_benchmark(_download(settings["repo"], settings["revision"]))
+
+
+def sample(frame: pd.DataFrame, parts: list[str] | None, prompts: int | None) -> pd.DataFrame:
+    """The rows of some domains, and of each the first `prompts` by a hash of their prompt_id.
+
+    So which prompts are taken depends on no other row. Raises InputError for a domain without rows.
+    """
+    for part in parts or []:
+        if part not in set(frame["domain"]):
+            raise InputError("rm_bench.parts", f"no prompts of '{part}'", "a domain of the source")
+    frame = frame[frame["domain"].isin(parts)] if parts else frame
+    ids = frame[["domain", "prompt_id"]].drop_duplicates()
+    hashes = ids["prompt_id"].map(lambda name: sha256(str(name).encode()).hexdigest())
+    taken = (
+        ids.assign(order=hashes).sort_values("order").groupby("domain").head(prompts or len(ids))
+    )
+    return frame[frame["prompt_id"].isin(taken["prompt_id"])].reset_index(drop=True)
 
 
 def _download(repo: str, revision: str) -> Path:

@@ -31,10 +31,11 @@ def read_responses(settings: Settings, folder: Path) -> pd.DataFrame:
         )
     if settings["kind"] == "local":
         from . import alpaca_eval
-        from .git_checkout import checkout
+        from .git_checkout import checkout, only
 
         models = [*settings["train_models"], *settings["valid_models"]]
-        return alpaca_eval.responses(checkout(settings, folder / "checkout"), models)
+        files = checkout(only(settings, models), folder / "checkout" / "responses")
+        return alpaca_eval.responses(files, models)
     from . import hub_datasets as hub
 
     return hub.ultrafeedback(settings["repo"], settings["revision"])

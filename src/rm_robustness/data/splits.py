@@ -38,10 +38,10 @@ def build_splits(
 
     `frame` has a row per response: example_id, prompt, response, response_model, gold. `settings`
     is the config's `splits` section with `train_models` and `valid_models` added. Returns the
-    splits by name, a row per prompt and response (two per prompt in train and in_domain, more in
-    the others), and for the manifest the counts and the examples that lack responses. Raises
-    InputError when a row is malformed, more examples than `max_left_out` lack responses, or
-    prompts run out.
+    splits by name, a row per prompt and response (`train_responses` per prompt in train, two in
+    in_domain, `responses_per_prompt` in the others), and for the manifest the counts and the
+    examples that lack responses. Raises InputError when a row is malformed, more examples than
+    `max_left_out` lack responses, or prompts run out.
     """
     dropped: Counter[str] = Counter()
     check_texts(frame, ["prompt", "response"], "responses: ")
@@ -58,11 +58,12 @@ def build_splits(
     prompts = _usable_prompts(known, all_prompts, settings, dropped)
     train_prompts, valid_prompts = _train_and_valid(prompts, settings)
     known = known[known["prompt_id"].isin(prompts)]
-    splits = _known_models(known, train_prompts, valid_prompts, settings)
+    splits = _known_models(known, train_prompts, valid_prompts, settings, dropped)
     splits |= _unseen_models(unseen, train_prompts, valid_prompts, settings, dropped)
     for name in ("train", "in_domain"):
         tied = splits[name].groupby("prompt_id")["gold"].transform("nunique") < 2
-        dropped[f"{name}: pairs with equal gold"] = int(tied.sum()) // 2
+        untold = splits[name].loc[tied, "prompt_id"].nunique()
+        dropped[f"{name}: prompts without two different golds"] = int(untold)
         splits[name] = splits[name][~tied].reset_index(drop=True)
     check_leakage(splits, settings)
     facts = {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
@@ -70,14 +71,24 @@ def build_splits(
 
 
 def _known_models(
-    known: pd.DataFrame, train_prompts: list[str], valid_prompts: list[str], settings: Settings
+    known: pd.DataFrame,
+    train_prompts: list[str],
+    valid_prompts: list[str],
+    settings: Settings,
+    dropped: Counter[str],
 ) -> dict[str, pd.DataFrame]:
-    """The splits with responses of M_train: of a trained prompt two train, two more evaluate."""
+    """The splits with responses of M_train: of a trained prompt some train, two more evaluate."""
     rank = known.groupby("prompt_id").cumcount()
     per_prompt, limit = settings["responses_per_prompt"], settings["evaluation_prompts"]
+    trained = settings["train_responses"]
+    more = known[(rank >= trained) & (rank < trained + 2)]
+    two = more.groupby("prompt_id")["response_id"].transform("size") == 2
+    in_domain = _responses_to(more[two], train_prompts[:limit])
+    fewer = len(train_prompts[:limit]) - in_domain["prompt_id"].nunique()
+    dropped["in_domain: prompts without two more responses"] = fewer
     return {
-        "train": _responses_to(known[rank < 2], train_prompts),
-        "in_domain": _responses_to(known[(rank >= 2) & (rank < 4)], train_prompts[:limit]),
+        "train": _responses_to(known[rank < trained], train_prompts),
+        "in_domain": in_domain,
         "prompt_disjoint": _responses_to(known[rank < per_prompt], valid_prompts[:limit]),
     }
 
@@ -274,7 +285,7 @@ def _usable_prompts(
 ) -> list[str]:
     """The prompts with enough responses of M_train left, in an order drawn by the seed."""
     left = known.groupby("prompt_id").size().reindex(all_prompts, fill_value=0)
-    enough = left >= settings["responses_per_prompt"]
+    enough = left >= max(settings["responses_per_prompt"], settings["train_responses"] + 2)
     dropped["prompts: too few train-model responses left"] += int((~enough).sum())
     return sorted(left[enough].index, key=lambda prompt_id: key(settings["seed"], prompt_id))
 

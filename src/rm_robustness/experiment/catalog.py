@@ -10,7 +10,16 @@ from itertools import product
 from typing import NamedTuple
 
 from .config import Settings
-from .grid import BSR, BT, Model, benchmark_models, benchmark_seeds, judged_policies, training_pairs
+from .grid import (
+    BSR,
+    BT,
+    Model,
+    benchmark_models,
+    benchmark_seeds,
+    judged_policies,
+    pairs_per_prompt,
+    training_pairs,
+)
 from .paths import location
 from .scenarios import SCENARIOS
 
@@ -168,6 +177,7 @@ def _shown(*sections: str) -> Callable[[Settings], Settings]:
             "backbones": models,
             "bsr": rewards["objectives"][BSR],
             "micro_batch": rewards["micro_batch"],
+            "pairs_per_prompt": pairs_per_prompt(config),
             "paper_values": PUBLISHED,
             **{section: config[section] for section in sections},
             **({"rm_bench": _rm_bench(config)} if "rm_bench" in sections else {}),

@@ -7,6 +7,7 @@ Models are named by their folder under runs/PRESET: `backbones/NAME`,
 import re
 from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise, product
+from math import comb
 from typing import NamedTuple
 
 from ..errors import InputError
@@ -134,6 +135,12 @@ def training_pairs(config: Settings, backbone: str) -> str:
     """The pairs that a backbone's reward models are trained on, as a path under runs/PRESET."""
     source = config["backbones"][backbone]["reward_models"]["preferences"]
     return location("preferences", source=source) if source else location("split", split="train")
+
+
+def pairs_per_prompt(config: Settings) -> int:
+    """The pairs of a prompt of the train split: one, or all of its responses, if none is equal."""
+    every = config["reward_models"]["pairs"] == "all"
+    return comb(config["splits"]["train_responses"], 2) if every else 1
 
 
 def seed_batches(seeds: list[int], size: int) -> list[list[int]]:

@@ -39,8 +39,10 @@ def source(config: Settings, source: str) -> Settings:
 
 
 def benchmark(config: Settings, benchmark: str) -> Settings:
-    """The source of a benchmark."""
-    return dict(config["sources"][config[benchmark]["source"]])
+    """The source of a benchmark, and which of its prompts are taken."""
+    section = config[benchmark]
+    chosen = {key: section[key] for key in ("parts", "prompts")}
+    return {**config["sources"][section["source"]], **chosen}
 
 
 def instructions(config: Settings) -> Settings:

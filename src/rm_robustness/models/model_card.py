@@ -83,19 +83,22 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     settings = record["settings"]
     objective, batch = settings["objective"], settings["micro_batch"]
     options = _defaults(objective) | settings["options"]
-    note = ""
+    note, unit, pairs_in = "", "pairs", float(batch)
+    if settings["pairs"] == "all":  # a batch is of prompts (D47)
+        unit = "prompts with all their pairs"
+        pairs_in = batch * record["pairs"] / record["prompts"]
     if "weight" in options and options.get("reduction") in REDUCTIONS:  # batch-sum regularisation
         # The factor of m**2 that acts: `release` and `global` multiply lambda by a number of pairs.
-        pairs = {"release": batch, "paper": 1, "global": batch * record["processes"]}
-        options["strength"] = options["weight"] * pairs[options["reduction"]]
+        counted = {"release": pairs_in, "paper": 1, "global": pairs_in * record["processes"]}
+        options["strength"] = options["weight"] * counted[options["reduction"]]
         note = (
             f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
-            f"pairs, reduction `{options['reduction']}`)"
+            f"{unit}, reduction `{options['reduction']}`)"
         )
     body = (
         f"Objective, a mean over pairs: `{_formula(objective, options)}`, with r_w and "
         f"r_l the rewards of the chosen and the rejected response{note}.\n\n"
-        f"Learning rate {settings['learning_rate']:g}, {settings['global_batch']} pairs a step, "
+        f"Learning rate {settings['learning_rate']:g}, {settings['global_batch']} {unit} a step, "
         f"epochs {settings['epochs']:g}. The model has one label, the reward, which is read at the "
         "last token of the chat template's rendering: add nothing to it and cut nothing."
     )

@@ -50,11 +50,15 @@ def add_holm(rows: list[dict[str, Any]]) -> None:
 
 
 def effective_weight(method: str, settings: Mapping[str, Any]) -> float:
-    """Effective strength of BSR under reduction `release`: lambda x micro-batch (D2); else NaN."""
+    """Effective strength of BSR under reduction `release`: lambda x pairs of a micro-batch (D2).
+
+    NaN for another objective or reduction.
+    """
     weight = bsr_weight(method, settings["bsr"]["weight"])
     if weight is None or settings["bsr"]["reduction"] != "release":
         return np.nan
-    return float(weight * (bsr_batch(method) or settings["micro_batch"]))
+    batch = bsr_batch(method) or settings["micro_batch"]
+    return float(weight * batch * settings["pairs_per_prompt"])
 
 
 def read_published(path: Path) -> pd.DataFrame:

@@ -380,6 +380,7 @@ def train_reward_model(
         probes = [read_frame(path) for path in sorted((work / "probes").glob("*.parquet"))]
         write_frame(pd.concat(probes, ignore_index=True), draft / "probes.parquet")
         facts.update(pairs=len(data.chosen), pairs_dropped=data.dropped)
+        facts.update(prompts=len(set(data.prompt_ids)))
         facts.update(chat.clock_fact(tokenizer))
         finalize(work, "reward_model", settings, seed, started, **facts)
 
