@@ -2,8 +2,6 @@
 
 import importlib
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -74,12 +72,14 @@ def test_a_difference_is_relative_to_the_norm_of_what_is_exact(gpu):
 
 
 def test_a_check_that_there_is_not_is_one_line(gpu):
-    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--only", "vlm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.endswith("--only: found 'vlm'; expected a check; did you mean 'vllm'?\n"), (
-        done.stderr
-    )
+    with pytest.raises(InputError, match=r"^--only: found 'vlm'; .* did you mean 'vllm'\?$"):
+        gpu.main(["--only", "vlm", "--device", "cpu"])
+
+
+def test_every_check_says_what_it_is(gpu, capsys):
+    assert gpu.main(["--list"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(listed) == list(gpu.CHECKS) and all(listed.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -89,8 +89,14 @@ def test_without_a_gpu_the_way_to_check_a_cpu_is_said(gpu):
 
 
 @pytest.mark.slow
-def test_resuming_and_two_processes_are_checked_on_a_cpu(gpu, capsys):
-    assert gpu.main(["--device", "cpu", "--only", "resume", "ddp", "step"]) == 0
-    said = capsys.readouterr().out
-    assert "a resumed run, weights move by: 0 " in said
-    assert "bt-bsr global, float32 gradient" in said and "norm-bt step, cosine" in said
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("step", "norm-bt step, cosine"),
+        ("resume", "a resumed run, weights move by: 0 "),
+        ("ddp", "bt-bsr global, float32 gradient"),
+    ],
+)
+def test_steps_resuming_and_two_processes_are_checked_on_a_cpu(gpu, capsys, check, words):
+    assert gpu.main(["--device", "cpu", "--only", check]) == 0
+    assert words in capsys.readouterr().out

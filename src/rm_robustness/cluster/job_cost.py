@@ -141,7 +141,8 @@ def benchmark_rows(config: Settings, benchmark: str) -> int:
     synthetic = config["sources"][source]["kind"] == "synthetic"
     rows = rows_of(config, source, key) * (domains if synthetic else 1)
     parts = len(section["parts"] or range(domains))
-    return min(rows, section["prompts"] * domains if section["prompts"] else rows) * parts // domains
+    taken = section["prompts"] * domains if section["prompts"] else rows
+    return min(rows, taken) * parts // domains
 
 
 def prompts_of(config: Settings) -> dict[str, int]:
