@@ -86,7 +86,7 @@ def resources_of(
 
 def _cpu_rate(n_parameters: float) -> float:
     """Floating-point operations a second of one core."""
-    return CPU_FLOPS * max(1.0, n_parameters / CPU_PARAMETERS) ** CPU_GROWTH
+    return CPU_FLOPS * float(max(1.0, n_parameters / CPU_PARAMETERS) ** CPU_GROWTH)
 
 
 def _gpus(cost: JobCost, cluster: Cluster, seeds: int) -> tuple[int, str]:
