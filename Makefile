@@ -16,13 +16,13 @@ reproduce: env ## Make the environment, then every table, figure and verdict of 
 	source $(BIN)/activate && snakemake all
 
 report: env ## Make results/report.html, Snakemake's report, with the run times
-	source $(BIN)/activate && snakemake -- all run_times && snakemake --report results/report.html -- all run_times
+	source $(BIN)/activate && snakemake -- all run_times publish && snakemake --report results/report.html -- all run_times
 
 rehearsal: env ## Run the paper's whole graph on tiny stand-ins (GPU=1: on GPUs)
 	source $(BIN)/activate && python -m rehearsal $(if $(GPU),--gpu) $(if $(PROFILE),--profile $(PROFILE))
 
-release: env ## Check the demo, record it with DVC and push it to dvcstore/
-	source $(BIN)/activate && rm-robustness release --runs runs/demo
+release: env ## Check the demo (PRESET=laptop: another), record it and push it to dvcstore/
+	source $(BIN)/activate && rm-robustness release --runs runs/$(or $(PRESET),demo)
 
 env: $(ENV)/ready $(if $(VLLM),$(ENV)/ready-vllm) ## Make the environment, .venv (CPU=1: a CPU build of torch; VLLM=1: vLLM)
 

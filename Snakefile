@@ -38,19 +38,19 @@ localrules:
 rule all:
     default_target: True
     input:
-        expand("results/{artifact}", artifact=TABLES + FIGURES),
+        expand(f"{RUN}/results/{{artifact}}", artifact=TABLES + FIGURES),
         rules.metrics.output,
-        rules.publish_index.output,
+        rules.index.output,
 
 
 rule tables:
     input:
-        expand("results/{artifact}", artifact=TABLES),
+        expand(f"{RUN}/results/{{artifact}}", artifact=TABLES),
 
 
 rule figures:
     input:
-        expand("results/{artifact}", artifact=FIGURES),
+        expand(f"{RUN}/results/{{artifact}}", artifact=FIGURES),
 
 
 # Targets of the phases; `splits` is a rule itself. A model is requested by its record, because a
@@ -92,9 +92,12 @@ rule alpaca_eval:
         inputs_of("table3"),
 
 
-# What came out and where to read it, after a run that made it.
+# A run that made results leaves them in results/, and says what came out.
 onsuccess:
-    if any(job.rule.name == "publish_index" for job in workflow.dag.finished_jobs):
+    made = {job.rule.name for job in workflow.dag.finished_jobs}
+    if made & {*RESULTS, "index"}:
+        publish([path for path in map(Path, PUBLISHED) if path.is_file()])
+    if "index" in made:
         claims = read_verdicts(Path(at("result", name="claims")))
         logger.info(
             f"\n{tally(claims)}\nAll results on one page: results/index.html\n"

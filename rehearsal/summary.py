@@ -68,7 +68,7 @@ def text(config: Settings, paper: Settings, faults: list[str], gpu: bool, second
             "",
             *(f"On purpose: {fault}; the job went on." for fault in faults),
             f"{len(RESULTS)} results in results/ and runs/{config['preset']}/results, of stand-ins;"
-            f" `snakemake all` puts the demo's back. {clock(seconds)} in all.",
+            f" `snakemake publish` puts the demo's back. {clock(seconds)} in all.",
         ]
     )
 

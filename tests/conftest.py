@@ -50,6 +50,7 @@ def split_settings() -> dict[str, Any]:
     return {
         "seed": 11,
         "train_prompts": 70,
+        "train_responses": 2,
         "valid_prompts": None,
         "evaluation_prompts": None,
         "max_characters": None,

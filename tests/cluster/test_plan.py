@@ -366,6 +366,43 @@ def test_a_judge_with_open_weights_gets_the_gpus_that_vllm_splits_it_over():
     assert resources_of(preset("demo"), H100, "judge").gpus == 0
 
 
+def test_the_gold_of_samples_is_trained_and_asked_once_a_seed():
+    """D51: in place of ArmoRM, which then labels the published responses alone."""
+    config = preset("paper")
+    config["backbones"]["judge"] = config["backbones"]["Llama-3.2-3B"]
+    config["sizes"]["backbones"]["judge"] = config["sizes"]["backbones"]["Llama-3.2-3B"]
+    before = Counter(jobs(config))
+    armorm = job_cost.cost_of(config, "policy_gold", "standard-bt", 80)
+    pairs = job_cost.cost_of(config, "reward_model", "judge", 80)
+    gold = {"backbone": "judge", "objective": "bt", "responses": 8, "seeds": [0, 1]}
+    config["rloo"]["gold"] = gold
+    config["reward_models"]["pairs"] = "all"
+    check(config, SCHEMA)
+    more = Counter(jobs(config)) - before
+    found = [(job.phase, job.name) for job in more]
+    assert not before - Counter(jobs(config))
+    training = ("reward models", "judge")
+    assert found == [("downloads", "judge"), ("backbones", "judge"), training, training]
+    both = job_cost.cost_of(config, "policy_gold", "standard-bt", 80)
+    gold["seeds"] = [0]
+    single = job_cost.cost_of(config, "policy_gold", "standard-bt", 80)
+    assert both.flops == pytest.approx(2 * single.flops)
+    assert both.parameters == pytest.approx(3.2e9, rel=0.02) and armorm.parameters == 7.51e9
+    # A prompt of 185 tokens once for 8 responses of 305, in place of 2; the probes as before.
+    eight = job_cost.cost_of(config, "reward_model", "judge", 80)
+    assert eight.flops / pairs.flops == pytest.approx((185 + 8 * 305) / (185 + 2 * 305), rel=0.1)
+    assert resources_of(config, H100, "policy_gold", "standard-bt").problem == ""
+
+
+def test_armorm_is_not_fetched_for_samples_that_it_does_not_label():
+    config = preset("paper")
+    update_config(config, preset("paper-released"))
+    update_config(config, {"artifacts": PAPER})
+    assert "gold" in {job.name for job in jobs(config) if job.phase == "downloads"}
+    config["rloo"]["gold"] = {"backbone": "x", "objective": "bt", "responses": 8, "seeds": []}
+    assert "gold" not in {job.name for job in jobs(config) if job.phase == "downloads"}
+
+
 def test_a_plan_for_a_small_gpu_lists_the_jobs_that_do_not_fit(capsys):
     planning.plan.body(options("config/paper.yaml", gpu="rtx4090-24gb"))
     text = capsys.readouterr().out

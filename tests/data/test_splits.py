@@ -300,3 +300,40 @@ def test_all_pairs_are_those_that_differ_in_gold_prompt_by_prompt():
         ["a", "A", "a3", "a1"],
     ]
     assert set(pairs(split.iloc[2:]).columns) == set(paired.columns)
+
+
+def test_the_gold_s_pairs_are_of_the_train_prompts_and_of_all_models():
+    """D51: six prompts of eight responses each, one model in either half among the drawn ones."""
+    plain, facts = build_splits(frame(), settings())
+    splits, own_facts = build_splits(frame(), settings(gold_responses=8))
+    gold = splits.pop("gold_train")
+    for name, split in plain.items():
+        pd.testing.assert_frame_equal(splits[name], split)
+    assert own_facts["counts"].pop("gold_train") == {"prompts": 4, "responses": 32}
+    assert own_facts == facts
+    assert list(gold.columns) == list(splits["train"].columns)
+    assert list(gold["prompt_id"].unique()) == list(splits["train"]["prompt_id"].unique())
+    assert not set(gold["prompt_id"]) & set(splits["prompt_disjoint"]["prompt_id"])
+    for _, rows in gold.groupby("prompt_id"):
+        assert sorted(rows["response_model"]) == ["a", "b", "c", "d", "v", "w", "x", "y"]
+
+
+def test_of_more_responses_as_many_as_wanted_are_drawn_and_always_the_same():
+    whole, _ = build_splits(frame(30), settings(train_prompts=20, gold_responses=8))
+    some, _ = build_splits(frame(30), settings(train_prompts=20, gold_responses=3))
+    shuffled = frame(30).sample(frac=1, random_state=1)
+    again, _ = build_splits(shuffled, settings(train_prompts=20, gold_responses=3))
+    pd.testing.assert_frame_equal(some["gold_train"], again["gold_train"])
+    first = whole["gold_train"].groupby("prompt_id", sort=False).head(3).reset_index(drop=True)
+    pd.testing.assert_frame_equal(some["gold_train"], first)
+    assert set(some["gold_train"]["response_model"]) == set("abcdvwxy")
+    other, _ = build_splits(frame(30), settings(train_prompts=20, gold_responses=3, seed=1))
+    assert set(other["gold_train"]["response_id"]) != set(first["response_id"])
+
+
+def test_a_prompt_whose_drawn_responses_are_equally_good_has_no_pair():
+    rows = frame()
+    rows.loc[rows["prompt"] == "question 0", "gold"] = 1.0
+    for seed in range(3):
+        splits, _ = build_splits(rows, settings(gold_responses=8, seed=seed))
+        assert "question 0" not in set(splits["gold_train"]["prompt"])

@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 from typing import Any
@@ -15,6 +16,7 @@ from rm_robustness.experiment.config import merged, read_mapping, read_settings
 from rm_robustness.experiment.downloads import pinned
 from rm_robustness.experiment.grid import benchmark_seeds, policies, reward_models
 from rm_robustness.experiment.grid import check_objective as known_objective
+from rm_robustness.experiment.scenarios import SPLITS
 from rm_robustness.experiment.schema_types import as_schema_types
 from rm_robustness.experiment.settings import backbone as backbone_settings
 from rm_robustness.experiment.settings import policy as policy_settings
@@ -268,6 +270,82 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
 )
 def test_keys_that_do_not_fit_each_other_are_refused(name, path, value, words):
     assert re.search(words, mistake(name, path, value))
+
+
+def with_gold(name: str = "demo", **gold: Any) -> dict[str, Any]:
+    """A preset in which reward models of a backbone of their own label the samples (D51)."""
+    config = preset(name)
+    first = config["grid"]["backbones"][0]
+    config["backbones"]["third"] = copy.deepcopy(config["backbones"][first])
+    if first in config["sizes"]["backbones"]:
+        config["sizes"]["backbones"]["third"] = config["sizes"]["backbones"][first]
+    if config["rloo"] is None:
+        config["rloo"] = preset("demo")["rloo"]
+        for run in config["rloo"]["runs"].values():
+            proxies = {objective: f"{first}/{objective}" for objective in ("bt", "bt-bsr")}
+            run |= {"policy": first, "reward_models": proxies}
+    own = {"backbone": "third", "objective": "bt", "responses": 8, "seeds": [0]}
+    config["rloo"]["gold"] = own | gold
+    return config
+
+
+@pytest.mark.parametrize("name", ["demo", "paper", "small"])
+def test_a_gold_for_samples_is_valid_beside_a_gold_of_any_kind(name):
+    assert check(with_gold(name), SCHEMA)["rloo"]["gold"]["backbone"] == "third"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"backbone": "thrid"}, r"rloo\.gold: found backbone 'thrid'.* did you mean 'third'"),
+        ({"objective": "bt-brs"}, r"rloo\.gold: found objective 'bt-brs'.* mean 'bt-bsr'"),
+        ({"responses": 1}, r"rloo\.gold\.responses: found 1; expected 2 or more"),
+        ({"models": []}, r"rloo\.gold: found unknown key 'models'"),
+        ({"seeds": []}, r"rloo\.gold\.seeds"),
+        ({"backbone": "llama"}, r"gold\.backbone: found 'llama', which is in grid\.backbones too"),
+    ],
+)
+def test_a_gold_for_samples_that_cannot_be_is_refused(change, words):
+    with pytest.raises(InputError, match=words) as caught:
+        check(with_gold(**change), SCHEMA, "mine.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_gold_for_samples_is_no_proxy_and_on_no_benchmark():
+    config = with_gold()
+    config["rloo"]["runs"]["large"]["reward_models"]["bt"] = "third/bt"
+    with pytest.raises(InputError, match=r"in rloo\.runs\.large\.reward_models too; .* alone"):
+        check(config, SCHEMA)
+    config = with_gold()
+    config["rm_bench"]["backbone"] = "third"
+    with pytest.raises(InputError, match=r"in rm_bench\.backbone too"):
+        check(config, SCHEMA)
+
+
+def test_the_gold_for_samples_has_no_pairs_but_its_own():
+    config = with_gold("paper")
+    config["backbones"]["third"]["reward_models"]["preferences"] = "skywork"
+    with pytest.raises(InputError, match=r"'skywork' in backbones\.third\.reward_models\.pref"):
+        check(config, SCHEMA)
+    config = with_gold()
+    config["artifacts"] = {f"splits/{name}": FETCHED for name in SPLITS}
+    with pytest.raises(InputError, match=r"rloo\.gold: found a section with downloaded splits"):
+        check(config, SCHEMA)
+
+
+def test_new_responses_have_no_column():
+    config = with_gold("small")
+    config["rloo"]["gold"] = None
+    words = r"rloo\.gold: found null with a gold of kind 'column'; expected .* set rloo to null"
+    with pytest.raises(InputError, match=words) as caught:
+        check(config, SCHEMA)
+    assert "\n" not in str(caught.value)
+    config = with_gold("small")
+    config["sources"]["world"] = preset("demo")["sources"]["world"]
+    config["sizes"]["sources"]["world"] = preset("demo")["sizes"]["sources"]["world"]
+    config["alpaca_eval"] = preset("demo")["alpaca_eval"]
+    with pytest.raises(InputError, match=r"judge\.kind: found 'gold' with a gold of kind 'column'"):
+        check(config, SCHEMA)
 
 
 def hosted(**changes: Any) -> dict[str, Any]:

@@ -7,11 +7,17 @@ from support.presets import preset
 
 from rm_robustness.experiment.grid import (
     Measurement,
+    backbones,
+    held_out_split,
     measured,
     measurements,
     neighbouring_sizes,
+    reward_model_batches,
     reward_models,
+    split_names,
+    training_pairs,
 )
+from rm_robustness.experiment.scenarios import SPLITS
 
 ALL, BENCH = ("scenarios", "rm_bench", "ranks"), ("rm_bench",)
 
@@ -74,3 +80,34 @@ def test_the_neighbour_of_a_size_is_the_next_one_that_is_trained():
         ("q-1", "q-3"),
         ("q-3", "q-4"),
     ]
+
+
+GOLD = {"backbone": "third", "objective": "bt", "responses": 8, "seeds": [0, 5]}
+
+
+def with_gold(**changes: Any) -> dict[str, Any]:
+    """The demo with a third backbone, whose reward models label the samples (D51)."""
+    config = demo(**changes)
+    config["backbones"]["third"] = config["backbones"]["llama"]
+    config["rloo"]["gold"] = GOLD
+    return config
+
+
+def test_the_gold_of_samples_is_trained_on_pairs_of_its_own_and_measured_nowhere():
+    config = with_gold()
+    models = [("third", "bt", 0), ("third", "bt", 5)]
+    assert [*reward_models(preset("demo")), *models] == reward_models(config)
+    assert reward_model_batches(config) == [[0, 1, 2, 3], [5]]
+    assert all(measured(config, model) == () for model in models)
+    assert "third" in backbones(config)
+    assert training_pairs(config, "third") == "splits/gold_train.parquet"
+    assert held_out_split(config, "third") == "prompt_disjoint"
+    assert split_names(config) == [*SPLITS, "gold_train"]
+
+
+def test_other_models_and_other_presets_know_no_such_pairs():
+    for config in (with_gold(), preset("demo")):
+        assert training_pairs(config, "llama") == "splits/train.parquet"
+        assert held_out_split(config, "llama") == "in_domain"
+    for name in ("demo", "small", "paper"):
+        assert split_names(preset(name)) == [*SPLITS]

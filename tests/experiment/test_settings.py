@@ -120,6 +120,27 @@ def test_a_judge_of_each_kind_has_the_settings_that_its_client_reads():
     assert section == hosted["alpaca_eval"]["judge"]
 
 
+def test_only_the_splits_and_the_gold_of_samples_depend_on_a_gold_for_these():
+    config = preset("demo")
+    kinds = ("splits", "gold", "reward_model", "policy", "scores", "policy_gold")
+    before = {kind: copy.deepcopy(configured(config, record(kind))) for kind in kinds}
+    gold = {"backbone": "third", "objective": "bt", "responses": 8, "seeds": [0, 5]}
+    config["rloo"]["gold"] = gold
+    after = {kind: configured(config, record(kind)) for kind in kinds}
+    assert [kind for kind in kinds if after[kind] != before[kind]] == ["splits", "policy_gold"]
+    assert after["splits"] == before["splits"] | {"gold_responses": 8}
+    for figure in ("figure5", "figure6"):
+        path = f"runs/demo/results/{figure}.record.json"
+        assert configured(config, path) == {"preset": "demo", "gold": gold}
+        assert configured(preset("demo"), path) == {"preset": "demo"}
+    assert after["policy_gold"] == {
+        "kind": "reward_models",
+        "models": [f"runs/demo/reward_models/third/bt/seed-{seed}" for seed in (0, 5)],
+        "batch_tokens": config["rloo"]["batch_tokens"],
+        "dtype": "float32",
+    }
+
+
 def test_what_a_part_of_a_configuration_cannot_say_is_none():
     assert differences({"batch_tokens": 1}, {"grid": {}}, record("scores")) is None
     assert differences({}, preset("demo"), "runs/demo/raw/unknown.record.json") is None

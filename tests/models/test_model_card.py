@@ -55,6 +55,13 @@ def test_the_front_matter_is_what_the_hub_reads(kind):
     assert data.base_model == ("team/base" if kind == "backbone" else None)
 
 
+def test_the_gold_of_samples_is_said_to_be_a_stand_in():
+    gold = record()
+    gold["inputs"]["train"]["path"] = "runs/laptop/splits/gold_train.parquet"
+    assert "is not that judge" in card("reward_model", gold)
+    assert "is not that judge" not in card("reward_model", record())
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_a_card_says_what_it_rests_on_but_not_where_or_when(kind):
     text = card(kind, ALL[kind])

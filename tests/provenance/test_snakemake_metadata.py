@@ -14,7 +14,7 @@ from rm_robustness.provenance.snakemake_metadata import (
 )
 
 RUN = Path("runs/demo")
-MODEL, TABLE, OTHER = RUN / "models/model", Path("results/table.csv"), Path("runs/small/model")
+MODEL, TABLE, OTHER = RUN / "models/model", RUN / "results/table.csv", Path("runs/small/model")
 
 
 def metadata(path: Path) -> Path:

@@ -170,7 +170,8 @@ def test_a_config_edit_recorded_without_a_run_is_named(tracked, capsys):
     status, text = verify(capsys)
     assert status == 1
     assert "in stage reward_models of dvc.lock: learning_rate 0.001 recorded, 0.002 there" in text
-    assert "dvc repro --force --single-item reward_models && dvc repro" in repairs(text)
+    again = "dvc repro --force --single-item reward_models && dvc repro --downstream reward_models"
+    assert again in repairs(text)
     assert "dvc.lock: not the one that is committed" in text
 
 

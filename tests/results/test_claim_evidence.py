@@ -222,7 +222,7 @@ def write_evaluations(folder: Path, method: str, gold: dict[int, float]) -> None
     write(frame, folder / "policy_gold" / f"standard-{method}.parquet")
 
 
-RLOO = {"runs": {"standard": {}}}
+RLOO = {"runs": {"standard": {}}, "gold": None}
 
 
 def test_gold_is_compared_in_the_two_halves_of_rloo(tmp_path):
@@ -231,6 +231,14 @@ def test_gold_is_compared_in_the_two_halves_of_rloo(tmp_path):
     parts = list(evidence.gold_under_rloo(run(tmp_path, rloo=RLOO)))
     assert [p.estimate.value for p in parts] == pytest.approx([3.0, 3.0 - 0.1, 4 / 3 - 0.1])
     assert [p.subject for p in parts] == ["standard"] * 3 and parts[0].estimate.n_seeds == 2
+
+
+def test_the_parts_name_the_model_whose_gold_it_is(tmp_path):
+    for method in ("bt", "bt-bsr"):
+        write_evaluations(tmp_path, method, {0: 0.0, 5: 4.0, 10: 4.5})
+    rloo = RLOO | {"gold": {"backbone": "large", "objective": "bt"}}
+    parts = list(evidence.gold_under_rloo(run(tmp_path, rloo=rloo)))
+    assert [p.subject for p in parts] == ["standard, gold by large/bt"] * 3
 
 
 def test_nothing_stagnates_that_did_not_rise(tmp_path):

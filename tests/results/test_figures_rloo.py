@@ -124,6 +124,14 @@ def test_figure5_draws_reward_against_kl_and_gold_through_training(runs):
         assert low < frame[column].min() and frame[column].max() < high
 
 
+def test_figure5_names_the_reward_model_that_judges(runs):
+    gold = {"backbone": "SmolLM2-16", "objective": "bt", "responses": 8, "seeds": [0]}
+    figure, _ = tracking.figure5(runs, {"gold": gold})
+    assert figure.axes[2].get_ylabel() == "gain in gold reward\nby SmolLM2-16/bt"
+    assert faults(figure) == []
+    assert "r*" in tracking.figure5(runs, SETTINGS)[0].axes[2].get_ylabel()
+
+
 def test_figure6_draws_the_gains_of_both_reward_models_with_their_own_marks(runs):
     figure, frame = tracking.figure6(runs, SETTINGS)
     assert set(frame["run"]) == {"large"}

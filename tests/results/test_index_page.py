@@ -35,7 +35,7 @@ LINKS = """[...document.querySelectorAll('a, img')].map(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = released_results(tmp_path_factory.mktemp("released") / "results")
+    folder = released_results(tmp_path_factory.mktemp("released") / "results", "demo")
     (folder / "index.html").write_text(made(folder), "utf-8")
     return folder / "index.html"
 

@@ -36,8 +36,18 @@ def test_table_4_is_read_from_the_config_in_force():
     assert set(frame["key"]) >= {f"rloo.{k}" for k in settings["rloo"]} - {
         "rloo.runs",
         "rloo.seeds_per_job",
+        "rloo.gold",  # of a model alone
     }
     settings["rloo"]["beta"] = 0.125
     text = table4_markdown(table4(Path(), settings), "A toy.")
     assert "| weight of the KL, beta " in text and "0.125 (paper 0.05)" in text
     assert "A toy." in text and "Preset `demo`" in text
+
+
+def test_the_model_that_labels_the_samples_is_a_row_where_there_is_one():
+    settings = config("demo")
+    assert "rloo.gold" not in set(table4(Path(), settings)["key"])
+    settings["rloo"]["gold"] = {"backbone": "m", "objective": "bt", "responses": 8, "seeds": [0, 1]}
+    rows = table4(Path(), settings).set_index("key").loc["rloo.gold"]
+    assert set(rows["value"]) == {"backbone: m, objective: bt, responses: 8, seeds: 0, 1"}
+    assert list(rows["run"]) == ["standard", "large"]

@@ -150,7 +150,6 @@ def track(root: Path) -> Path:
         for name, outs in STAGES.items()
     }
     stages["reward_models"]["deps"] = [*SOURCES, "runs/demo/backbones"]
-    stages["results"]["outs"] += [{"results": {"persist": True}}]
     (root / ".gitignore").write_text(".snakemake\n__pycache__\n")
     (root / "src/rm_robustness/data/__pycache__").mkdir()
     (root / "src/rm_robustness/data/__pycache__/gold.pyc").write_text("compiled")

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 SPLITS, MODELS = "runs/demo/splits", "runs/demo/reward_models"
-HISTORY, RESULTS = "runs/demo/snakemake.json.gz", "results"
+HISTORY, RESULTS = "runs/demo/snakemake.json.gz", "runs/demo/results"
 BT = f"{MODELS}/llama/bt/seed-0/model.safetensors"
 BSR = f"{MODELS}/llama/bt-bsr/seed-0/model.safetensors"
 SIZES = {

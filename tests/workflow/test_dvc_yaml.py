@@ -16,7 +16,8 @@ from rm_robustness.experiment.paths import RECORDS
 from rm_robustness.experiment.scenarios import BENCHMARKS
 from rm_robustness.experiment.settings import configured
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
+STAGES = {name: stage["do"] for name, stage in PIPELINE["stages"].items()}
 # The command of each kind of job that DVC records; results have their own test (test_catalog.py).
 NOT_HERE = ("metrics", "pretrained")  # of no stage, or of the results
 JOBS = {kind: kind for kind in RECORDS if kind in COMMANDS and kind not in NOT_HERE} | {
@@ -66,6 +67,26 @@ def test_a_stage_depends_on_the_code_of_its_jobs(kind):
     parts = {name.split(".")[1] for name in imported(JOBS[kind]) if "." in name}
     assert parts, "its command imports nothing: is this the right one?"
     assert parts - SERVING <= {dep.removesuffix(".py") for dep in deps}
+
+
+def test_every_stage_is_one_of_each_released_preset():
+    assert PIPELINE["vars"][0]["presets"][0] == "demo"
+    for name, stage in PIPELINE["stages"].items():
+        assert stage["foreach"] == "${presets}", name
+        [params] = stage["do"]["params"]
+        assert [*params] == ["config/${item}.yaml"]
+        assert all("runs/${item}/" in path for out in stage["do"]["outs"] for path in out)
+
+
+def test_a_folder_that_a_preset_may_lack_is_made_by_its_stage():
+    """DVC refuses a stage without its outs: a preset without RLOO has an empty one."""
+    optional = {"ranks", "policies", "policy_gold", "alpaca_eval"}
+    made = set()
+    for stage in STAGES.values():
+        for line in stage["cmd"] if isinstance(stage["cmd"], list) else []:
+            if line.startswith("mkdir -p "):
+                made |= {Path(path).name for path in line.split()[2:]}
+    assert made == optional
 
 
 def test_the_results_depend_on_the_code_that_makes_them_again():

@@ -14,6 +14,7 @@ from rm_robustness.experiment.paths import RECORDS, filled, location
 from rm_robustness.experiment.scenarios import SCENARIOS, SPLITS
 from rm_robustness.experiment.settings import SETTINGS, as_json
 from rm_robustness.provenance import snakemake_metadata
+from rm_robustness.provenance.publish import publish
 from rm_robustness.results.verdicts import read_verdicts, tally
 
 
@@ -76,6 +77,11 @@ def pairs_of(wildcards):
     """The pairs that a backbone's reward models are trained on."""
     known(grid.check_backbone, wildcards.backbone)
     return f"{RUN}/{grid.training_pairs(config, wildcards.backbone)}"
+
+
+def held_out_of(wildcards):
+    """The split that evaluates a backbone's reward models during training."""
+    return at("split", split=grid.held_out_split(config, wildcards.backbone))
 
 
 def backbone_inputs(wildcards):
@@ -172,6 +178,10 @@ BENCHMARKS = grid.benchmarks(config)
 GOLD_MODEL = (
     [at("pretrained", model="gold")] if config["gold"]["kind"] == "model" else []
 )
+SAMPLES_GOLD = [
+    f"{RUN}/{grid.reward_model_folder(model)}/model.safetensors"
+    for model in grid.gold_models(config)
+] or GOLD_MODEL
 POLICIES = grid.policies(config)
 REWARD_MODELS = grid.reward_models(config)
 BACKBONES = grid.backbones(config)

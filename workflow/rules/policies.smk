@@ -1,5 +1,6 @@
 # Policies: RLOO from a backbone against reward models, with periodic evaluation, the seeds of one
-# batch in one process; then the gold rewards of the samples.
+# batch in one process; then the gold rewards of the samples, by the preset's gold or by reward models
+# of the run itself (rloo.gold).
 
 for batch in POLICY_BATCHES:
 
@@ -53,7 +54,7 @@ if RLOO:
 
     rule policy_gold:
         input:
-            model=GOLD_MODEL,
+            model=SAMPLES_GOLD,
             responses=[at("samples", seed=seed) for seed in RLOO["seeds"]],
         output:
             gold=at("policy_gold"),

@@ -8,9 +8,17 @@ TEXTS = [name for name in RESULTS if not catalog.is_figure(name)]
 DRAWN = [name for name in RESULTS if catalog.is_figure(name)]
 TABLES = expand("{name}.{suffix}", name=sorted(TEXTS), suffix=["csv", "md"])
 FIGURES = expand("{name}.{suffix}", name=sorted(DRAWN), suffix=["png", "pdf", "csv"])
+# What results/ has of them, with their records.
+PUBLISHED = [
+    *expand(f"{RUN}/results/{{artifact}}", artifact=TABLES + FIGURES),
+    *expand(record("result"), name=RESULTS),
+    at("index"),
+    record("index"),
+]
 
 
 localrules:
+    publish,
     publish_table,
     publish_figure,
     publish_index,
@@ -141,7 +149,20 @@ rule run_times:
         " > {log} 2>&1"
 
 
-# The files of a result are copied together, so that all of them are of one preset.
+# results/ has the results of one preset. No job rests on it, and neither `all` nor DVC asks for it:
+# otherwise a run of another preset would leave them out of date. What is copied replaces what
+# another preset has there.
+rule publish:
+    input:
+        PUBLISHED,
+    log:
+        f"logs/{config['preset']}/publish.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "rm-robustness publish --paths {input} > {log} 2>&1"
+
+
 rule publish_table:
     input:
         multiext(f"{RUN}/results/{{table}}", ".csv", ".md", ".record.json"),
@@ -152,7 +173,7 @@ rule publish_table:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input} results/ 2> {log}"
+        "rm-robustness publish --paths {input} > {log} 2>&1"
 
 
 rule publish_figure:
@@ -165,7 +186,7 @@ rule publish_figure:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input} results/ 2> {log}"
+        "rm-robustness publish --paths {input} > {log} 2>&1"
 
 
 # With all that it shows and links to beside it.
@@ -181,4 +202,4 @@ rule publish_index:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input.made} results/ 2> {log}"
+        "rm-robustness publish --paths {input.made} > {log} 2>&1"

@@ -9,7 +9,7 @@ for batch in SEED_BATCHES:
         input:
             backbone=at("backbone"),
             train=pairs_of,
-            held_out=at("split", split="in_domain"),
+            held_out=held_out_of,
         output:
             expand(
                 f"{RUN}/reward_models/{{{{backbone}}}}/{{{{objective}}}}/seed-{{seed}}/{{file}}",

@@ -61,7 +61,7 @@ if not SPLITS_RELEASED:
         input:
             rules.gold.output.frame,
         output:
-            expand(at("split"), split=SPLITS),
+            expand(at("split"), split=grid.split_names(config)),
             manifest=at("splits_manifest"),
             record=record("splits"),
         log:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.patience import patiently
 from ..experiment.config import Settings
-from ..experiment.scenarios import BENCHMARKS, Benchmark
+from ..experiment.scenarios import BENCHMARKS, GOLD_TRAIN, SPLITS, Benchmark
 from ..provenance import licences
 from ..provenance.record import write_record
 from .command import Command, command, manifests_of, option, path, paths, settings
@@ -155,7 +155,7 @@ def generate(options: argparse.Namespace) -> None:
 
 
 @command(
-    settings("the section `gold`; for kind `model` with its folder as `model`"),
+    settings("the section `gold`; kind `model` with its folder as `model`, kind `reward_models`"),
     paths("--responses", "parquet files of responses"),
     path("--output", "gold.parquet"),
 )
@@ -166,13 +166,15 @@ def gold(options: argparse.Namespace) -> None:
     from ..cluster.lease import hold_lease
     from ..data.gold import label
     from ..frames import read_frame, write_frame
+    from ..models.checkpoint import weight_files
     from ..models.score_log import ScoreLog
 
     section, columns = options.settings, ["example_id", "prompt", "response", "response_model"]
     model = section.get("model")
+    weights = [file for folder in section.get("models", []) for file in weight_files(Path(folder))]
     with (
         hold_lease(options.output),
-        write_record(section, [options.output], manifests_of(model)) as facts,
+        write_record(section, [options.output], [*manifests_of(model), *weights]) as facts,
         ScoreLog(options.output, section, options.responses, model and Path(model)) as log,
     ):
         frames = [read_frame(path, columns) for path in options.responses]
@@ -188,12 +190,13 @@ def gold(options: argparse.Namespace) -> None:
 )
 def splits(options: argparse.Namespace) -> None:
     """Split labelled responses into train and the four scenarios."""
-    from ..data.splits import SPLITS, build_splits
+    from ..data.splits import build_splits
     from ..files import sha256
     from ..frames import read_frame
 
     columns = ["example_id", "prompt", "response", "response_model", "gold"]
-    with write_record(options.settings, _split_files(options.output, SPLITS)):
+    names = [*SPLITS, *([GOLD_TRAIN] if "gold_responses" in options.settings else [])]
+    with write_record(options.settings, _split_files(options.output, names)):
         frames, facts = build_splits(read_frame(options.gold, columns), options.settings)
         origin = {"settings": options.settings, "source_sha256": sha256(options.gold)}
         _write_splits(frames, {**origin, **facts}, options.output)

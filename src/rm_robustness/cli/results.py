@@ -108,4 +108,13 @@ def run_times(options: argparse.Namespace) -> None:
     write_text(page(run_times(options.benchmarks), "Run times"), options.output)
 
 
-COMMANDS = [*(result_command(*item) for item in sorted(RESULTS.items())), metrics, index, run_times]
+@command(paths("--paths", "files of one runs/PRESET/results, with their records"))
+def publish(options: argparse.Namespace) -> None:
+    """Copy results of a run to results/, in place of another preset's."""
+    from ..provenance.publish import publish
+
+    publish(options.paths)
+
+
+MADE = [result_command(*item) for item in sorted(RESULTS.items())]
+COMMANDS = [*MADE, metrics, index, run_times, publish]

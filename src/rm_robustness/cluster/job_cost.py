@@ -9,7 +9,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..experiment.config import Settings
-from ..experiment.grid import backbone_of, judge_kind, judged_policies, policies, released
+from ..experiment.grid import (
+    backbone_of,
+    gold_models,
+    judge_kind,
+    judged_policies,
+    policies,
+    released,
+    samples_gold,
+)
 from ..experiment.scenarios import BENCHMARKS
 from .model_cost import (
     Parts,
@@ -209,13 +217,15 @@ def _reward_model(config: Settings, name: str) -> JobCost:
         if overrides["preferences"]
         else prompts_of(config)["train"]
     )
+    n_responses, gold = 2, samples_gold(config)
+    if settings["pairs"] == "all" and not overrides["preferences"]:
+        own = gold is not None and gold["backbone"] == name  # D51
+        n_responses = gold["responses"] if gold and own else config["splits"]["train_responses"]
     longest = overrides["max_length"]
     mean = sum(tokens_of(config, source))
     prompt, response = (min(1, longest / mean) * each for each in tokens_of(config, source))
     batches = settings["global_batch"] // settings["micro_batch"]
-    every = settings["pairs"] == "all" and not overrides["preferences"]  # then of a prompt (D47)
-    responses = config["splits"]["train_responses"] if every else 2
-    trained = prompt_trees(settings["epochs"] * pairs, prompt, responses, response)
+    trained = prompt_trees(settings["epochs"] * pairs, prompt, n_responses, response)
     flops = training_flops(shape, trained, True, settings["gradient_checkpointing"])
     probed = settings["probe_pairs"] * settings["probe_evals"]
     flops += forward_flops(shape, prompt_trees(probed, prompt, 2, response))
@@ -225,7 +235,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
         return training_memory(
             shape,
             reward=True,
-            sequences=responses * settings["micro_batch"],
+            sequences=n_responses * settings["micro_batch"],
             length=longest,
             masked=False,
             bf16=settings["bf16"],
@@ -236,7 +246,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
             accumulating=batches > gpus,
         )
 
-    data = TOKEN_BYTES * responses * pairs * (prompt + response)
+    data = TOKEN_BYTES * n_responses * pairs * (prompt + response)
     advice = (
         "a GPU with more memory, or a shorter backbones.*.reward_models.max_length "
         "(reward_models.micro_batch is part of the experiment, D1)"
@@ -432,6 +442,8 @@ def _gold(config: Settings, kind: str) -> JobCost:
     if kind == "policy_gold":
         updates = prompts_of(config)["valid"] * rloo["epochs"] / rloo["prompts_per_update"]
         rows = (2 + updates / rloo["eval_every"]) * rloo["eval_prompts"]
+        if samples_gold(config):
+            return _samples_gold(config, rows)
     else:
         models = len(responses["generate"]["models"]) if responses["generate"] else 0
         n_responses = responses["responses_per_prompt"] + models
@@ -443,3 +455,16 @@ def _gold(config: Settings, kind: str) -> JobCost:
     parts = {"weights": width * n, "activations": width * gold["batch_tokens"] * GOLD_STATES}
     flops = cost * 2 * n * rows * tokens
     return JobCost(n, flops, lambda _: parts, width * n, TOKEN_BYTES * rows * tokens)
+
+
+def _samples_gold(config: Settings, rows: float) -> JobCost:
+    """Rewards of the samples of one policy by every model of `rloo.gold`, one after another."""
+    models, rloo = gold_models(config), config["rloo"]
+    shape, dtype = shape_of(config, models[0][0]), rloo["reward_dtype"]
+    prompt, response = tokens_of(config, config["responses"]["source"])
+    length = min(prompt, rloo["prompt_length"]) + min(response, rloo["response_length"])
+    flops = SLOWDOWN[dtype] * forward_flops(shape, sequences(rows * length, length))
+    longest = rloo["prompt_length"] + rloo["response_length"]
+    parts = inference_memory(shape, max(rloo["batch_tokens"], longest), WIDTH[dtype])
+    n = parameters(shape, reward=True)
+    return JobCost(n, len(models) * flops, lambda _: parts, 4 * n, TOKEN_BYTES * rows * length)

@@ -257,8 +257,8 @@ def disk_suffices(config: Settings, machines: Machines | None, run: Path | None 
     phase, together = busiest(rows)
     largest = max(row.checkpoints for row in rows)
     limit = machines.disk * 1e9 if machines else math.inf
-    if not machines and gpus.listed():  # one training at a time
-        limit = largest
+    if not machines:  # one training at a time on GPUs, else one a core at most
+        limit = largest * (1 if gpus.listed() else len(os.sched_getaffinity(0)))
     elif machines and not machines.slurm:  # as many as have GPUs
         shares = [row.checkpoints / max(1, row.resources.gpus) for row in rows if row.resources]
         limit = min(limit, machines.gpus_per_node * max(shares))

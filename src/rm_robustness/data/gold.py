@@ -8,7 +8,7 @@ import pandas as pd
 from ..errors import InputError
 from ..models.score_log import ScoreLog
 
-KINDS = ("programmatic", "column", "model")
+KINDS = ("programmatic", "column", "model", "reward_models")
 
 
 def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
@@ -16,9 +16,9 @@ def add_gold(frame: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
 
     `settings["kind"]` is its origin: `programmatic` (the rule of the synthetic world),
     `column` (a preference in [1, 2] through `preference_logit`; keys `column`, `transform: logit`,
-    `clip`) or `model` (ArmoRM, paper section 3.1; keys of `armorm_scores`, which has the model's
-    folder). Raises `InputError` for an unknown kind or transform, a missing column and a value
-    that is not a preference.
+    `clip`), `model` (ArmoRM, paper section 3.1; keys of `armorm_scores`, which has the model's
+    folder) or `reward_models` (this run's own, D51; keys of `mean_rewards`). Raises `InputError`
+    for an unknown kind or transform, a missing column and a value that is not a preference.
     """
     return label(frame, settings)[0]
 
@@ -46,6 +46,10 @@ def label(
 
         texts = frame["prompt"].tolist(), frame["response"].tolist()
         gold, why = armorm.armorm_scores(*texts, settings, log)
+    elif kind == "reward_models":
+        from ..models.ensemble import mean_rewards
+
+        gold = mean_rewards(frame["prompt"].tolist(), frame["response"].tolist(), settings)
     else:
         raise InputError("gold.kind", repr(kind), f"one of {', '.join(KINDS)}")
     names = ["example_id", "response_model"]

@@ -41,8 +41,7 @@ def responses(settings: Settings, folder: Path) -> pd.DataFrame:
 def _whole(settings: Settings, folder: Path) -> pd.DataFrame:
     parts = settings.get("parts") or DOMAINS
     if settings["kind"] == "local":
-        files = checkout(only(settings, parts), folder / "checkout" / "rm_bench")
-        return read_benchmark(files)
+        return read_benchmark(checkout(only(settings, parts), folder / "checkout" / "rm_bench"))
     if settings["kind"] == "synthetic":
         with TemporaryDirectory() as files:
             synthetic.write(settings["seed"], settings["subtle_prompts"], Path(files))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import InputError, limit_left_out
 from ..experiment.config import Settings
+from ..experiment.scenarios import GOLD_TRAIN
 from ..frames import check_texts
 
 SPLITS = ("train", "in_domain", "prompt_disjoint", "response_disjoint", "mutual_disjoint")
@@ -37,11 +38,12 @@ def build_splits(
     """Cut labelled responses into the five splits.
 
     `frame` has a row per response: example_id, prompt, response, response_model, gold. `settings`
-    is the config's `splits` section with `train_models` and `valid_models` added. Returns the
-    splits by name, a row per prompt and response (`train_responses` per prompt in train, two in
-    in_domain, `responses_per_prompt` in the others), and for the manifest the counts and the
-    examples that lack responses. Raises InputError when a row is malformed, more examples than
-    `max_left_out` lack responses, or prompts run out.
+    is the config's `splits` section with `train_models` and `valid_models` added, and
+    `gold_responses` where a sixth frame, `gold_train`, is wanted (D51). Returns the splits by name,
+    a row per prompt and response (`train_responses` per prompt in train, two in in_domain,
+    `responses_per_prompt` in the others), and for the manifest the counts and the examples that
+    lack responses. Raises InputError when a row is malformed, more examples than `max_left_out`
+    lack responses, or prompts run out.
     """
     dropped: Counter[str] = Counter()
     check_texts(frame, ["prompt", "response"], "responses: ")
@@ -66,6 +68,8 @@ def build_splits(
         dropped[f"{name}: prompts without two different golds"] = int(untold)
         splits[name] = splits[name][~tied].reset_index(drop=True)
     check_leakage(splits, settings)
+    if "gold_responses" in settings:
+        splits[GOLD_TRAIN] = _gold_train(frame, train_prompts, settings["gold_responses"])
     facts = {"counts": counts(splits), "dropped": {k: v for k, v in dropped.items() if v}}
     return splits, {**facts, "left_out": left_out}
 
@@ -113,6 +117,16 @@ def _unseen_models(
         dropped[f"{name}: prompts with too few valid-model responses left"] = too_few
         splits[name] = _responses_to(whole, eligible[: settings["evaluation_prompts"]])
     return splits
+
+
+def _gold_train(frame: pd.DataFrame, prompts: list[str], limit: int) -> pd.DataFrame:
+    """Up to `limit` responses to each prompt of X_train, of all response models (D51).
+
+    Prompts whose responses all have the same gold are left out: they have no pair.
+    """
+    drawn = frame[frame.groupby("prompt_id").cumcount() < limit]
+    differ = drawn.groupby("prompt_id")["gold"].transform("nunique") > 1
+    return _responses_to(drawn[differ], prompts)
 
 
 def counts(splits: dict[str, pd.DataFrame]) -> dict[str, dict[str, int]]:

@@ -18,6 +18,7 @@ from .grid import (
     benchmark_seeds,
     judged_policies,
     pairs_per_prompt,
+    samples_gold,
     training_pairs,
 )
 from .paths import location
@@ -205,6 +206,12 @@ def _preset(config: Settings) -> Settings:
     return {"preset": config["preset"]}
 
 
+def _curves(config: Settings) -> Settings:
+    """The preset, and `rloo.gold` where it has one (D51)."""
+    gold = samples_gold(config)
+    return _preset(config) | ({"gold": gold} if gold else {})
+
+
 def _rloo_options(config: Settings) -> Settings:
     """The section `rloo`."""
     return {"preset": config["preset"], "note": config["note"], "rloo": config["rloo"]}
@@ -274,7 +281,7 @@ RESULTS = {
         "Figure 5: proxy reward, KL and gold",
         "3 RLOO",
         "rloo",
-        _preset,
+        _curves,
         _policy_curves("standard"),
         "figures_rloo:figure5",
     ),
@@ -282,7 +289,7 @@ RESULTS = {
         "Figure 6: proxy reward, large reward models",
         "3 RLOO",
         "rloo",
-        _preset,
+        _curves,
         _policy_curves("large"),
         "figures_rloo:figure6",
     ),

@@ -244,12 +244,12 @@ def _check_evaluation(config: Settings, where: str) -> None:
                 raise InputError(f"{where}: alpaca_eval.seeds", f"{seed}", "a seed of rloo.seeds")
         if judge_kind(config) == "hosted":
             check_judge(judged["judge"], f"{where}: alpaca_eval.judge")
-        if judge_kind(config) == "gold" and config["gold"]["kind"] == "model":
+        if judge_kind(config) == "gold" and config["gold"]["kind"] != "programmatic":
             raise InputError(
                 f"{where}: alpaca_eval.judge.kind",
-                "'gold' with a gold of kind 'model'",
+                f"'gold' with a gold of kind '{config['gold']['kind']}'",
                 "'vllm' or 'hosted'",
-                "the local judge would load the gold reward model again for every pair",
+                "the local judge has a formula alone for the answers to its questions",
             )
 
 
@@ -281,13 +281,34 @@ def _check_rloo(config: Settings, rloo: Settings, where: str) -> None:
             f"{rloo['prompts_per_update']}",
             f"at most splits.evaluation_prompts, which is {prompts}",
         )
-    if config["gold"]["kind"] == "column":
+    _check_samples_gold(config, rloo, f"{where}: rloo.gold")
+
+
+def _check_samples_gold(config: Settings, rloo: Settings, where: str) -> None:
+    """Samples of policies must have a gold, whose model is used for nothing else (D51)."""
+    gold = rloo["gold"]
+    if gold is None:
+        if config["gold"]["kind"] == "column":
+            found, fix = "null with a gold of kind 'column'", "or set rloo to null"
+            raise InputError(where, found, "a reward model, as new responses have no column", fix)
+        return
+    backbone = gold["backbone"]
+    check_reward_model(config, f"{backbone}/{gold['objective']}", where)
+    if released(config, "splits/"):
         raise InputError(
-            f"{where}: rloo",
-            "a gold of kind 'column'",
-            "one that can score new responses",
-            "set rloo and alpaca_eval to null",
+            where, "a section with downloaded splits", "null: they have no pairs of it"
         )
+    users = {f"{name}.backbone": [config[name]["backbone"]] for name in benchmarks(config)}
+    for run, section in rloo["runs"].items():
+        proxies = [model.partition("/")[0] for model in section["reward_models"].values()]
+        users[f"rloo.runs.{run}.reward_models"] = proxies
+    for key, names in {"grid.backbones": config["grid"]["backbones"], **users}.items():
+        if backbone in names:
+            found = f"'{backbone}', which is in {key} too"
+            raise InputError(f"{where}.backbone", found, "one for the gold alone (D51)")
+    if pairs := config["backbones"][backbone]["reward_models"]["preferences"]:
+        key = f"backbones.{backbone}.reward_models.preferences"
+        raise InputError(f"{where}.backbone", f"'{pairs}' in {key}", "null there (D51)")
 
 
 def _check_artifacts(config: Settings, where: str) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import InputError
 from .config import Settings, nearest
 from .paths import location
-from .scenarios import BENCHMARKS
+from .scenarios import BENCHMARKS, GOLD_TRAIN, SPLITS
 
 BT, BSR = "bt", "bt-bsr"  # the two objectives that the paper compares throughout
 Model = tuple[str, str, int]  # backbone, objective (or the name of a third-party model), seed
@@ -131,8 +131,39 @@ def backbone_of(config: Settings, name: str) -> str:
     return str(policies(config)[first]["policy"]) if kind == "policies" else first
 
 
+def samples_gold(config: Settings) -> Settings | None:
+    """The section `rloo.gold` (D51); None where the preset's `gold` labels policies' samples."""
+    rloo: Settings = config.get("rloo") or {}  # older records and parts of a config lack it
+    return rloo.get("gold")
+
+
+def gold_models(config: Settings) -> list[Model]:
+    """The reward models that label the samples of policies, and nothing else; none without."""
+    gold = samples_gold(config)
+    return [(gold["backbone"], gold["objective"], seed) for seed in gold["seeds"]] if gold else []
+
+
+def _is_gold(config: Settings, backbone: str) -> bool:
+    return any(backbone == model[0] for model in gold_models(config))
+
+
+def split_names(config: Settings) -> list[str]:
+    """The files of the rule `splits`."""
+    return [*SPLITS, *([GOLD_TRAIN] if samples_gold(config) else [])]
+
+
+def held_out_split(config: Settings, backbone: str) -> str:
+    """The split whose pairs evaluate a backbone's reward models during training.
+
+    A gold is trained on all prompts and response models of in-domain.
+    """
+    return "prompt_disjoint" if _is_gold(config, backbone) else "in_domain"
+
+
 def training_pairs(config: Settings, backbone: str) -> str:
     """The pairs that a backbone's reward models are trained on, as a path under runs/PRESET."""
+    if _is_gold(config, backbone):
+        return location("split", split=GOLD_TRAIN)
     source = config["backbones"][backbone]["reward_models"]["preferences"]
     return location("preferences", source=source) if source else location("split", split="train")
 
@@ -159,6 +190,7 @@ def reward_model_batches(config: Settings) -> list[list[int]]:
     others = {seed for name in benchmarks(config) for seed in config[name]["seeds"]}
     for run in rloo["runs"].values() if rloo else []:
         others |= set(run["reward_model_seeds"])
+    others |= {seed for _, _, seed in gold_models(config)}
     size = config["reward_models"]["seeds_per_job"]
     return seed_batches(grid, size) + seed_batches(sorted(others - set(grid)), size)
 
@@ -227,7 +259,7 @@ def reward_models(config: Settings) -> list[Model]:
             if f"policies/{name}/seed-{seed}" not in released(config):
                 backbone, objective, own_seed = model.split("/")
                 models.append((backbone, objective, int(own_seed.removeprefix("seed-"))))
-    return list(dict.fromkeys(models))
+    return list(dict.fromkeys([*models, *gold_models(config)]))
 
 
 class Measurement(NamedTuple):

@@ -8,7 +8,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .artifacts import adopting_rule
-from .catalog import is_figure, results
+from .catalog import results
 from .config import Settings
 from .grid import (
     backbone_of,
@@ -24,6 +24,7 @@ from .grid import (
     reward_model_batches,
     reward_model_folder,
     reward_models,
+    samples_gold,
     trained,
     uses_external_server,
 )
@@ -87,7 +88,8 @@ def _downloads(config: Settings) -> list[str]:
     names = [name.partition("/")[2] for name in trained(config, "backbones/")]
     names = [name for name in names if config["backbones"][name]["init"]["kind"] != "config"]
     names += [*splits, *(name for name in models(config) if name in released(config))]
-    if config["gold"]["kind"] == "model" and (config["rloo"] or not splits):
+    samples = config["rloo"] and not samples_gold(config)
+    if config["gold"]["kind"] == "model" and (samples or not splits):
         names.append("gold")
     if judge_kind(config) == "vllm":
         names.append("judge")
@@ -166,9 +168,5 @@ def _judged(config: Settings) -> list[Job]:
 
 
 def _results(config: Settings) -> list[Job]:
-    """Tables, figures and claims, and their copies in results/."""
-    names = results(config)
-    copies = ["publish_figure" if is_figure(name) else "publish_table" for name in names]
-    return [
-        Job("results", rule, "") for rule in (*names, "metrics", "index", *copies, "publish_index")
-    ]
+    """Tables, figures and claims."""
+    return [Job("results", rule, "") for rule in (*results(config), "metrics", "index")]

@@ -36,6 +36,7 @@ RESPONSE_DISJOINT = Scenario("response_disjoint", "tau", False, True)
 MUTUAL_DISJOINT = Scenario("mutual_disjoint", "tau", True, True)
 SCENARIOS = {s.name: s for s in (IN_DOMAIN, PROMPT_DISJOINT, RESPONSE_DISJOINT, MUTUAL_DISJOINT)}
 SPLITS = ("train", *SCENARIOS)
+GOLD_TRAIN = "gold_train"  # beside them with `rloo.gold`: what that gold is trained on (D51)
 AVERAGE, ALL = (
     "average",
     "all",

@@ -14,7 +14,16 @@ from typing import Any
 
 from . import artifacts, catalog
 from .config import Settings
-from .grid import bsr_batch, objective_parts, policies, released, uses_external_server
+from .grid import (
+    bsr_batch,
+    gold_models,
+    objective_parts,
+    policies,
+    released,
+    reward_model_folder,
+    samples_gold,
+    uses_external_server,
+)
 from .paths import kind_of, location
 
 
@@ -95,7 +104,15 @@ def gold(config: Settings, **_: str) -> Settings:
 
 
 def policy_gold(config: Settings, **_: str) -> Settings:
-    """As `gold`, but no sample of a policy may be left out: the curves need every one."""
+    """The reward models of `rloo.gold` by their folders (D51); without it as `gold`.
+
+    No sample of a policy may be left out: the curves need every one.
+    """
+    if models := gold_models(config):
+        folders = [f"{run_folder(config)}/{reward_model_folder(model)}" for model in models]
+        rloo = config["rloo"]
+        options = {"batch_tokens": rloo["batch_tokens"], "dtype": rloo["reward_dtype"]}
+        return {"kind": "reward_models", "models": folders, **options}
     return {k: v for k, v in gold(config).items() if k != "max_left_out"}
 
 
@@ -103,7 +120,9 @@ def splits(config: Settings) -> Settings:
     """Settings of the splits; empty where they are downloaded."""
     if released(config, "splits/"):
         return {}
-    return {**response_options(config), **config["splits"]}
+    gold = samples_gold(config)
+    own = {"gold_responses": gold["responses"]} if gold else {}
+    return {**response_options(config), **config["splits"], **own}
 
 
 def backbone(config: Settings, backbone: str) -> Settings:
@@ -139,7 +158,9 @@ def policy(config: Settings, policy: str, seed: str = "") -> Settings:
     if folder in released(config):
         return artifacts.adoption(config, folder)
     shared = {
-        k: v for k, v in config["rloo"].items() if k not in ("runs", "seeds", "seeds_per_job")
+        k: v
+        for k, v in config["rloo"].items()
+        if k not in ("runs", "seeds", "seeds_per_job", "gold")
     }
     return {**shared, "learning_rate": policies(config)[policy]["learning_rate"]}
 

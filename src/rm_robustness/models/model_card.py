@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..experiment.config import Settings
+from ..experiment.scenarios import GOLD_TRAIN
 from ..objectives import OBJECTIVES, REDUCTIONS
 
 SCORE = """
@@ -46,6 +47,12 @@ inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt", return_t
 output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 """.strip()
+
+GOLD = """
+
+It is the gold of policies' samples (D51), trained on judgements of all response models' answers to
+the train prompts. It stands in for whoever judged these, such as GPT-4, and is not that judge:
+where it errs, the curves that it labels err too. No other number of the run comes from it."""
 
 LIMITS = """
 - Only differences between responses to one prompt mean anything: zero and scale are this model's
@@ -102,6 +109,8 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
         f"epochs {settings['epochs']:g}. The model has one label, the reward, which is read at the "
         "last token of the chat template's rendering: add nothing to it and cut nothing."
     )
+    if Path(record["inputs"]["train"]["path"]).stem == GOLD_TRAIN:
+        body += GOLD
     tags = ["reward-model", "trl", objective, "rm-robustness"]
     return f"Reward model, {objective}", {"tags": tags}, body
 

@@ -108,4 +108,5 @@ class Evidence:
 
     def repro(self, stage: Stage) -> str:
         """The commands that record a stage again, and then the stages that depend on it."""
-        return f"dvc repro --force --single-item {stage.name} && dvc repro"
+        again = f"dvc repro --force --single-item {stage.name}"
+        return f"{again} && dvc repro --downstream {stage.name}"

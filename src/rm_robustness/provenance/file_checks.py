@@ -60,13 +60,11 @@ class FileChecks:
     def _against_lock(self, path: str) -> None:
         """Compare a file with dvc.lock, and report if it is not listed there."""
         lineage, lock = self.evidence.lineage, self.evidence.lock
-        record, original = lineage.record_of.get(path), lineage.original(path)
+        if lineage.original(path):
+            return  # a copy in results/, which DVC does not keep
+        record, locked = lineage.record_of.get(path), lock.files.get(path)
         _, md5 = self.evidence.sums.of(path) or ("", "")
-        locked = lock.files.get(path)
-        if locked and md5 != locked and original:
-            text = f"of {original}, which is not what dvc.lock has there"
-            self.findings.note(path, text)
-        elif locked and md5 != locked:
+        if locked and md5 != locked:
             text = "not the bytes in dvc.lock"
             text += ", though those in its record: both were made or edited since" * bool(record)
             repair = self.evidence.repair(path)
@@ -75,7 +73,7 @@ class FileChecks:
             pass  # Snakemake's metadata are a record of their own kind
         elif not record and path not in lineage.records:
             self._without_record(path)
-        elif lock.stages and not locked and not original:
+        elif lock.stages and not locked:
             self.findings.unverified(path, "not in dvc.lock: only its record identifies it")
 
     def _without_record(self, path: str) -> None:

@@ -112,8 +112,8 @@ class RecordChecks:
         """Check that a record's settings are those of its stage in dvc.lock."""
         recorded = self.evidence.lineage.records[record]["settings"]
         stage = self.evidence.lock.stage(record)
-        if not stage or not preset_of(record):
-            return  # a copy in results/ whose run is not here has no settings of its own
+        if not stage:
+            return  # DVC does not keep it
         text = differences(recorded, stage.params, record)
         if text is None:
             self.findings.unverified(record, f"stage {stage.name} of dvc.lock lacks its settings")

@@ -13,64 +13,84 @@ from ..errors import InputError
 from ..experiment.config import Settings, read_mapping
 from ..experiment.settings import differences
 from .dvc_lock import read_lock
+from .dvc_yaml import DVC_YAML, add_preset, stages_of
 from .git import revision
 from .lineage import preset_of, read_lineage
 from .record import records
 from .snakemake_metadata import pack
 from .verify import verify_files
 
-STORE = Path("dvcstore")
-LIMIT = 32_000_000  # bytes: every clone of the repository carries them
+STORE, LOCK = Path("dvcstore"), Path("dvc.lock")
+# Bytes of one preset, and of all: every clone of the repository carries them.
+LIMIT, LIMIT_OF_ALL = 32_000_000, 64_000_000
 FIX = "git commit, or git stash, what differs"
 
 
 def release_run(options: argparse.Namespace) -> None:
     """Complete a run, record it with DVC and push it: the command `release`.
 
-    Raises InputError, and restores dvc.lock, when the tree is dirty or git refuses, when dvc.lock
-    has settings without a run, when Snakemake has jobs left to do, when a job ran in a dirty tree,
-    or when the store would be larger than `LIMIT`. Exits as `verify` does if that finds a mismatch.
+    Only the stages of its preset are recorded, which is added to dvc.yaml if it is missing there.
+    Raises InputError, and restores dvc.yaml and dvc.lock, when the tree is dirty or git refuses,
+    when dvc.lock has settings without a run, when Snakemake has jobs left to do, when a job ran in
+    a dirty tree, or when the store would be larger than `LIMIT` or `LIMIT_OF_ALL`. Exits as
+    `verify` does if that finds a mismatch.
     """
     if reason := revision().get("reason"):
         raise InputError("git", reason, "a commit that the release is made at")
     if revision()["dirty"] is not False:
         raise InputError("git status", "a dirty tree", "that of a commit", FIX)
-    file = Path(f"config/{options.runs.name}.yaml")
+    preset = options.runs.name
+    file = Path(f"config/{preset}.yaml")
     if options.runs.is_dir():
-        _refuse_false_lock(read_mapping(file, "a config file"))
+        _refuse_false_lock(preset, read_mapping(file, "a config file"))
     config = ["--configfile", str(file), "--", "all"]
     _execute("snakemake", *config)
     if "Nothing to be done" not in _execute("snakemake", "--dry-run", *config, quiet=True):
         raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
     _refuse_dirty(options.runs)
     pack(options.runs)
-    before = Path("dvc.lock").read_bytes() if Path("dvc.lock").is_file() else None
+    before = {path: path.read_bytes() for path in (DVC_YAML, LOCK) if path.is_file()}
     try:
-        _execute("dvc", "commit", "--force")
-        verify_files(Namespace(paths=[options.runs, Path("results")], configfile=[file]))
-        _execute("dvc", "push", "--remote", "released")
-        objects = named(STORE, Path("dvc.lock"))
-        size = sum(path.stat().st_size for path in objects)
-        if size > LIMIT:
-            found, expected = f"{size / 1e6:.1f} MB", f"{LIMIT / 1e6:.0f} MB or less"
-            raise InputError(STORE, found, expected, "leave more out, in .dvcignore")
+        add_preset(preset)
+        _execute("dvc", "commit", "--force", *stages_of(preset))
+        verify_files(Namespace(paths=[options.runs], configfile=[file]))
+        _execute("dvc", "push", "--remote", "released", *stages_of(preset))
+        size = refuse_large(STORE, LOCK, preset)
     except BaseException:
-        if before is None:
-            Path("dvc.lock").unlink(missing_ok=True)
-        else:
-            Path("dvc.lock").write_bytes(before)
+        LOCK.unlink(missing_ok=True)
+        for path, content in before.items():
+            path.write_bytes(content)
         raise
-    for path in [path for path in STORE.rglob("*") if path.is_file() and path not in objects]:
+    for path in {path for path in STORE.rglob("*") if path.is_file()} - named(STORE, LOCK):
         path.unlink()  # of an earlier release
     print(
-        f"released: {STORE} holds {size / 1e6:.1f} MB; now: git add dvc.lock {STORE} && git commit"
+        f"released: {STORE} holds {size / 1e6:.1f} MB;"
+        f" now: git add {DVC_YAML} {LOCK} {STORE} && git commit"
     )
 
 
-def named(store: Path, lock: Path) -> set[Path]:
-    """The objects of a store that dvc.lock names; raises InputError when the store lacks one."""
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
-    objects = {_object(store, out["md5"]) for stage in stages for out in stage["outs"]}
+def refuse_large(store: Path, lock: Path, preset: str) -> int:
+    """Return the bytes of a store; InputError where it, or a preset's part of it, is too large."""
+    size = 0
+    for of, ending, limit in (
+        (preset, f"@{preset}", LIMIT),
+        ("all released presets", "", LIMIT_OF_ALL),
+    ):
+        size = sum(path.stat().st_size for path in named(store, lock, ending))
+        if size > limit:
+            found, expected = f"{size / 1e6:.1f} MB of {of}", f"{limit / 1e6:.0f} MB or less"
+            raise InputError(store, found, expected, "leave more out, in .dvcignore")
+    return size
+
+
+def named(store: Path, lock: Path, ending: str = "") -> set[Path]:
+    """The objects of a store that dvc.lock names; raises InputError when the store lacks one.
+
+    Those of all stages, or of those whose names have this ending: `@PRESET`.
+    """
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].items()
+    outs = [out for name, stage in stages if name.endswith(ending) for out in stage["outs"]]
+    objects = {_object(store, out["md5"]) for out in outs}
     for path in [path for path in objects if path.suffix == ".dir"]:
         objects |= {_object(store, entry["md5"]) for entry in json.loads(path.read_text())}
     return objects
@@ -83,14 +103,14 @@ def _object(store: Path, name: str) -> Path:
     return path
 
 
-def _refuse_false_lock(config: Settings) -> None:
+def _refuse_false_lock(preset: str, config: Settings) -> None:
     """Refuse a lock with current settings for files made with others: recorded without a run.
 
     Running now would make the lock true, and hide the mistake.
     """
     lock = read_lock()
     for path, record in read_lineage().records.items():
-        stage = lock.stage(path) if preset_of(path) else None
+        stage = lock.stage(path) if preset_of(path) == preset else None
         others = differences(record["settings"], stage.params, path) if stage else ""
         if stage and others and others == differences(record["settings"], config, path):
             where = f"dvc.lock, stage {stage.name}"

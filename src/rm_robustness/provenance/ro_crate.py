@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
     jobs: dict[Path, Settings]  # by the path of their record
     given: dict[Path, str]  # read by jobs, written by none
-    results: dict[Path, str]  # in results/, the records too
+    results: dict[Path, str]  # for people, with their records
 
 
 def write_crate(options: argparse.Namespace) -> None:
@@ -77,33 +77,29 @@ def _run_of_preset(preset: str, lineage: Lineage) -> Run:
 
 
 def _results(folder: str, jobs: dict[Path, Settings]) -> dict[Path, str]:
-    """The expected content of results/: copies of the preset's results and of their records."""
-    copies: dict[Path, str] = {}
+    """The preset's results for people, with their records."""
+    found: dict[Path, str] = {}
     for record, job in jobs.items():
         names = [name for name in job["files"] if name.endswith(PUBLISHED)]
         if record.parent == Path(folder, "results") and names:
-            copies |= {Path("results") / name: job["files"][name] for name in names}
-            copies[Path("results") / record.name] = sha256(record)
-    return dict(sorted(copies.items()))
+            found |= {record.with_name(name): job["files"][name] for name in names}
+            found[record] = sha256(record)
+    return dict(sorted(found.items()))
 
 
 def _refuse_unfinished(config: Settings, run: Run) -> None:
-    """Refuse a run that lacks a result of its configuration, or the copy of one."""
+    """Refuse a run that lacks a result of its configuration."""
     folder = Path("runs", config["preset"], "results")
-    for name in (job.rule for job in jobs(config) if job.phase == "results"):
-        record = folder / f"{name}.record.json"
-        if record not in run.jobs and not name.startswith("publish_"):
-            raise _unfinished(record, "no such file", "a result")
-    for path in run.results:
-        for needed in (path, folder / path.name):
-            if not needed.is_file():
-                raise _unfinished(needed, "no such file", "a result")
+    records = [folder / f"{job.rule}.record.json" for job in jobs(config) if job.phase == "results"]
+    for path in (*records, *run.results):
+        if not path.is_file():
+            raise _unfinished(path, "no such file", "a result")
 
 
 def _refuse_mismatch(run: Run, lineage: Lineage, configs: Configs) -> None:
     """Refuse existing files and records with a mismatch; absent ones are allowed."""
     outputs = [path for record in run.jobs for path in lineage.outputs(str(record))]
-    files = [path for path in [*outputs, *map(str, run.results)] if Path(path).is_file()]
+    files = [path for path in outputs if Path(path).is_file()]
     with hashing("recorded files", files) as sums:
         evidence = Evidence(lineage, NO_LOCK, sums, configs)
         findings = audit(evidence, files, map(str, run.jobs))

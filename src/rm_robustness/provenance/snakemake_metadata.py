@@ -16,6 +16,7 @@ from ..experiment.config import Settings
 from ..files import atomic_write, sha256, write_text
 
 METADATA = Path(".snakemake/metadata")
+FORMAT = 6  # Snakemake's number of the format that `note` writes
 Entry = dict[str, str]  # `text`: the metadata; `sha256` of the output, "" where it is not known
 
 
@@ -59,7 +60,7 @@ def packed_path(run: Path) -> Path:
 
 
 def pack(run: Path) -> Path:
-    """Pack the metadata of the outputs of a run and of their copies in results/.
+    """Pack the metadata of the outputs of a run.
 
     For an absent output (a pull may be partial) the earlier packed entry stays, with the local
     metadata if the output was made here since. Equal metadata give equal bytes.
@@ -69,7 +70,7 @@ def pack(run: Path) -> Path:
     brought = _age(packed_path(run)) if earlier else 0.0
     for name in sorted({*_local_names(), *earlier}):
         output = Path(output_of(Path(name)))
-        if run in output.parents or output.parts[0] == "results":
+        if run in output.parents:
             entry = _entry(earlier.get(name), METADATA / name, output, brought)
             entries |= {name: entry} if entry else {}
     with atomic_write(packed_path(run)) as draft:
@@ -99,6 +100,15 @@ def unpack(run: Path) -> None:
     for name, entry in _entries(run).items():
         if _prevails(entry, METADATA / name, Path(output_of(Path(name))), brought):
             write_text(entry["text"], METADATA / name)
+
+
+def note(output: Path, inputs: list[Path]) -> None:
+    """Write the metadata of a file that no job made, as if one had made it from these inputs.
+
+    When Snakemake is asked for the file with other inputs, it makes it again.
+    """
+    noted = {"record_format_version": FORMAT, "input": sorted(map(str, inputs))}
+    write_text(json.dumps(noted), METADATA / name_of(str(output)))
 
 
 def _prevails(entry: Entry, local: Path, output: Path, brought: float) -> bool:

@@ -20,7 +20,7 @@ SHOWN = (
     *("epochs", "global_batch", "micro_batch", "max_length", "schedule", "warmup", "weight_decay"),
     *("bf16", "beta", "k", "prompts_per_update", "temperature", "max_new_tokens", "model"),
     *("annotator", "rows", "train_prompts", "evaluation_prompts", "responses_per_prompt"),
-    *("batch_tokens", "reference", "seed"),
+    *("gold_responses", "batch_tokens", "reference", "seed"),
 )
 PARTS = ("init", "sft")
 

@@ -145,8 +145,13 @@ def unseen_models(run: RunResults) -> Parts:
 
 
 def gold_under_rloo(run: RunResults) -> Parts:
-    """C8: gain in gold reward of RLOO's run `standard`, by halves of training (figure 5)."""
-    rloo, estimates = run.settings["rloo"], [NO_ESTIMATE] * 3
+    """C8: gain in gold reward of RLOO's run `standard`, by halves of training (figure 5).
+
+    Gold of a reward model (`rloo.gold`, D51) is named in the subject.
+    """
+    rloo, estimates, subject = run.settings["rloo"], [NO_ESTIMATE] * 3, RLOO_RUN
+    if gold := rloo and rloo["gold"]:
+        subject = f"{RLOO_RUN}, gold by {gold['backbone']}/{gold['objective']}"
     reason = f"the preset has no RLOO run `{RLOO_RUN}`"
     if rloo and RLOO_RUN in rloo["runs"]:
         halves = (run.gold_halves(f"{RLOO_RUN}-{method}") for method in (BT, BSR))
@@ -165,7 +170,7 @@ def gold_under_rloo(run: RunResults) -> Parts:
         estimates,
         strict=True,
     ):
-        yield ClaimPart(name, RLOO_RUN, "gold", ABOVE_0, estimate, reason=reason)
+        yield ClaimPart(name, subject, "gold", ABOVE_0, estimate, reason=reason)
 
 
 def effective_ranks(run: RunResults) -> Parts:

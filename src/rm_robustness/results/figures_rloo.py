@@ -30,7 +30,8 @@ BANDS: dict[str, dict[str, Any]] = {  # as the halves of figure 3: a grey area, 
 def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Plot proxy reward over KL (a, b) and gold reward r* over epochs (c, d): claim C8.
 
-    The run is "standard", and the frame is that of `training_curves`.
+    The run is "standard", and the frame is that of `training_curves`. `settings` may have `gold`,
+    the section `rloo.gold`, whose model is then named as the judge.
     """
     frame = training_curves(runs, "standard")
     with matplotlib.style.context(STYLE, after_reset=True):
@@ -52,7 +53,11 @@ def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
             right.sharey(left)
             left.autoscale()
         axes[0].set_ylabel(GAIN)
-        axes[2].set_ylabel(GOLD_GAIN)
+        gold = settings.get("gold")
+        judge = (
+            f"gain in gold reward\nby {gold['backbone']}/{gold['objective']}" if gold else GOLD_GAIN
+        )
+        axes[2].set_ylabel(judge)
         _legend(figure, axes[2:])
     return figure, frame
 

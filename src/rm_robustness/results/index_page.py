@@ -191,8 +191,8 @@ def _origins(results: Path, names: list[str], records: Mapping[str, Settings]) -
 
 TRACE = """\
 <p>Every file has a record of the job that made it. Those of the results follow, with the first
-digits of each input's sha256. <code>rm-robustness trace results/NAME.csv</code> goes on from there
-to the raw data, with <code>--row KEY=VALUE</code> for a single number;
+digits of each input's sha256. <code>rm-robustness trace runs/PRESET/results/NAME.csv</code> goes on
+from there to the raw data, with <code>--row KEY=VALUE</code> for a single number;
 <code>rm-robustness verify</code> hashes everything again.</p>"""
 
 
@@ -219,9 +219,7 @@ def _trace(path: Path) -> str:
     with _present(path).open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file), {})
     pairs = [f"{key}={row[key]}" for key in ROW if row.get(key)]
-    return join(
-        ["rm-robustness", "trace", f"results/{path.name}", *(["--row", *pairs] if pairs else [])]
-    )
+    return join(["rm-robustness", "trace", str(path), *(["--row", *pairs] if pairs else [])])
 
 
 def _inputs(inputs: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -28,9 +28,12 @@ def table4(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """List the parameters of every run, those of the paper's table 4 first.
 
     `settings` has `preset` and the whole section `rloo`. Columns: preset, run, parameter, value,
-    paper (empty where the paper gives none) and key, the parameter's place in the config.
+    paper (empty where the paper gives none) and key, the parameter's place in the config. The model
+    that labels the samples is listed where there is one (`rloo.gold`, D51).
     """
     shared = {k: v for k, v in settings["rloo"].items() if k not in NO_PARAMETERS}
+    if shared["gold"] is None:
+        del shared["gold"]
     rows = []
     for run, section in settings["rloo"]["runs"].items():
         printed = {"learning_rate": ("learning rate", PAPER_LEARNING_RATES[run]), **PAPER}
