@@ -35,7 +35,8 @@ from .model_cost import (
 VLLM_CACHE = 4e9  # bytes of vLLM's key-value cache, the least that it can work with
 PADDING = 3.0  # longest of 32 sequences over their mean, measured on AlpacaEval's responses: 3.0
 GENERATION = 8.0  # time to generate a token, in tokens of prefill by the same model
-CPU_ONLY = 50e6  # parameters: smaller models run on a CPU
+# Parameters below which models run on a CPU: of any preset, and of one that trains in float32.
+CPU_ONLY, CPU_FLOAT32 = 50e6, 200e6
 # Slowdown of a format against bfloat16 on a GPU: TF32's peak is 1/2, that of float32 without tensor
 # cores 1/15, at a higher MFU.
 SLOWDOWN = {"bfloat16": 1.0, "tf32": 2.0, "float32": 10.0}
@@ -112,9 +113,14 @@ def _copy(weight_bytes: float) -> JobCost:
     return JobCost(0, 0.0, lambda _: {}, weight_bytes)
 
 
-def _slowdown(dtype: str, n_parameters: float) -> float:
-    """Slowdown of a format; 1 for a model that runs on a CPU, where a rate is of float32."""
-    return SLOWDOWN[dtype] if n_parameters >= CPU_ONLY else 1.0
+def on_cpu(config: Settings, n_parameters: float) -> bool:
+    """Whether a job runs on a CPU, by the parameters of its largest model."""
+    return n_parameters < (CPU_ONLY if config["reward_models"]["bf16"] else CPU_FLOAT32)
+
+
+def _slowdown(config: Settings, dtype: str, n_parameters: float) -> float:
+    """Slowdown of a format; 1 for a model that runs on a CPU, whose rate is that of float32."""
+    return 1.0 if on_cpu(config, n_parameters) else SLOWDOWN[dtype]
 
 
 def released_size(config: Settings, name: str) -> float:
@@ -229,7 +235,7 @@ def _reward_model(config: Settings, name: str) -> JobCost:
     flops = training_flops(shape, trained, True, settings["gradient_checkpointing"])
     probed = settings["probe_pairs"] * settings["probe_evals"]
     flops += forward_flops(shape, prompt_trees(probed, prompt, 2, response))
-    flops *= _slowdown("bfloat16" if settings["bf16"] else "float32", n)  # of all of it (D25)
+    flops *= _slowdown(config, "bfloat16" if settings["bf16"] else "float32", n)  # D25
 
     def memory(gpus: int) -> Parts:
         return training_memory(
@@ -310,7 +316,7 @@ def _scores(
     for prompts, responses in sets:
         for count, dtype in ((prompts, scoring["dtype"]), (min(sample, prompts), "float32")):
             reading = prompt_trees(count, prompt, responses, response)
-            flops += _slowdown(dtype, n) * forward_flops(shape, reading)
+            flops += _slowdown(config, dtype, n) * forward_flops(shape, reading)
         data += prompts * responses * (TOKEN_BYTES * (prompt + response) + 12 * shape.hidden_size)
     tokens = max(scoring["batch_tokens"], int(prompt + response))
     width = WIDTH["float32" if sample else scoring["dtype"]]
@@ -335,7 +341,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
     read = sequences(completions * padded, padded)
     flops += 2 * forward_flops(shape, read, False)  # policy, reference
     rewarded = prompt_trees(n_prompts, prompt, rloo["k"], response)
-    flops += _slowdown(rloo["reward_dtype"], parameters(judge)) * forward_flops(judge, rewarded)
+    slowdown = _slowdown(config, rloo["reward_dtype"], max(parameters(shape), parameters(judge)))
+    flops += slowdown * forward_flops(judge, rewarded)
     drawn = sequences(completions * response, prompt + response)
     flops += GENERATION * forward_flops(shape, drawn, False)
     per_step = rloo["prompts_per_update"] * rloo["k"] // rloo["mini_batches"]
@@ -463,8 +470,8 @@ def _samples_gold(config: Settings, rows: float) -> JobCost:
     shape, dtype = shape_of(config, models[0][0]), rloo["reward_dtype"]
     prompt, response = tokens_of(config, config["responses"]["source"])
     length = min(prompt, rloo["prompt_length"]) + min(response, rloo["response_length"])
-    flops = SLOWDOWN[dtype] * forward_flops(shape, sequences(rows * length, length))
+    n = parameters(shape, reward=True)
+    flops = forward_flops(shape, sequences(rows * length, length)) * _slowdown(config, dtype, n)
     longest = rloo["prompt_length"] + rloo["response_length"]
     parts = inference_memory(shape, max(rloo["batch_tokens"], longest), WIDTH[dtype])
-    n = parameters(shape, reward=True)
     return JobCost(n, len(models) * flops, lambda _: parts, 4 * n, TOKEN_BYTES * rows * length)
