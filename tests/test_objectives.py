@@ -14,7 +14,19 @@ from support.paths import ROOT
 from torch import Tensor
 
 from rm_robustness.errors import InputError
-from rm_robustness.objectives import OBJECTIVES, bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm, norm_bt
+from rm_robustness.objectives import (
+    OBJECTIVES,
+    bsr,
+    bt,
+    bt_bsr,
+    bt_dr,
+    bt_hinge,
+    bt_hinge_bsr,
+    bt_norm,
+    bt_norm_bsr,
+    bt_squares,
+    norm_bt,
+)
 
 reward = st.floats(-20, 20, width=32)
 batches = st.lists(st.tuples(reward, reward), min_size=1, max_size=8).map(
@@ -51,6 +63,41 @@ def test_values_match_those_worked_by_hand():
     assert bsr(chosen, rejected, weight=0.1).item() == pytest.approx(0.1 * 2 * 2.25)
     assert bsr(chosen, rejected, weight=0.1, reduction="paper").item() == pytest.approx(0.225)
     assert bt_bsr(chosen, rejected, 0.1).item() == pytest.approx(bt(chosen, rejected).item() + 0.45)
+
+
+def test_penalties_on_other_losses_match_those_worked_by_hand():
+    """Two pairs, rewards 3, 1, 0, 2: their mean is 1.5, the mean of their squares 14 / 4."""
+    chosen, rejected = torch.tensor([3.0, 1.0]), torch.tensor([0.0, 2.0])
+    alone = bt(chosen, rejected).item()
+    assert bt_squares(chosen, rejected, 0.1).item() == pytest.approx(alone + 0.1 * 2 * 3.5)
+    assert bt_squares(chosen, rejected, 0.1, "paper").item() == pytest.approx(alone + 0.35)
+    assert bt_hinge_bsr(chosen, rejected, weight=0.1).item() == pytest.approx(1.0 + 0.45)
+    both = bt_hinge_bsr(chosen, rejected, margin=4.0, weight=0.1, reduction="paper")
+    assert both.item() == pytest.approx(3.0 + 0.225)
+    one, two = torch.tensor([3.0]), torch.tensor([4.0])
+    found = bt_norm_bsr(one, two, temperature=0.5, weight=0.1)  # the mean is 3.5
+    assert found.item() == pytest.approx(math.log1p(math.exp(0.4)) + 0.1 * 12.25)
+
+
+@settings(deadline=None)
+@given(batches, st.floats(-5, 5))
+def test_the_squares_pull_each_reward_by_itself_and_bsr_all_by_their_mean(batch, alone):
+    """The prose's reading (D3): of large rewards of opposite signs BSR sees nothing."""
+    n, base = len(batch[0]), gradients(bt, *batch)
+    found = gradients(partial(bt_squares, weight=0.01), *batch)
+    for got, without, rewards in zip(found, base, batch, strict=True):
+        torch.testing.assert_close(got - without, 0.01 * rewards)
+    squares = bt_squares(*batch, weight=0.01) - bt(*batch)
+    assert bsr(*batch, weight=0.01) <= squares + 1e-9
+    same = torch.full((n,), alone, dtype=torch.float64)
+    equal = bt_squares(same, same, weight=0.01) - bt(same, same)
+    torch.testing.assert_close(bsr(same, same, weight=0.01), equal)
+
+
+def test_the_squares_on_one_process_are_the_same_in_release_and_global():
+    chosen, rejected = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])
+    values = [bt_squares(chosen, rejected, reduction=name) for name in ("release", "global")]
+    assert values[0] == values[1]
 
 
 @settings(deadline=None)
@@ -247,26 +294,36 @@ def one_process(rank: int, folder: str) -> None:
         chosen, rejected = (head(side[own]).squeeze(-1) for side in features())
         loss = bsr(chosen, rejected, weight=0.1, reduction="global")
         loss.backward()
-        weight = head.module.weight.grad
+        weight = head.module.weight.grad.clone()
+        head.zero_grad()
+        chosen, rejected = (head(side[own]).squeeze(-1) for side in features())
+        penalty = bt_squares(chosen, rejected, 0.1, "global") - bt(chosen, rejected)
+        penalty.backward()
+        squares = head.module.weight.grad
         chosen, rejected = (side[own] for side in features())
         state: dict[str, Tensor] = {}
         rewards = chosen[:, 0], rejected[:, 0]
         norm_bt(*rewards, chosen_hidden=chosen, rejected_hidden=rejected, state=state)
-        np.savez(f"{folder}/{case}-{rank}.npz", loss=loss.detach(), gradient=weight, **state)
+        values = {"loss": loss.detach(), "gradient": weight, "squares": squares, **state}
+        np.savez(f"{folder}/{case}-{rank}.npz", **values)
     dist.destroy_process_group()
 
 
-def test_global_bsr_on_two_processes_has_the_gradient_of_the_joined_batch(tmp_path: Path):
+def test_global_penalties_on_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path):
     torch.multiprocessing.spawn(one_process, args=(str(tmp_path),), nprocs=2)
     head = model()
     chosen, rejected = (head(side).squeeze(-1) for side in features())
     loss = bsr(chosen, rejected, weight=0.1)
     loss.backward()
+    squares = model()
+    chosen, rejected = (squares(side).squeeze(-1) for side in features())
+    (bt_squares(chosen, rejected, 0.1) - bt(chosen, rejected)).backward()
     for case in SIZES:
         for rank in range(2):
             saved = np.load(tmp_path / f"{case}-{rank}.npz")
             assert saved["loss"] == pytest.approx(loss.item())
             np.testing.assert_allclose(saved["gradient"], head.weight.grad)
+            np.testing.assert_allclose(saved["squares"], squares.weight.grad)
             chosen, rejected = features()  # and norm_bt's running mean is that of all pairs
             assert saved["mean"] == pytest.approx((chosen - rejected).norm(dim=1).mean().item())
 

@@ -2,8 +2,9 @@
 
 The public API is importable from here, lazily, because torch and TRL take seconds to import:
 `ObjectiveTrainer`, a `trl.RewardTrainer` with another loss; the objectives `bt`, `bt_hinge`,
-`bt_norm`, `bt_dr`, `bt_bsr`, `norm_bt`, and `bsr`, which can be added to any; `load` and `score`,
-a reward model and its exact rewards. `rm_robustness.evaluation.evaluate` measures one.
+`bt_norm`, `bt_dr`, `bt_bsr`, `norm_bt`, `bt_squares`, `bt_hinge_bsr`, `bt_norm_bsr`, and `bsr`,
+which can be added to any; `load` and `score`, a reward model and its exact rewards.
+`rm_robustness.evaluation.evaluate` measures one.
 """
 
 from importlib import import_module
@@ -12,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models.reward_model import load
     from .models.scoring import score
-    from .objectives import bsr, bt, bt_bsr, bt_dr, bt_hinge, bt_norm, norm_bt
+    from .objectives import (
+        bsr,
+        bt,
+        bt_bsr,
+        bt_dr,
+        bt_hinge,
+        bt_hinge_bsr,
+        bt_norm,
+        bt_norm_bsr,
+        bt_squares,
+        norm_bt,
+    )
     from .training.reward_trainer import ObjectiveTrainer
 
 __all__ = [
@@ -22,7 +34,10 @@ __all__ = [
     "bt_bsr",
     "bt_dr",
     "bt_hinge",
+    "bt_hinge_bsr",
     "bt_norm",
+    "bt_norm_bsr",
+    "bt_squares",
     "load",
     "norm_bt",
     "score",

@@ -94,15 +94,20 @@ def bsr(
     call), and which equals "release" on one process. None of them spans accumulation steps. Raises
     `InputError` on another reduction.
     """
+    chosen, rejected = _pairs(chosen, rejected)
+    mean, factor = _batch_mean(chosen + rejected, reduction)
+    return weight * mean.square() * factor
+
+
+def _batch_mean(sums: Tensor, reduction: str) -> tuple[Tensor, int | Tensor]:
+    """The mean of a batch's 2B values, from the sums of its pairs (B,), and the factor B or 1."""
     if reduction not in REDUCTIONS:
         raise InputError("bsr reduction", repr(reduction), f"one of {', '.join(REDUCTIONS)}")
-    chosen, rejected = _pairs(chosen, rejected)
-    total = (chosen + rejected).sum()
-    pairs: int | Tensor = len(chosen)
+    total = sums.sum()
+    pairs: int | Tensor = len(sums)
     if reduction == "global" and dist.is_available() and dist.is_initialized():
-        total, pairs = _over_processes(total, len(chosen))
-    mean = total / (2 * pairs)
-    return weight * mean.square() * (1 if reduction == "paper" else pairs)
+        total, pairs = _over_processes(total, len(sums))
+    return total / (2 * pairs), 1 if reduction == "paper" else pairs
 
 
 def _over_processes(total: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
@@ -124,6 +129,49 @@ def bt_bsr(
     is explained at `bsr`.
     """
     return bt(chosen, rejected) + bsr(chosen, rejected, weight, reduction)
+
+
+def bt_squares(
+    chosen: Tensor, rejected: Tensor, weight: float = 1e-3, reduction: str = "release"
+) -> Tensor:
+    """Bradley-Terry plus a penalty on the mean q of the squared rewards, the paper's prose (D3).
+
+    `chosen` and `rejected` are (B,) float tensors. `reduction` is that of `bsr`, with q in place of
+    m^2: "release" is weight * B * q, half of weight times the sum of the 2B squares, "paper" is
+    weight * q. m^2 is at most q, and equals it where all rewards are equal.
+    """
+    chosen, rejected = _pairs(chosen, rejected)
+    mean, factor = _batch_mean(chosen.square() + rejected.square(), reduction)
+    return bt(chosen, rejected) + weight * mean * factor
+
+
+def bt_hinge_bsr(
+    chosen: Tensor,
+    rejected: Tensor,
+    margin: float = 1.0,
+    weight: float = 1e-3,
+    reduction: str = "release",
+) -> Tensor:
+    """Hinge plus batch-sum regularisation, bt_hinge + bsr; not in the paper (D50).
+
+    `chosen` and `rejected` are (B,) float tensors; the options are those of the two terms.
+    """
+    return bt_hinge(chosen, rejected, margin) + bsr(chosen, rejected, weight, reduction)
+
+
+def bt_norm_bsr(
+    chosen: Tensor,
+    rejected: Tensor,
+    temperature: float = 1.0,
+    weight: float = 1e-3,
+    reduction: str = "release",
+) -> Tensor:
+    """Normalised rewards plus batch-sum regularisation, bt_norm + bsr; not in the paper (D50).
+
+    `chosen` and `rejected` are (B,) float tensors; the options are those of the two terms. bt_norm
+    does not see the scale of the rewards, so bsr alone decides what a reward of 0 means.
+    """
+    return bt_norm(chosen, rejected, temperature) + bsr(chosen, rejected, weight, reduction)
 
 
 def norm_bt(
@@ -172,7 +220,8 @@ class Objective(NamedTuple):
     """An objective, and how model cards and figures show it.
 
     `formula` is the loss of a pair, in Python, with the function's options (and `strength`, the
-    factor of m**2 in BSR) as placeholders; `colour` is one of Okabe and Ito's.
+    factor of m**2 in BSR) as placeholders; `colour` is one of Okabe and Ito's, and of an objective
+    with BSR that of the one it is added to.
     """
 
     function: Callable[..., Tensor]
@@ -208,5 +257,27 @@ OBJECTIVES: dict[str, Objective] = {
         "NormBT",
         "#F0E442",
         "D",
+    ),
+    "bt-squares": Objective(
+        bt_squares,
+        "-logsigmoid(r_w - r_l) + {strength:g} * (r_w**2 + r_l**2) / 2",
+        "BT-Squares",
+        "#0072B2",
+        "*",
+    ),
+    "bt-hinge-bsr": Objective(
+        bt_hinge_bsr,
+        "max(0, {margin:g} - (r_w - r_l)) + {strength:g} * m**2",
+        "BT-Hinge-BSR",
+        "#56B4E9",
+        ">",
+    ),
+    "bt-norm-bsr": Objective(
+        bt_norm_bsr,
+        "-logsigmoid((r_w - r_l) / ({temperature:g} * sqrt(r_w**2 + r_l**2)))"
+        " + {strength:g} * m**2",
+        "BT-Norm-BSR",
+        "#E69F00",
+        "d",
     ),
 }

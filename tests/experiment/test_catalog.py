@@ -8,8 +8,9 @@ import yaml
 from support.paths import ROOT
 from support.presets import preset
 
-from rm_robustness.experiment.catalog import CODE, RESULTS, is_figure, results
+from rm_robustness.experiment.catalog import CODE, ON_REQUEST, RESULTS, is_figure, results
 
+EVERY = RESULTS | ON_REQUEST
 # The base of all: files, their errors and their progress. No number depends on them alone.
 BASE = {f"rm_robustness.{name}" for name in ("errors", "files", "frames", "progress")}
 
@@ -26,19 +27,19 @@ def within(module: str, parts: tuple[str, ...]) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_result_names_functions_and_has_a_caption(name):
-    result = RESULTS[name]
-    for text in filter(None, (result.measure, result.render)):
+    result = EVERY[name]
+    for text in filter(None, (result.measure, result.render, result.draw)):
         module, _, function = text.partition(":")
         assert callable(getattr(import_module(f"rm_robustness.results.{module}"), function))
     assert bool(result.render) != is_figure(name)
     assert (ROOT / f"workflow/report/{name}.rst").is_file()
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_edit_of_any_code_that_a_result_rests_on_makes_it_again(name):
-    modules = {text.partition(":")[0] for text in RESULTS[name][-2:] if text}
+    modules = {text.partition(":")[0] for text in EVERY[name][-3:] if text}
     for module in [*modules, "html", "plot_style"]:
         needed = closure(f"rm_robustness.results.{module}") - BASE
         assert {name for name in needed if not within(name, CODE)} == set()
@@ -48,6 +49,11 @@ def test_a_preset_makes_what_its_sections_allow():
     assert results(preset("demo")) == list(RESULTS)
     small = results(preset("small"))
     assert "table2" in small and not {"table3", "table4", "figure5", "figure6"} & set(small)
+
+
+def test_what_is_made_on_request_is_no_part_of_all_in_any_preset():
+    assert not RESULTS.keys() & ON_REQUEST.keys()
+    assert all(result.requires for result in ON_REQUEST.values())
 
 
 def test_dvc_shows_the_numbers_and_every_figure_of_each_released_preset():

@@ -98,8 +98,12 @@ def test_the_formula_is_the_objective_s(objective):
         "m": torch.cat([chosen, rejected]).mean(),
     }
     found = eval(line, {}, names).mean()
-    if objective == "bt-bsr":  # the card's 16 pairs, not the three here
-        expected = OBJECTIVES["bt"].function(chosen, rejected) + 1e-3 * 16 * names["m"] ** 2
+    if "strength" in OBJECTIVES[objective].formula:  # of the card's 16 pairs, not the three here
+        squares = torch.cat([chosen, rejected]).square().mean()
+        penalty = squares if objective == "bt-squares" else names["m"] ** 2
+        alone = OBJECTIVES[objective].function(chosen, rejected, weight=0.0)
+        expected = alone + 1e-3 * 16 * penalty
+        assert ("m the mean reward" in text) == (objective != "bt-squares")
     else:
         states = {"chosen_hidden": states_w, "rejected_hidden": states_l}
         options = states if objective == "norm-bt" else {}

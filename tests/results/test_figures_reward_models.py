@@ -208,7 +208,7 @@ def test_figure3_draws_equal_norms_too(runs):
 
 
 def test_every_method_has_its_own_mark():
-    methods = [*OBJECTIVES, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-hinge-bsr"]
+    methods = [*OBJECTIVES, "bt-bsr@1e-4", "bt-bsr@1e-2", "bt-dr-bsr"]
     chosen = drawing.method_styles(methods)
     assert len({marker for _, marker in chosen.values()}) == len(methods)
     assert drawing.method_styles(["bt", "bt-bsr"])["bt-bsr"] == chosen["bt-bsr"]

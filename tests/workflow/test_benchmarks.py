@@ -79,3 +79,12 @@ def test_the_benchmark_of_evaluation_keeps_the_first_prompts_of_every_file(modul
     parts = sorted((tmp_path / "part").rglob("annotations.json"))
     assert [len(json.loads(path.read_text())) for path in parts] == [10, 10]
     assert json.loads(parts[0].read_text())[-1] == {"instruction": 9}
+
+
+def test_the_benchmark_of_objectives_counts_the_bytes_of_their_tensors(module):
+    objectives = module("objectives")
+    small, large = objectives.rewards(64), objectives.rewards(128)
+    grown = objectives.peak_bytes("bt", large) - objectives.peak_bytes("bt", small)
+    assert grown > 0 and grown % (4 * 64) == 0  # whole vectors of float32
+    extra = objectives.peak_bytes("bt-bsr", large) - objectives.peak_bytes("bt", large)
+    assert 0 <= extra <= 4 * 128 + 64

@@ -58,7 +58,8 @@ def settings(kind, **names):
 
     def of(wildcards):
         values = dict(wildcards.items()) | names
-        if kind == "reward_model":  # others measure third-party models too
+        # Others measure third-party models too.
+        if kind == "reward_model" and values["objective"] not in grid.variants(config):
             known(grid.check_objective, values["objective"])
         return as_json(SETTINGS[kind](config, **values))
 
@@ -151,7 +152,27 @@ def code(*parts):
 
 def inputs_of(name):
     """What a result is made from; nothing where the preset does not make it."""
-    return catalog.RESULTS[name].inputs(config) if name in RESULTS else []
+    if name not in [*RESULTS, *ON_REQUEST]:
+        return []
+    return (catalog.RESULTS | catalog.ON_REQUEST)[name].inputs(config)
+
+
+def requested(wildcards):
+    """The files of a result on request; exits where the preset has no section for it."""
+    name = wildcards.requested
+    section = catalog.ON_REQUEST[name].requires
+    if config[section] is None:
+        refuse(
+            InputError(
+                f"results/{name}",
+                f"null as {section} of preset '{config['preset']}'",
+                "a section",
+                "config/README.md explains its keys",
+            )
+        )
+    return multiext(
+        f"{RUN}/results/{name}", ".csv", ".md", ".png", ".pdf", ".record.json"
+    )
 
 
 def shown(name):
@@ -161,7 +182,7 @@ def shown(name):
 
 def in_report(name):
     """Where the report shows a result: its caption, section and title."""
-    result = catalog.RESULTS[name]
+    result = (catalog.RESULTS | catalog.ON_REQUEST)[name]
     return {
         "caption": f"../report/{name}.rst",
         "category": result.section,
@@ -192,6 +213,9 @@ MEASUREMENTS = grid.measurements(config) | {
     grid.Measurement(("scenarios",), tuple(batch)): [] for batch in SEED_BATCHES
 }
 RESULTS = catalog.results(config)
+ON_REQUEST = [
+    name for name, made in catalog.ON_REQUEST.items() if config[made.requires]
+]
 # Downloaded artifacts: the models of each rule that adopts some, and whether the splits are.
 RELEASED = {}
 for name in grid.released(config):
@@ -208,3 +232,4 @@ wildcard_constraints:
     policy="|".join(POLICIES) or "none",
     table=r"table\d|claims",
     figure=r"figure\d",
+    requested="|".join(catalog.ON_REQUEST),

@@ -21,13 +21,14 @@ localrules:
     publish,
     publish_table,
     publish_figure,
+    publish_on_request,
     publish_index,
     metrics,
     index,
     run_times,
 
 
-for text in TEXTS:
+for text in [*TEXTS, *ON_REQUEST]:
 
     rule:
         name:
@@ -38,6 +39,11 @@ for text in TEXTS:
             csv=f"{RUN}/results/{text}.csv",
             md=f"{RUN}/results/{text}.md",
             html=report(f"{RUN}/results/{text}.html", **in_report(text)),
+            figure=(
+                multiext(f"{RUN}/results/{text}", ".png", ".pdf")
+                if text in ON_REQUEST
+                else []
+            ),
             record=f"{RUN}/results/{text}.record.json",
         log:
             f"logs/{config['preset']}/{text}.log",
@@ -187,6 +193,19 @@ rule publish_figure:
         "../../environment.yml"
     shell:
         "rm-robustness publish --paths {input} > {log} 2>&1"
+
+
+rule publish_on_request:
+    input:
+        requested,
+    output:
+        multiext("results/{requested}", ".csv", ".md", ".png", ".pdf", ".record.json"),
+    log:
+        f"logs/{config['preset']}/publish/{{requested}}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "cp {input} results/ 2> {log}"
 
 
 # With all that it shows and links to beside it.

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from ..experiment.catalog import RESULTS, Result, is_figure
+from ..experiment.catalog import ON_REQUEST, RESULTS, Result, is_figure
 from ..provenance.record import write_record
 from .command import Command, command, path, paths, settings
 
@@ -17,7 +17,8 @@ def _function(name: str) -> Any:
 
 def result_command(name: str, result: Result) -> Command:
     """The command of a table, a figure or the claims, named like it."""
-    files = f"{name}.csv; .md, .html and .record.json go beside it"
+    drawn = ".png, .pdf, " if result.draw else ""
+    files = f"{name}.csv; .md, {drawn}.html and .record.json go beside it"
     if is_figure(name):
         files = "figure without its suffix: .png, .pdf, .csv and a record"
 
@@ -25,7 +26,8 @@ def result_command(name: str, result: Result) -> Command:
         if is_figure(name):
             _write_figure(options, _function(result.measure))
         else:
-            _write_table(options, _function(result.measure), _function(result.render))
+            draw = _function(result.draw) if result.draw else None
+            _write_table(options, _function(result.measure), _function(result.render), draw)
 
     write.__doc__ = f"{result.title}."
     arguments = (
@@ -36,18 +38,25 @@ def result_command(name: str, result: Result) -> Command:
     return command(*arguments, name=name)(write)
 
 
-def _write_table(options: argparse.Namespace, measure: Any, render: Any) -> None:
-    """Write a table's csv, md and html, and last its record."""
+def _write_table(options: argparse.Namespace, measure: Any, render: Any, draw: Any) -> None:
+    """Write a table's csv, md and html, the figure that it may have, and last its record."""
     from ..files import write_text
     from ..frames import write_csv
     from ..results.html import page
 
     csv = options.output
     markdown, html = csv.with_suffix(".md"), csv.with_suffix(".html")
-    with write_record(options.settings, [csv, markdown, html], to=csv.with_suffix(".record.json")):
+    drawn = [csv.with_suffix(suffix) for suffix in (".png", ".pdf")] if draw else []
+    files = [csv, markdown, html, *drawn]
+    with write_record(options.settings, files, to=csv.with_suffix(".record.json")):
         frame = measure(options.runs, options.settings)
         text = render(frame, options.settings["note"])
-        write_csv(frame, csv)
+        if draw:
+            from ..results.plot_style import save_figure
+
+            save_figure(draw(frame), frame, csv.with_suffix(""))  # with the csv
+        else:
+            write_csv(frame, csv)
         write_text(text, markdown)
         write_text(page(text, csv.stem), html)
 
@@ -116,5 +125,5 @@ def publish(options: argparse.Namespace) -> None:
     publish(options.paths)
 
 
-MADE = [result_command(*item) for item in sorted(RESULTS.items())]
-COMMANDS = [*MADE, metrics, index, run_times, publish]
+EVERY_RESULT = sorted((RESULTS | ON_REQUEST).items())
+COMMANDS = [*(result_command(*item) for item in EVERY_RESULT), metrics, index, run_times, publish]

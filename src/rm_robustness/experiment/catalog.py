@@ -1,4 +1,4 @@
-"""Registry of results: every table, every figure and the claims (`RESULTS`).
+"""Registry of results: every table, figure and the claims (`RESULTS`), and others `ON_REQUEST`.
 
 The rules, the command line, the report, `plan` and the tests read it. Because the rules must not
 import pandas, `measure` and `render` are strings module:function that name functions of the
@@ -17,12 +17,14 @@ from .grid import (
     benchmark_models,
     benchmark_seeds,
     judged_policies,
+    objective_settings,
     pairs_per_prompt,
     samples_gold,
+    sensitivity_models,
     training_pairs,
 )
 from .paths import location
-from .scenarios import SCENARIOS
+from .scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, SCENARIOS
 
 PUBLISHED = "data/paper/published_values.csv"
 # Code that every result depends on besides its inputs: an edit recomputes them, in seconds.
@@ -43,6 +45,7 @@ class Result(NamedTuple):
     inputs: Callable[[Settings], list[str]]
     measure: str  # (run folder, settings) -> frame; of a figure -> (figure, frame)
     render: str = ""  # (frame, note) -> Markdown; a figure has none
+    draw: str = ""  # (frame) -> the figure beside a table; most have none
 
 
 def is_figure(name: str) -> bool:
@@ -139,6 +142,17 @@ def _table5(config: Settings) -> list[str]:
     return [*score_files(config, *config["grid"]["objectives"]), *_splits(config), PUBLISHED]
 
 
+# Where the paper's claim is about: unseen prompts, with seen and with unseen response models.
+_UNSEEN_PROMPTS = (PROMPT_DISJOINT.name, MUTUAL_DISJOINT.name)
+
+
+def _sensitivity(config: Settings) -> list[str]:
+    return [
+        _at(config, "scores", backbone=backbone, objective=name, seed=seed, split=split)
+        for (backbone, name, seed), split in product(sensitivity_models(config), _UNSEEN_PROMPTS)
+    ]
+
+
 def _policy_curves(run: str) -> Callable[[Settings], list[str]]:
     def inputs(config: Settings) -> list[str]:
         return [_at(config, "policy_gold", policy=f"{run}-{method}") for method in (BT, BSR)]
@@ -210,6 +224,20 @@ def _curves(config: Settings) -> Settings:
     """The preset, and `rloo.gold` where it has one (D51)."""
     gold = samples_gold(config)
     return _preset(config) | ({"gold": gold} if gold else {})
+
+
+def _variants(config: Settings) -> Settings:
+    """Settings of the result `sensitivity`: each training of it, and where they are compared."""
+    section, names = config["sensitivity"], [name for _, name, _ in sensitivity_models(config)]
+    return {
+        **config["statistics"],
+        "preset": config["preset"],
+        "note": config["note"],
+        "backbone": section["backbone"],
+        "seeds": section["seeds"],
+        "scenarios": list(_UNSEEN_PROMPTS),
+        "methods": {name: objective_settings(config, name) for name in dict.fromkeys(names)},
+    }
 
 
 def _rloo_options(config: Settings) -> Settings:
@@ -320,4 +348,18 @@ RESULTS = {
         "claims:claims",
         "claims_page:claims_markdown",
     ),
+}
+
+# Made only where they are asked for by name, never by `all`.
+ON_REQUEST = {
+    "sensitivity": Result(
+        "Sensitivity: choices that the paper leaves open",
+        "6 On request",
+        "sensitivity",
+        _variants,
+        _sensitivity,
+        "sensitivity:sensitivity",
+        "sensitivity:sensitivity_markdown",
+        "sensitivity:draw_sensitivity",
+    )
 }

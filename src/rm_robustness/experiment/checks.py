@@ -28,6 +28,7 @@ from .package_files import package_file
 from .scenarios import BENCHMARKS
 from .schema_errors import explain
 from .schema_types import as_schema_types
+from .variant_checks import check_sensitivity
 
 SCHEMA = package_file("workflow/schemas/config.schema.yaml")
 
@@ -64,6 +65,7 @@ def check(config: Settings, schema_path: Path, where: str = "config") -> Setting
     _check_artifacts(config, f"{where}: artifacts")
     for backbone in chain.from_iterable(config["grid"]["families"]):
         check_backbone(config, backbone, f"{where}: grid.families")
+    check_sensitivity(config, f"{where}: sensitivity")
     return config
 
 

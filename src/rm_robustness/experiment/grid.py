@@ -42,6 +42,30 @@ def bsr_batch(name: str) -> int | None:
     return int(batch[1]) if batch else None
 
 
+def variants(config: Settings) -> dict[str, Settings]:
+    """The trainings of `sensitivity.variants` that no objective's name says: their settings."""
+    # A part of a configuration, as in dvc.lock, may lack the section.
+    section = config.get("sensitivity") or {"variants": {}}
+    return {name: changes for name, changes in section["variants"].items() if changes}
+
+
+def objective_settings(config: Settings, name: str) -> Settings:
+    """What an objective's or variant's name stands for: `objective`, its `options`, `micro_batch`.
+
+    All that the name does not say is as in `reward_models`.
+    """
+    shared = config["reward_models"]
+    objective, variant = objective_parts(name)
+    changes = {"objective": objective, **variants(config).get(name, {})}
+    if batch := bsr_batch(name):
+        changes["micro_batch"] = batch
+    elif variant:
+        changes["weight"] = float(variant)
+    objective, batch = changes.pop("objective"), changes.pop("micro_batch", shared["micro_batch"])
+    options = shared["objectives"][objective] | changes
+    return {"objective": objective, "options": options, "micro_batch": batch}
+
+
 def check_backbone(config: Settings, name: str, where: str) -> None:
     """Raise InputError for a backbone that the preset does not define."""
     if name not in config["backbones"]:
@@ -262,6 +286,15 @@ def reward_models(config: Settings) -> list[Model]:
     return list(dict.fromkeys([*models, *gold_models(config)]))
 
 
+def sensitivity_models(config: Settings) -> list[Model]:
+    """The reward models of the result `sensitivity`: the reference and the variants."""
+    section = config["sensitivity"]
+    if section is None:
+        return []
+    names = dict.fromkeys([config["statistics"]["reference"], *section["variants"]])
+    return list(product([section["backbone"]], names, section["seeds"]))
+
+
 class Measurement(NamedTuple):
     """What one job measures of a reward model: `scenarios`, benchmarks by name, `ranks`."""
 
@@ -283,7 +316,8 @@ def measured(config: Settings, model: Model) -> tuple[str, ...]:
     """What the preset measures of a reward model; nothing of one that only RLOO uses."""
     grid, ranks = config["grid"], config["ranks"]
     of_grid = product(grid["backbones"], grid["objectives"], grid["seeds"])
-    found = ["scenarios"] if model in of_grid else []
+    # One job measures all of a model, so also what only the result on request needs.
+    found = ["scenarios"] if model in [*of_grid, *sensitivity_models(config)] else []
     found += [name for name in benchmarks(config) if model in benchmark_models(config, name)]
     if ranks and model in benchmark_models(config, "rm_bench", ranks["objectives"]):
         found.append("ranks")

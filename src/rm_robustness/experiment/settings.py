@@ -15,9 +15,8 @@ from typing import Any
 from . import artifacts, catalog
 from .config import Settings
 from .grid import (
-    bsr_batch,
     gold_models,
-    objective_parts,
+    objective_settings,
     policies,
     released,
     reward_model_folder,
@@ -143,13 +142,7 @@ def reward_model(config: Settings, backbone: str, objective: str, seed: str = ""
     settings = {k: v for k, v in shared.items() if k not in ("objectives", "seeds_per_job")}
     overrides = config["backbones"][backbone]["reward_models"]
     settings |= {k: v for k, v in overrides.items() if k != "preferences"}
-    name, variant = objective_parts(objective)
-    settings["objective"], settings["options"] = name, dict(shared["objectives"][name])
-    if batch := bsr_batch(objective):
-        settings["micro_batch"] = batch
-    elif variant:
-        settings["options"]["weight"] = float(variant)
-    return settings
+    return settings | objective_settings(config, objective)
 
 
 def policy(config: Settings, policy: str, seed: str = "") -> Settings:
@@ -193,7 +186,7 @@ def judge(config: Settings) -> Settings:
 
 def result(config: Settings, name: str) -> Settings:
     """Settings of a table, a figure or the claims."""
-    return catalog.RESULTS[name].settings(config)
+    return (catalog.RESULTS | catalog.ON_REQUEST)[name].settings(config)
 
 
 def index(config: Settings) -> Settings:

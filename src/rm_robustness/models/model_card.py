@@ -94,13 +94,14 @@ def _reward_model(record: Mapping[str, Any]) -> tuple[str, Settings, str]:
     if settings["pairs"] == "all":  # a batch is of prompts (D47)
         unit = "prompts with all their pairs"
         pairs_in = batch * record["pairs"] / record["prompts"]
-    if "weight" in options and options.get("reduction") in REDUCTIONS:  # batch-sum regularisation
-        # The factor of m**2 that acts: `release` and `global` multiply lambda by a number of pairs.
+    if "weight" in options and options.get("reduction") in REDUCTIONS:  # a penalty of a batch
+        # Its factor that acts: `release` and `global` multiply lambda by a number of pairs.
         counted = {"release": pairs_in, "paper": 1, "global": pairs_in * record["processes"]}
         options["strength"] = options["weight"] * counted[options["reduction"]]
+        mean = ", m the mean reward of a batch" if "m**2" in OBJECTIVES[objective].formula else ""
         note = (
-            f", m the mean reward of a batch (lambda {options['weight']:g}, micro-batch {batch} "
-            f"{unit}, reduction `{options['reduction']}`)"
+            f"{mean} (lambda {options['weight']:g}, micro-batch {batch} {unit}, "
+            f"reduction `{options['reduction']}`)"
         )
     body = (
         f"Objective, a mean over pairs: `{_formula(objective, options)}`, with r_w and "

@@ -66,17 +66,9 @@ def _draw(frame: pd.DataFrame, backbones: list[str], reference: str) -> Figure:
         for y, (backbone, method) in enumerate(listed):
             place = (backbone, method, metric)
             if place in cells:
-                _draw_row(panel, y, cells[place], styles[method])
-        panel.axvline(0, color="black", lw=0.8, zorder=1)
-        panel.set_ylim(len(listed) - 0.5, -0.6)
-        panel.set_yticks(range(len(listed)), [""] * len(listed))
-        panel.tick_params(axis="y", length=0)
-        panel.grid(False, axis="y")
-        panel.grid(True, axis="x")
-        panel.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
-        panel.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("0.", "."))
-        panel.spines["left"].set_visible(False)
-    _share_limits([panel for panel, _, _ in places], frame)
+                draw_row(panel, y, cells[place], styles[method])
+        lay_out(panel, len(listed))
+    share_limits([panel for panel, _, _ in places], frame)
     for panel, metric in zip(panels, METRICS, strict=False):
         panel.set_title(HEADINGS[metric].replace(", ", "\n"))
     panels[-1].set_title("average")
@@ -87,7 +79,20 @@ def _draw(frame: pd.DataFrame, backbones: list[str], reference: str) -> Figure:
     return figure
 
 
-def _draw_row(panel: Axes, y: int, row: pd.Series, style: tuple[str, str]) -> None:
+def lay_out(panel: Axes, rows: int) -> None:
+    """Give a panel its rows, from the top, a line at no difference, and few ticks."""
+    panel.axvline(0, color="black", lw=0.8, zorder=1)
+    panel.set_ylim(rows - 0.5, -0.6)
+    panel.set_yticks(range(rows), [""] * rows)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(False, axis="y")
+    panel.grid(True, axis="x")
+    panel.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+    panel.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("0.", "."))
+    panel.spines["left"].set_visible(False)
+
+
+def draw_row(panel: Axes, y: int, row: pd.Series, style: tuple[str, str]) -> None:
     """Draw one difference with its interval, the paper's, and the mean itself in the margin."""
     colour, marker = style
     if pd.notna(row["value"]):
@@ -104,7 +109,7 @@ def _draw_row(panel: Axes, y: int, row: pd.Series, style: tuple[str, str]) -> No
     panel.plot(row["paper_difference"], y, **LINE, zorder=5)
 
 
-def _share_limits(panels: list[Axes], frame: pd.DataFrame) -> None:
+def share_limits(panels: list[Axes], frame: pd.DataFrame) -> None:
     """Give all panels one axis, which reaches around every interval and number of the paper."""
     drawn = frame[["difference", "difference_low", "difference_high", "paper_difference"]]
     low, high = min(0.0, drawn.min().min()), max(0.0, drawn.max().max())

@@ -30,7 +30,7 @@ from ..experiment.grid import bsr_weight
 from ..experiment.paths import location
 from ..experiment.scenarios import ALL, AVERAGE
 from ..frames import read_frame
-from ..statistics import moderated, respread, seed_mean
+from ..statistics import seed_mean
 from .tables import (
     COMPARISON,
     PAPER,
@@ -44,6 +44,7 @@ from .tables import (
     effective_weight,
     interval,
     markdown_page,
+    moderate,
     paper_value,
     read_published,
     strength_legend,
@@ -107,7 +108,7 @@ def table5(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
             row |= _format_columns(runs, backbone, row["method"], row["metric"], settings["seeds"])
             rows.append(row)
     if settings["seed_variance"] == "moderated":
-        _moderate(rows)
+        moderate(rows)
     add_comparisons(rows, reference)
     add_holm(rows)
     rows += _averages(gaps, rows)
@@ -163,14 +164,6 @@ def _format_columns(
         "float32_reordered": np.mean([effect.reordered for effect in effects]),
         "float32_prompts": effects[0].prompts,
     }
-
-
-def _moderate(rows: list[dict[str, Any]]) -> None:
-    """Shrink the seeds' variances of all differences towards each other, in place."""
-    compared = [row for row in rows if "gap" in row and np.isfinite(row["gap"].low)]
-    spreads = moderated([row["gap"].spread for row in compared])
-    for row, spread in zip(compared, spreads, strict=True):
-        row["gap"] = respread(row["gap"], spread)
 
 
 def _averages(gaps: Mapping[str, Gaps], cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

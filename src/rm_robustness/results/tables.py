@@ -12,7 +12,7 @@ from ..evaluation.estimates import AGAINST_PAPER, DIFFERENCE, against_paper, dif
 from ..experiment.grid import bsr_batch, bsr_weight, objective_parts
 from ..frames import read_csv
 from ..pivot import Array
-from ..statistics import Estimate, contrast, holm, paired_difference
+from ..statistics import Estimate, contrast, holm, moderated, paired_difference, respread
 
 PUBLISHED = ["artifact", "model", "method", "lambda", "metric", "value"]
 COMPARISON = [*DIFFERENCE, "p_holm"]  # columns of a difference from the reference
@@ -35,6 +35,14 @@ def add_comparisons(rows: list[dict[str, Any]], reference: str) -> None:
         if "gap" in row:
             paper = row["paper"] - papers[tuple(row.get(key) for key in keys)]
             row |= comparison_columns(row["gap"], paper)
+
+
+def moderate(rows: list[dict[str, Any]]) -> None:
+    """Shrink the seeds' variances of all differences towards each other, in place."""
+    compared = [row for row in rows if "gap" in row and np.isfinite(row["gap"].low)]
+    spreads = moderated([row["gap"].spread for row in compared])
+    for row, spread in zip(compared, spreads, strict=True):
+        row["gap"] = respread(row["gap"], spread)
 
 
 def comparison_columns(gap: Estimate, paper: float) -> dict[str, Any]:

@@ -42,10 +42,10 @@ class ObjectiveArguments:
     """The objective and its options; an option that is not given has the objective's default."""
 
     objective: str = field(default="bt-bsr", metadata={"help": ", ".join(OBJECTIVES)})
-    weight: float | None = field(default=None, metadata={"help": "bt-bsr: lambda"})
-    reduction: str | None = field(default=None, metadata={"help": "bt-bsr: release, paper, global"})
-    margin: float | None = field(default=None, metadata={"help": "bt-hinge: the margin"})
-    temperature: float | None = field(default=None, metadata={"help": "bt-norm: the temperature"})
+    weight: float | None = field(default=None, metadata={"help": "of a penalty: lambda"})
+    reduction: str | None = field(default=None, metadata={"help": "of it: release, paper, global"})
+    margin: float | None = field(default=None, metadata={"help": "of a hinge: the margin"})
+    temperature: float | None = field(default=None, metadata={"help": "bt-norm*: the temperature"})
     momentum: float | None = field(default=None, metadata={"help": "norm-bt: of the running mean"})
 
     def function(self) -> Callable[..., Any]:

@@ -350,7 +350,7 @@ def train_reward_model(
     arguments = training_arguments(settings, work, seed)
     if reduction == "global" and arguments["gradient_accumulation_steps"] > 1:
         raise InputError(
-            "reward_models.objectives.bt-bsr.reduction",
+            f"reward_models.objectives.{settings['objective']}.reduction",
             "'global' with gradient accumulation",
             "the whole global batch at once",
             "set micro_batch x processes to global_batch",
