@@ -82,7 +82,7 @@ def apart(examples: Examples) -> dict[str, Any]:
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """Time of a training in passes and in all, and the gradients of its last step."""
+    """Time of a training in passes and in all, its weights, and the gradients of its last step."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -96,7 +96,8 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
         """Passes are done."""
         step = workload.Clock.now(self.device).since(self.last)
         self.passes = workload.Clock(self.passes.wall + step.wall, self.passes.cpu + step.cpu)
-        self.gradients = [p.grad for p in model.parameters()]
+        self.weights = list(model.parameters())
+        self.gradients = [p.grad for p in self.weights]
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """AdamW is done."""
@@ -114,6 +115,7 @@ def train(
     options: Namespace,
     batch: int = BATCH,
     objective: str = "bt",
+    learning_rate: float = 0.0,
 ) -> Stopwatch:
     """Train a copy of the model for an epoch, one of the ways."""
     stopwatch, model = Stopwatch(options.device), copy.deepcopy(base)
@@ -128,7 +130,7 @@ def train(
             output_dir=folder,
             per_device_train_batch_size=batch,
             num_train_epochs=1,
-            learning_rate=0.0,
+            learning_rate=learning_rate,
             max_grad_norm=0.0,
             max_length=None,
             optim="adamw_torch",

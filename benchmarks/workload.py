@@ -34,7 +34,7 @@ Run = TypeVar("Run")
 ROOT = Path(__file__).parents[1]
 MODELS = {  # preset and backbone whose shape it has
     "tiny": ("demo", "llama"),
-    "smollm2-135m": ("small", "SmolLM2-135M"),
+    "smollm2-135m": ("small", "SmolLM2"),
     "1b": ("paper", "Llama-3.2-1B"),
 }
 

@@ -28,7 +28,6 @@ from rm_robustness.experiment.jobs import jobs
 
 H100 = Cluster(80, 8, 989)
 RELEASED = [f"config/{name}.yaml" for name in ("paper", "paper-released")]
-MANY = [f"config/{name}.yaml" for name in ("small", "small-sample")]
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -73,12 +72,12 @@ PAPER = {name: {"revision": "c" * 40} for name in preset("paper-released")["arti
     [
         (["config/demo.yaml"], {}, {"released"}),
         (["config/small.yaml"], {}, {"released"}),
-        (MANY, {}, {"released"}),
+        (["config/laptop.yaml"], {}, {"released"}),
         (["config/paper.yaml"], {}, set()),
         (RELEASED, PAPER, {"responses", "generate", "gold"}),
         (["config/demo.yaml"], DEMO, {"responses", "gold"}),
     ],
-    ids=["demo", "small", "small-sample", "paper", "paper-released", "demo-released"],
+    ids=["demo", "small", "laptop", "paper", "paper-released", "demo-released"],
 )
 def test_the_jobs_are_those_that_snakemake_makes(files, artifacts, absent, tmp_path):
     for name in ("config", "workflow", "data", "profiles", "src", "Snakefile"):
@@ -210,17 +209,71 @@ def test_the_sample_in_float32_is_counted_once_and_only_beside_another_format():
     assert flops["float32", 500] == flops["float32", 0]
 
 
+def test_all_pairs_of_a_prompt_cost_a_reading_of_each_response():
+    config = preset("small")
+    config["reward_models"]["probe_pairs"] = 1
+    all_pairs = job_cost.cost_of(config, "reward_model", "SmolLM2", 80)
+    config["reward_models"]["pairs"] = "best_worst"
+    best_worst = job_cost.cost_of(config, "reward_model", "SmolLM2", 80)
+    ratio = (40 + 6 * 240) / (40 + 2 * 240)  # tokens of a prompt with six and with two responses
+    assert all_pairs.flops / best_worst.flops == pytest.approx(ratio, rel=0.02)
+    activations = [cost.memory(1)["activations"] for cost in (all_pairs, best_worst)]
+    assert activations[0] > 2 * activations[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "prompts"),
+    [
+        ("small", {}, 1327),
+        ("small", {"parts": ["chat", "code"]}, 530),  # of five parts, taken for equal
+        ("small", {"prompts": 40}, 200),
+        ("small", {"prompts": 4000}, 1327),
+        ("laptop", {}, 160),
+        ("demo", {}, 300),
+    ],
+)
+def test_a_sample_of_a_benchmark_has_its_prompts(name, changes, prompts):
+    config = preset(name)
+    config["rm_bench"] |= changes
+    assert job_cost.benchmark_rows(config, "rm_bench") == prompts
+
+
+def test_a_core_takes_the_time_that_was_measured():
+    """Four layers of SmolLM2, float32, one thread: 0.55 ms a token trained, 0.18 ms scored."""
+    config = preset("laptop")
+    trained = resources_of(config, H100, "reward_model", "SmolLM2", seeds=1)
+    probed = 64 * 5 * (35 + 2 * 95)
+    expected = 300 * (35 + 6 * 95) * 0.55e-3 + probed * 0.18e-3
+    assert trained.gpus == 0
+    assert 3600 * trained.hours - 30 == pytest.approx(expected, rel=0.1)
+    scored = resources_of(config, H100, "scenarios", "SmolLM2", seeds=1)
+    responses = 300 * 2, 300 * 6, 254 * 6, 254 * 6
+    tokens = 35 * (300 + 300 + 254 + 254) + 95 * sum(responses)
+    assert 3600 * scored.hours - 30 == pytest.approx(tokens * 0.18e-3, rel=0.1)
+
+
+def test_small_is_an_hour_of_one_gpu_and_laptop_an_evening_of_two_cores(capsys):
+    planning.plan.body(options("config/small.yaml", gpu="a100-80gb", json=True))
+    assert 0.75 < json.loads(capsys.readouterr().out)["gpu_hours"] < 1.25
+    planning.plan.body(options("config/laptop.yaml", json=True))
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["gpu_hours"] == 0 and 2 < whole["cpu_hours"] < 8
+    planning.plan.body(options("config/laptop.yaml"))
+    said = f"Jobs without a GPU: {whole['cpu_hours']:.1f} hours, each on one core"
+    assert said in capsys.readouterr().out
+
+
 def test_keep_layers_cuts_the_shape():
     config = preset("small")
-    whole = footprint.shape_of(config, "SmolLM2-135M")
-    config["backbones"]["SmolLM2-135M"]["keep_layers"] = 8
-    cut = footprint.shape_of(config, "SmolLM2-135M")
+    whole = footprint.shape_of(config, "SmolLM2")
+    config["backbones"]["SmolLM2"]["keep_layers"] = 8
+    cut = footprint.shape_of(config, "SmolLM2")
     assert (whole.layers, cut.layers) == (30, 8)
     layers = footprint.parameters(whole) - footprint.parameters(cut)
     assert layers == 22 * footprint.layer_parameters(whole)
 
 
-@pytest.mark.parametrize("name", ["demo", "small", "paper"])
+@pytest.mark.parametrize("name", ["demo", "laptop", "small", "paper"])
 def test_every_job_of_a_preset_has_resources(name):
     config = preset(name)
     for job in jobs(config):
@@ -294,9 +347,10 @@ def test_downloaded_splits_are_planned_whole():
     assert updates == [429, 432, 432]  # RLOO is as long in all of them
 
 
-def test_later_files_change_earlier_ones(capsys):
-    planning.plan.body(options(*MANY, json=True))
-    assert json.loads(capsys.readouterr().out)["preset"] == "small-sample"
+def test_later_files_change_earlier_ones(capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("preset: mine")
+    planning.plan.body(options("config/small.yaml", str(tmp_path / "mine.yaml"), json=True))
+    assert json.loads(capsys.readouterr().out)["preset"] == "mine"
 
 
 def test_a_judge_with_open_weights_gets_the_gpus_that_vllm_splits_it_over():

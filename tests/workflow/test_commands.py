@@ -43,6 +43,7 @@ EXCLUDED = {
     "python -m rehearsal": "tests/rehearsal/test_cut.py runs a cut of it",
     "python benchmarks/scoring.py --device cuda": "needs a GPU",
     "python benchmarks/training.py --device cuda": "needs a GPU",
+    "python benchmarks/gpu.py": "tests/workflow/test_gpu_checks.py runs it",
     "python benchmarks/evaluation.py": "evaluates a model of SmolLM2's width, for minutes",
     "python examples": "tests/workflow/test_examples.py runs it",
     "rm-robustness reward": "tests/training/test_reward_script.py runs it",

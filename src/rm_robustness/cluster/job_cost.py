@@ -35,8 +35,10 @@ from .model_cost import (
 VLLM_CACHE = 4e9  # bytes of vLLM's key-value cache, the least that it can work with
 PADDING = 3.0  # longest of 32 sequences over their mean, measured on AlpacaEval's responses: 3.0
 GENERATION = 8.0  # time to generate a token, in tokens of prefill by the same model
-# Slowdown of a format against bfloat16: TF32's peak is 1/2, that of float32 without tensor cores
-# 1/15, at a higher MFU.
+# Parameters below which models run on a CPU: of any preset, and of one that trains in float32.
+CPU_ONLY, CPU_FLOAT32 = 50e6, 200e6
+# Slowdown of a format against bfloat16 on a GPU: TF32's peak is 1/2, that of float32 without tensor
+# cores 1/15, at a higher MFU.
 SLOWDOWN = {"bfloat16": 1.0, "tf32": 2.0, "float32": 10.0}
 WIDTH = {"bfloat16": 2, "tf32": 4, "float32": 4}  # bytes of a number
 DECODING = 1e-3  # seconds a layer and token of transformers' generate(), whatever the batch
@@ -52,7 +54,7 @@ class JobCost(NamedTuple):
     """Cost of a job, independent of the number of GPUs that it will run on."""
 
     parameters: float  # of its largest model
-    flops: float  # in bfloat16 equivalents, by SLOWDOWN
+    flops: float  # of a model that runs on a GPU in bfloat16 equivalents, by SLOWDOWN
     memory: Callable[[int], Parts]  # number of GPUs -> peak bytes of each, by part
     weight_bytes: float  # of main memory, for the weights that each process reads
     data_bytes: float = 0.0  # of main memory, for the data that each process reads
@@ -111,6 +113,16 @@ def _copy(weight_bytes: float) -> JobCost:
     return JobCost(0, 0.0, lambda _: {}, weight_bytes)
 
 
+def on_cpu(config: Settings, n_parameters: float) -> bool:
+    """Whether a job runs on a CPU, by the parameters of its largest model."""
+    return n_parameters < (CPU_ONLY if config["reward_models"]["bf16"] else CPU_FLOAT32)
+
+
+def _slowdown(config: Settings, dtype: str, n_parameters: float) -> float:
+    """Slowdown of a format; 1 for a model that runs on a CPU, whose rate is that of float32."""
+    return 1.0 if on_cpu(config, n_parameters) else SLOWDOWN[dtype]
+
+
 def released_size(config: Settings, name: str) -> float:
     """Number of parameters of a downloaded model, named by its folder under runs/PRESET."""
     shape = shape_of(config, backbone_of(config, name))
@@ -136,11 +148,15 @@ def rows_of(config: Settings, source: str, part: str) -> int:
 
 
 def benchmark_rows(config: Settings, benchmark: str) -> int:
-    """Number of prompts of a benchmark."""
-    source = config[benchmark]["source"]
-    key, prompts = BENCHMARKS[benchmark].synthetic
+    """Number of prompts of a benchmark, or of those of its parts that are taken, of one size."""
+    section = config[benchmark]
+    source = section["source"]
+    key, domains = BENCHMARKS[benchmark].synthetic
     synthetic = config["sources"][source]["kind"] == "synthetic"
-    return rows_of(config, source, key) * (prompts if synthetic else 1)
+    rows = rows_of(config, source, key) * (domains if synthetic else 1)
+    parts = len(section["parts"] or range(domains))
+    taken = section["prompts"] * domains if section["prompts"] else rows
+    return min(rows, taken) * parts // domains
 
 
 def prompts_of(config: Settings) -> dict[str, int]:
@@ -158,7 +174,9 @@ def split_bytes(config: Settings, split: str) -> float:
     """Bytes of text of a downloaded split."""
     prompts, responses_per_prompt = prompts_of(config), config["responses"]["responses_per_prompt"]
     side = "valid" if split in ("prompt_disjoint", "mutual_disjoint") else "evaluated"
-    n_responses = 2 if split in ("train", "in_domain") else responses_per_prompt
+    n_responses = 2 if split == "in_domain" else responses_per_prompt
+    if split == "train":
+        n_responses = config["splits"]["train_responses"]
     prompt, response = tokens_of(config, config["responses"]["source"])
     return TEXT * prompts["train" if split == "train" else side] * (prompt + n_responses * response)
 
@@ -196,7 +214,7 @@ def _backbone(config: Settings, name: str) -> JobCost:
 
 
 def _reward_model(config: Settings, name: str) -> JobCost:
-    """Training on pairs, a micro-batch in one row, a prompt once for its two responses."""
+    """Training on pairs, a micro-batch in one row, a prompt once for all of its responses."""
     shape, settings = shape_of(config, name), config["reward_models"]
     overrides, n = config["backbones"][name]["reward_models"], parameters(shape, reward=True)
     source = overrides["preferences"] or config["responses"]["source"]
@@ -216,8 +234,8 @@ def _reward_model(config: Settings, name: str) -> JobCost:
     trained = prompt_trees(settings["epochs"] * pairs, prompt, n_responses, response)
     flops = training_flops(shape, trained, True, settings["gradient_checkpointing"])
     probed = settings["probe_pairs"] * settings["probe_evals"]
-    cost = SLOWDOWN["bfloat16" if settings["bf16"] else "float32"]  # the training's format (D25)
-    flops += cost * forward_flops(shape, prompt_trees(probed, prompt, 2, response))
+    flops += forward_flops(shape, prompt_trees(probed, prompt, 2, response))
+    flops *= _slowdown(config, "bfloat16" if settings["bf16"] else "float32", n)  # D25
 
     def memory(gpus: int) -> Parts:
         return training_memory(
@@ -298,7 +316,7 @@ def _scores(
     for prompts, responses in sets:
         for count, dtype in ((prompts, scoring["dtype"]), (min(sample, prompts), "float32")):
             reading = prompt_trees(count, prompt, responses, response)
-            flops += SLOWDOWN[dtype] * forward_flops(shape, reading)
+            flops += _slowdown(config, dtype, n) * forward_flops(shape, reading)
         data += prompts * responses * (TOKEN_BYTES * (prompt + response) + 12 * shape.hidden_size)
     tokens = max(scoring["batch_tokens"], int(prompt + response))
     width = WIDTH["float32" if sample else scoring["dtype"]]
@@ -323,7 +341,8 @@ def _rloo(config: Settings, gpu_memory: float, name: str) -> JobCost:
     read = sequences(completions * padded, padded)
     flops += 2 * forward_flops(shape, read, False)  # policy, reference
     rewarded = prompt_trees(n_prompts, prompt, rloo["k"], response)
-    flops += SLOWDOWN[rloo["reward_dtype"]] * forward_flops(judge, rewarded)
+    slowdown = _slowdown(config, rloo["reward_dtype"], max(parameters(shape), parameters(judge)))
+    flops += slowdown * forward_flops(judge, rewarded)
     drawn = sequences(completions * response, prompt + response)
     flops += GENERATION * forward_flops(shape, drawn, False)
     per_step = rloo["prompts_per_update"] * rloo["k"] // rloo["mini_batches"]
@@ -451,8 +470,8 @@ def _samples_gold(config: Settings, rows: float) -> JobCost:
     shape, dtype = shape_of(config, models[0][0]), rloo["reward_dtype"]
     prompt, response = tokens_of(config, config["responses"]["source"])
     length = min(prompt, rloo["prompt_length"]) + min(response, rloo["response_length"])
-    flops = SLOWDOWN[dtype] * forward_flops(shape, sequences(rows * length, length))
+    n = parameters(shape, reward=True)
+    flops = forward_flops(shape, sequences(rows * length, length)) * _slowdown(config, dtype, n)
     longest = rloo["prompt_length"] + rloo["response_length"]
     parts = inference_memory(shape, max(rloo["batch_tokens"], longest), WIDTH[dtype])
-    n = parameters(shape, reward=True)
     return JobCost(n, len(models) * flops, lambda _: parts, 4 * n, TOKEN_BYTES * rows * length)

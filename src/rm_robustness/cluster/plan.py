@@ -43,6 +43,13 @@ class Row(NamedTuple):
         """GPU hours of all jobs of the row."""
         return self.jobs * self.resources.gpus * self.resources.hours if self.resources else 0.0
 
+    @property
+    def cpu_hours(self) -> float:
+        """Hours of all jobs of the row, each on one core, if they have no GPU."""
+        if not self.resources or self.resources.gpus:
+            return 0.0
+        return self.jobs * self.resources.hours
+
 
 def cluster_of(gpu: str, tflops: float | None, mfu: float, gpus_per_node: int) -> Cluster:
     """Cluster of a GPU model of `GPUS` (raises InputError for unknown names and bad numbers)."""
@@ -119,6 +126,7 @@ def as_json(config: Settings, cluster: Cluster, rows: list[Row], designs: list[D
         "downloads_gb": downloads(config),
         "jobs": sum(row.jobs for row in rows),
         "gpu_hours": sum(row.gpu_hours for row in rows),
+        "cpu_hours": sum(row.cpu_hours for row in rows),
         "disk_bytes": disk_bytes(config, rows),
         "designs": [design._asdict() for design in designs],
     }
@@ -152,6 +160,7 @@ def as_text(config: Settings, cluster: Cluster, rows: list[Row]) -> str:
         "",
         *aligned([*cells, total], left=2),
         "",
+        f"Jobs without a GPU: {sum(row.cpu_hours for row in rows):.1f} hours, each on one core",
         *fetched,
         f"Disk at the end, GB: {disk_bytes(config, rows) / 1e9:.0f}, downloads included; while "
         f"all {phase} train at once, {size / 1e9:.0f} more of checkpoints",

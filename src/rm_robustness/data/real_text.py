@@ -129,5 +129,6 @@ def _models(checkout: Path, options: Settings) -> dict[str, Any]:
         raise InputError(checkout / "results", found, "two models or more, to compare")
     counts = {"responses_per_prompt": min(enough, len(known))}
     # Nothing is trained on them: where a prompt has few answers, they are its pair instead.
-    counts["train_responses"] = max(0, min(2, len(known) - 2))
+    trained = min(options["train_responses"], len(known) // 2, len(known) - 2)
+    counts["train_responses"] = max(0, trained)
     return {"train_models": known, "valid_models": unseen, **counts}

@@ -101,13 +101,12 @@ def _checkout_sets(checkouts: real_text.Checkouts) -> list[EvaluationSet]:
 
 def _judged_title(name: str, frame: pd.DataFrame) -> str:
     """What a set of AlpacaEval is, without the words of a preset's training."""
-    models, prompts = sorted(frame["response_model"].unique()), f"{_prompts(frame):,} instructions"
-    if SCENARIOS[name].unseen_models:
-        answers = f"the answers of {len(models)} other models ({', '.join(models)})"
-    elif name == IN_DOMAIN.name:
-        answers = f"pairs of {len(models)} models' answers"
+    models, prompts = frame["response_model"].nunique(), f"{_prompts(frame):,} instructions"
+    if name == IN_DOMAIN.name:
+        answers = f"pairs of {models} models' answers"
     else:
-        answers = f"{len(frame) // _prompts(frame)} answers of {len(models)} models"
+        other = "other " if SCENARIOS[name].unseen_models else ""
+        answers = f"{len(frame) // _prompts(frame)} answers of {models} {other}models"
     return f"GPT-4's preference: {answers} to {prompts}"
 
 
