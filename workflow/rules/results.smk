@@ -205,7 +205,7 @@ rule publish_on_request:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input} results/ 2> {log}"
+        "rm-robustness publish --paths {input} > {log} 2>&1"
 
 
 # With all that it shows and links to beside it.
