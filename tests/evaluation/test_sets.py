@@ -71,8 +71,8 @@ def test_models_that_the_preset_does_not_name_change_nothing(both, tmp_path):
     [
         ([*KNOWN, *UNSEEN[:5]], {"in_domain": "32 models'", "prompt_disjoint": "6 answers of 32"}),
         ([*KNOWN[:5], *UNSEEN], {"in_domain": "21 models'", "prompt_disjoint": "6 answers of 21"}),
-        (["x", *KNOWN[:2]], {"prompt_disjoint": "2 answers of 2"}),
-        (["x", "y", "z"], {"prompt_disjoint": "3 answers of 3"}),
+        (["x", *KNOWN[:2]], {"in_domain": "2 models'", "prompt_disjoint": "2 answers of 2"}),
+        (["x", "y", "z"], {"in_domain": "3 models'", "prompt_disjoint": "3 answers of 3"}),
         (list("uvwxyz"), {"in_domain": "6 models'", "prompt_disjoint": "6 answers of 6"}),
     ],
 )

@@ -40,7 +40,7 @@ def sensitivity(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     where the objective has none), the rest as in table 5, with `p_holm` over every comparison here.
     Raises `InputError` for a missing file and for score files of different responses.
     """
-    rows = list(_rows(runs, settings))
+    rows = list(_measured(runs, settings))
     if settings["seed_variance"] == "moderated":
         moderate(rows)
     for row in rows:
@@ -50,7 +50,7 @@ def sensitivity(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**same).reindex(columns=COLUMNS)
 
 
-def _rows(runs: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _measured(runs: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one row a method and scenario, methods outermost."""
     seeds, methods, values = settings["seeds"], settings["methods"], {}
     for split in settings["scenarios"]:
