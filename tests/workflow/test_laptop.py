@@ -1,4 +1,4 @@
-"""A preset of real text whose policies are judged by a larger reward model of the run (D51).
+"""Preset `laptop`, cut: its policies are judged by a larger reward model of the run (D51).
 
 The texts are a few made-up answers in AlpacaEval's layout. Its pretrained models are tiny stand-ins
 with a chat template of their own, where the rule `pretrained` would put them.
@@ -16,48 +16,48 @@ import pytest
 import yaml
 from support.cut_demo import clone, snakemake
 from support.presets import preset
-from support.real_text import write_alpaca_eval
+from support.real_text import write_alpaca_eval, write_rm_bench
 from support.small_rloo import make_policy
 
+from rm_robustness.experiment import catalog
 from rm_robustness.experiment.config import merged
 from rm_robustness.experiment.jobs import jobs
 from rm_robustness.files import read_json, sha256, write_json
-from rm_robustness.frames import read_frame
+from rm_robustness.frames import read_csv, read_frame
 from rm_robustness.models.ensemble import mean_rewards
 
 RUN = Path("runs/few")
 JUDGED = "runs/few/policy_gold/standard-bt.parquet"
-FILES = ("--cores", "1", "--configfile", "few.yaml")
+FILES = ("--cores", "2", "--configfile", "few.yaml")
 
 
-def few(answers: Path) -> dict[str, Any]:
-    """The preset `small` with RLOO, cut to what a minute holds."""
-    config = preset("small")
-    own = config["backbones"].pop("SmolLM2-135M")
-    # The template is the tokenizer's own.
-    own["chat"] = {"template": None, "eos": "<|end|>", "pad": "<|endoftext|>"}
-    own["reward_models"] = {"learning_rate": 1e-3, "max_length": 96, "preferences": None}
-    shape = config["sizes"]["backbones"]["SmolLM2-135M"]
-    config["backbones"] = {"chat": own, "judge": own}
-    config["sizes"]["backbones"] = {"chat": shape, "judge": shape}
+def few(folder: Path) -> dict[str, Any]:
+    """The preset `laptop`, cut to what a minute holds."""
+    config = preset("laptop")
     config["preset"] = "few"
-    config["grid"] |= {"backbones": ["chat"], "objectives": ["bt", "bt-bsr"], "seeds": [0, 1]}
+    for backbone in config["backbones"].values():
+        # The template is the tokenizer's own.
+        backbone["chat"] = {"template": None, "eos": "<|end|>", "pad": "<|endoftext|>"}
+        backbone["keep_layers"] = None
+        backbone["reward_models"] |= {"learning_rate": 1e-3, "max_length": 96}
+    config["backbones"]["SmolLM2"]["keep_layers"] = 1
+    config["grid"]["seeds"] = config["rm_bench"]["seeds"] = [0, 1]
+    models = config["responses"]["train_models"] + config["responses"]["valid_models"]
+    answers = write_alpaca_eval(folder / "answers", models, 130)
     config["sources"]["alpaca_eval"]["path"] = str(answers)
-    config["rm_bench"] = config["ranks"] = None
+    bench = write_rm_bench(folder / "bench", tuple(config["rm_bench"]["parts"]))
+    config["sources"]["rm_bench"]["path"] = str(bench)
+    config["ranks"]["rows"] = [4, 8]
     config["splits"] |= {"train_prompts": 90}
-    config["reward_models"] |= {
-        **{"pairs": "all", "epochs": 1, "global_batch": 4, "micro_batch": 4, "bf16": False},
-        **{"gradient_checkpointing": False, "probe_pairs": 8, "probe_evals": 2},
-        "seeds_per_job": 2,
-    }
-    run = {"policy": "chat", "reward_models": {"bt": "chat/bt", "bt-bsr": "chat/bt-bsr"}}
-    run |= {"reward_model_seeds": [0], "learning_rate": 1e-3}
-    config["rloo"] = preset("demo")["rloo"] | {
-        **{"runs": {"standard": run, "large": run}, "seeds": [0], "seeds_per_job": 1},
-        **{"epochs": 1, "prompts_per_update": 8, "mini_batches": 2, "micro_batch": 8},
+    config["reward_models"] |= {"probe_pairs": 8, "probe_evals": 2}
+    for run in config["rloo"]["runs"].values():
+        run |= {"reward_model_seeds": [0], "learning_rate": 1e-3}
+    config["rloo"] |= {
+        **{"seeds": [0], "epochs": 1, "prompts_per_update": 8, "mini_batches": 2, "micro_batch": 8},
         **{"prompt_length": PROMPT, "response_length": 12, "eval_every": 1, "eval_prompts": 6},
-        "gold": {"backbone": "judge", "objective": "bt", "responses": 6, "seeds": [0, 1]},
     }
+    config["rloo"]["gold"]["responses"] = 6
+    config["sensitivity"] = None
     return config
 
 
@@ -66,17 +66,15 @@ PROMPT = 6  # tokens: those of a question of two digits, and not of three
 
 @pytest.fixture(scope="module")
 def judged(world, tmp_path_factory) -> Path:
-    """A clone in which a policy was trained and judged."""
+    """A clone in which the cut preset ran to its end."""
     folder = clone(tmp_path_factory.mktemp("few"))
-    models = preset("small")["responses"]
-    models = [*models["train_models"], *models["valid_models"]]
-    config = few(write_alpaca_eval(folder / "answers", models, 130))
+    config = few(folder)
     (folder / "few.yaml").write_text(yaml.safe_dump(config))
     for name in config["backbones"]:
         made = folder / RUN / "pretrained" / name
         make_policy(world, made / "model")
         write_json({}, made / "manifest.json")
-    answer = snakemake(folder, *FILES, "--", JUDGED)
+    answer = snakemake(folder, *FILES, "--", "all")
     assert answer.returncode == 0, answer.stderr[-3000:]
     return folder
 
@@ -92,7 +90,7 @@ def test_the_gold_is_of_the_run_s_own_reward_models_and_they_have_seen_no_prompt
     assert set(config["responses"]["valid_models"]) <= set(pairs["response_model"])
     record = read_json(RUN / "policy_gold/standard-bt.record.json")
     inputs = {entry["path"]: entry["sha256"] for entry in record["inputs"].values()}
-    folders = [str(RUN / f"reward_models/judge/bt/seed-{seed}") for seed in (0, 1)]
+    folders = [str(RUN / f"reward_models/SmolLM2-16/bt/seed-{seed}") for seed in (0, 1)]
     for folder in folders:
         weights = f"{folder}/model.safetensors"
         assert inputs[weights] == sha256(Path(weights))
@@ -110,6 +108,18 @@ def test_the_gold_is_of_the_run_s_own_reward_models_and_they_have_seen_no_prompt
 
 
 @pytest.mark.slow
+def test_every_result_is_there_and_names_the_gold(judged, monkeypatch):
+    monkeypatch.chdir(judged)
+    names = catalog.results(merged([Path("few.yaml")]))
+    assert {"table1", "table2", "table4", "table5", "figure6"} < set(names)
+    assert all((RUN / "results" / f"{name}.csv").stat().st_size for name in names)
+    claims = read_csv(RUN / "results/claims.csv")
+    assert claims["subject"].str.contains("gold by SmolLM2-16/bt").any()
+    rows = read_csv(RUN / "results/table2.csv")
+    assert set(rows["metric"]) >= {"chat", "code", "safety"} and "math" not in set(rows["metric"])
+
+
+@pytest.mark.slow
 def test_long_prompts_are_left_out_and_counted(judged):
     record = read_json(judged / RUN / "policies/standard-bt/seed-0/record.json")
     split = read_frame(judged / RUN / "splits/prompt_disjoint.parquet")
@@ -121,7 +131,7 @@ def test_long_prompts_are_left_out_and_counted(judged):
 def test_trace_follows_the_gold_to_its_models_and_pairs(judged):
     program = [sys.executable, "-m", "rm_robustness", "trace", JUDGED]
     done = subprocess.run(program, cwd=judged, capture_output=True, text=True, check=True)
-    assert re.search(r"reward_models/judge/bt/seed-\{0,1\}/model\.safetensors", done.stdout)
+    assert re.search(r"reward_models/SmolLM2-16/bt/seed-\{0,1\}/model\.safetensors", done.stdout)
     assert re.search(r"splits/\{prompt_disjoint,gold_train\}\.parquet", done.stdout)
     assert "gold_responses 6" in done.stdout
 
@@ -129,7 +139,7 @@ def test_trace_follows_the_gold_to_its_models_and_pairs(judged):
 @pytest.mark.slow
 def test_another_gold_trains_no_policy_again(judged):
     gold = "rloo={gold: {seeds: [0]}}"
-    again = snakemake(judged, "-n", *FILES, "--", JUDGED)
+    again = snakemake(judged, "-n", *FILES, "--", "all")
     assert "Nothing to be done" in again.stderr + again.stdout
     one = snakemake(judged, "-n", *FILES, "--config", gold, "--", JUDGED)
     plan = dict(re.findall(r"^(\w+) +(\d+)$", one.stdout + one.stderr, flags=re.MULTILINE))
