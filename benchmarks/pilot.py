@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rm_robustness.errors import InputError, refuse
 from rm_robustness.evaluation.scenarios import METRICS, per_prompt, prompt_values, read_rewards
 from rm_robustness.frames import read_frame
 from rm_robustness.pivot import Spread
@@ -42,6 +43,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for metric, split in METRICS.items():
         paths = sorted(options.runs.glob(f"scores/{options.backbone}/bt/seed-*/{split}.parquet"))
+        if len(paths) < 2:
+            found, expected = f"{len(paths)} seeds of bt with scores of {split}", "two or more"
+            refuse(InputError(options.runs, found, expected, "docs/LAPTOP.md has the command"))
         values = prompt_values(metric, paths)[0].to_numpy()
         frame = read_frame(options.runs / "splits" / f"{split}.parquet").set_index("response_id")
         texts = frame["response"].loc[read_frame(paths[0])["response_id"]]

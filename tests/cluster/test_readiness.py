@@ -191,7 +191,7 @@ def test_a_number_of_gpus_that_does_not_divide_is_refused(rule, name, gpus, fine
         readiness.require_share(preset("paper"), rule, name, gpus)
 
 
-MEASURE = "measure_scenarios_0"
+MEASURE = "measure_scenarios_0_1_2_3_4_5_6_7"
 SMALL = ("--configfile", "config/small.yaml", "--", "results/table5.csv")
 ON_EIGHT = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
 

@@ -165,6 +165,7 @@ def settings(tmp_path: Path) -> dict:
         "reference": "bt",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
+        "pairs_per_prompt": 1,
         "train_set": "raw/preferences/own.parquet",
         "paper_values": published,
     }

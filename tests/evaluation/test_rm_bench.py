@@ -422,6 +422,7 @@ def settings(tmp_path: Path) -> dict:
         "rm_bench": about,
         "reference": "bt",
         "micro_batch": 16,
+        "pairs_per_prompt": 1,
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "paper_values": published,
     }

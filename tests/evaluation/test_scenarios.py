@@ -78,6 +78,7 @@ def settings(tmp_path: Path) -> dict:
         "seed_variance": "own",
         "bsr": {"weight": 1e-3, "reduction": "release"},
         "micro_batch": 16,
+        "pairs_per_prompt": 1,
         "paper_values": published,
     }
 

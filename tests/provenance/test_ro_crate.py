@@ -193,4 +193,4 @@ def test_the_crate_of_a_real_run_is_valid(finished, tmp_path, monkeypatch):
     metadata = json.loads((tmp_path / "crate.json").read_text())
     assert violated(metadata, finished, tmp_path) == []
     tables = {n for e in metadata["@graph"] for n in names(e, "result") if "/results/table" in n}
-    assert len(tables) == 5 * 3
+    assert len(tables) == 5 * 4  # csv, md, html, record

@@ -31,7 +31,7 @@ SETTINGS = {
         "paper_model": None,
     },
     "ranks": {"objectives": ["bt", "bt-bsr"]},
-    "rloo": {"runs": {"standard": {}}},
+    "rloo": {"runs": {"standard": {}}, "gold": None},
     "alpaca_eval": {"run": "large", "judge": {"kind": "gold"}, "paper_model": None},
 }
 WORLDS = {"holds": 1.0, "boundary": 0.0, "fails": -1.0}

@@ -88,3 +88,13 @@ def test_the_benchmark_of_objectives_counts_the_bytes_of_their_tensors(module):
     assert grown > 0 and grown % (4 * 64) == 0  # whole vectors of float32
     extra = objectives.peak_bytes("bt-bsr", large) - objectives.peak_bytes("bt", large)
     assert 0 <= extra <= 4 * 128 + 64
+
+
+def test_the_pilot_finds_what_normal_theory_says_of_entries_that_alone_vary(module):
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.3, 0.16, (4, 4000))
+    # 1.96 + 0.84 standard deviations of a difference of two means over 8 seeds x 4000 prompts.
+    expected = 2.8 * np.sqrt(2) * 0.16 / np.sqrt(8 * 4000)
+    assert module("pilot").smallest_found(values, 8) == pytest.approx(expected, rel=0.25)
+    values += np.array([[-0.02], [-0.01], [0.01], [0.02]])
+    assert module("pilot").smallest_found(values, 8) > 5 * expected

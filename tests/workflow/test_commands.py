@@ -23,7 +23,7 @@ from rm_robustness.experiment.command_line import config_files
 
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
 # Blocks that are no commands, by their first word.
-LISTINGS = {"Snakefile", "cli/", "artifacts:"}
+LISTINGS = {"Snakefile", "cli/", "artifacts:", "sensitivity:"}
 # A command by its beginning -> why it is not run.
 EXCLUDED = {
     "git clone": "the clone of these tests is made from the working tree",
@@ -44,6 +44,7 @@ EXCLUDED = {
     "python benchmarks/scoring.py --device cuda": "needs a GPU",
     "python benchmarks/training.py --device cuda": "needs a GPU",
     "python benchmarks/gpu.py": "tests/workflow/test_gpu_checks.py runs it",
+    "python benchmarks/pilot.py": "needs the scores of the command above it",
     "python benchmarks/evaluation.py": "evaluates a model of SmolLM2's width, for minutes",
     "python examples": "tests/workflow/test_examples.py runs it",
     "rm-robustness reward": "tests/training/test_reward_script.py runs it",
