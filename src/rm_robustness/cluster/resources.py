@@ -15,7 +15,7 @@ HEADROOM = 0.9  # usable share of a GPU's memory; the rest is for CUDA, NCCL and
 LONG = 12.0  # hours: a job that lasts longer gets more GPUs
 # Floating-point operations a second of one core in float32, by a model's parameters: with rows of
 # the demo's 64 numbers it mostly waits, with SmolLM2's 576 it computes. Measured at both.
-CPU_FLOPS, CPU_PARAMETERS, CPU_GROWTH = 1e10, (3e5, 4.2e7), 0.55
+CPU_FLOPS, CPU_PARAMETERS, CPU_GROWTH = 1e10, (3e5, 4.2e7), 0.395
 
 
 class Cluster(NamedTuple):
