@@ -20,14 +20,14 @@ def add_preset(preset: str) -> None:
     Lines are added in place: the comments stay. Folders of the stages' outs that the preset does
     not fill are made, empty: DVC refuses a stage without its outs.
     """
-    text = DVC_YAML.read_text(encoding="utf-8")
+    before = text = DVC_YAML.read_text(encoding="utf-8")
     presets = read_mapping(DVC_YAML, "the stages that DVC records")["vars"][0]["presets"]
     listed = ", ".join(dict.fromkeys([*presets, preset]))
     text = re.sub(r"(?m)^  - presets: \[.*\]$", f"  - presets: [{listed}]", text)
     results = Path("runs", preset, "results")
     text = _with_lines(text, "metrics", [results / "metrics.json"])
     text = _with_lines(text, "plots", sorted(results.glob("figure*.png")))
-    if text != DVC_YAML.read_text(encoding="utf-8"):
+    if text != before:
         write_text(text, DVC_YAML)
     for stage in _stages().values():
         for out in stage["do"]["outs"]:
