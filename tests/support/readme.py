@@ -1,44 +1,62 @@
-"""The README's numbers, from released results: `PYTHONPATH=tests python -m support.readme FOLDER`.
+"""The numbers of README.md and some documents, from released results.
 
-FOLDER has a finished run's results, such as runs/demo/results after `dvc pull`. The command writes
-the blocks of README.md between `<!-- NAME -->` and `<!-- /NAME -->`, and docs/figure4.png.
+`PYTHONPATH=tests python -m support.readme`, with runs/*/results as after `dvc pull`, writes what
+stands between `<!-- NAME -->` and `<!-- /NAME -->`: averages of table 5, the tally of verdicts, or
+the first table of the result NAME; and the pictures.
 """
 
 import re
 import shutil
-import sys
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pandas as pd
 
-from rm_robustness.results.table5_scenarios import averages_line, table5_markdown
+from rm_robustness.results.table5_scenarios import averages_line
 from rm_robustness.results.verdicts import counts, read_verdicts
 
 from .paths import ROOT
 
-README, FIGURE = ROOT / "README.md", ROOT / "docs" / "figure4.png"
+# A document, and the preset whose results it shows.
+PAGES = {"docs/DEMO.md": "demo"}
+PICTURE = re.compile(r"\]\((?:docs/)?([a-z]+\d?)-([a-z]+)\.png\)")  # result, preset
 
 
-def blocks(results: Path) -> dict[str, str]:
-    """Text of each block of the README."""
-    table = pd.read_csv(results / "table5.csv")
-    grid = [line for line in table5_markdown(table).splitlines() if line.startswith("|")]
-    whole = read_verdicts(results / "claims.csv")
-    each = ", ".join(f"{count} {verdict}" for verdict, count in counts(whole).items() if count)
-    tally = f"Of the paper's {len(whole)} claims, for the demo's models: {each}."
-    return {"averages": averages_line(table), "verdicts": tally, "table5": "\n".join(grid)}
+def pictures(text: str) -> list[tuple[str, str]]:
+    """The figures that a document shows, as names of result and preset."""
+    return PICTURE.findall(text)
+
+
+def block(name: str, results: Path) -> str:
+    """The text of a block."""
+    if name == "averages":
+        return averages_line(pd.read_csv(results / "table5.csv"))
+    if name == "verdicts":
+        whole = read_verdicts(results / "claims.csv")
+        each = ", ".join(f"{count} {verdict}" for verdict, count in counts(whole).items() if count)
+        return f"Of the paper's {len(whole)} claims, for these models: {each}."
+    lines = (results / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    table = takewhile(_in_table, dropwhile(lambda line: not _in_table(line), lines))
+    return "\n".join(table)
+
+
+def _in_table(line: str) -> bool:
+    return line.startswith("|")
 
 
 def filled(text: str, results: Path) -> str:
-    """Text of the README with its blocks written from results."""
-    for name, block in blocks(results).items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text, n = re.subn(pattern, lambda m, b=block: m[1] + b + m[2], text, flags=re.DOTALL)
-        assert n == 1, f"README.md has {n} blocks {name}"
-    return text
+    """A document with its blocks written from results."""
+    return re.sub(
+        r"(?s)(<!-- (\w+) -->\n).*?(\n<!-- /\2 -->)",
+        lambda found: found[1] + block(found[2], results) + found[3],
+        text,
+    )
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    README.write_text(filled(README.read_text(encoding="utf-8"), folder), encoding="utf-8")
-    shutil.copyfile(folder / "figure4.png", FIGURE)
+    for name, of in PAGES.items():
+        page = ROOT / name
+        page.write_text(filled(page.read_text("utf-8"), ROOT / "runs" / of / "results"), "utf-8")
+        for result, preset in pictures(page.read_text("utf-8")):
+            shown = ROOT / "docs" / f"{result}-{preset}.png"
+            shutil.copyfile(ROOT / "runs" / preset / "results" / f"{result}.png", shown)

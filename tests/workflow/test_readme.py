@@ -1,11 +1,20 @@
-"""The README's numbers and picture are those of the release, read from the store in the clone."""
+"""Numbers and pictures of a document are those of the release, read from the store in the clone."""
 
-from support.readme import FIGURE, README, filled
+import re
+
+import pytest
+from support.paths import ROOT
+from support.readme import PAGES, filled, pictures
 from support.released_results import released_results
 
 
-def test_the_readme_shows_the_release(tmp_path):
-    released = released_results(tmp_path, "demo")
-    text = README.read_text(encoding="utf-8")
-    assert text == filled(text, released), "PYTHONPATH=tests python -m support.readme RESULTS"
-    assert FIGURE.read_bytes() == (released / "figure4.png").read_bytes()
+@pytest.mark.parametrize("page", PAGES)
+def test_a_document_shows_the_release(page, tmp_path):
+    text, released = (ROOT / page).read_text("utf-8"), released_results(tmp_path, PAGES[page])
+    assert text == filled(text, released), "dvc pull; PYTHONPATH=tests python -m support.readme"
+    assert len(re.findall(r"<!-- \w+ -->", text)) >= 3
+    assert pictures(text)
+    for result, preset in pictures(text):
+        shown = (ROOT / "docs" / f"{result}-{preset}.png").read_bytes()
+        assert preset == PAGES[page]
+        assert shown == (released / f"{result}.png").read_bytes()
