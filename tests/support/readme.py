@@ -19,6 +19,7 @@ from .paths import ROOT
 
 # A document, and the preset whose results it shows.
 PAGES = {"docs/DEMO.md": "demo"}
+BLOCK = re.compile(r"<!-- (\w+) -->")
 PICTURE = re.compile(r"\]\((?:docs/)?([a-z]+\d?)-([a-z]+)\.png\)")  # result, preset
 
 
@@ -46,11 +47,13 @@ def _in_table(line: str) -> bool:
 
 def filled(text: str, results: Path) -> str:
     """A document with its blocks written from results."""
-    return re.sub(
+    written, n = re.subn(
         r"(?s)(<!-- (\w+) -->\n).*?(\n<!-- /\2 -->)",
         lambda found: found[1] + block(found[2], results) + found[3],
         text,
     )
+    assert n == text.count("<!-- /") == len(BLOCK.findall(text)), "a block without beginning or end"
+    return written
 
 
 if __name__ == "__main__":
