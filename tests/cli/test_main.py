@@ -10,7 +10,7 @@ from support.paths import ROOT
 
 from rm_robustness.cli import main as cli
 from rm_robustness.cli.main import COMMANDS
-from rm_robustness.cli.results import ON_REQUEST, RESULTS
+from rm_robustness.experiment.catalog import EVERY_RESULT
 from rm_robustness.experiment.scenarios import BENCHMARKS
 
 RULES = "\n".join(path.read_text() for path in sorted(ROOT.glob("workflow/rules/*.smk")))
@@ -31,7 +31,7 @@ def rm_robustness(*arguments: str, **options) -> subprocess.CompletedProcess[str
 def test_what_a_rule_calls_is_a_command():
     assert {"responses", "train", "measure", "run-times"} <= CALLED <= COMMANDS.keys()
     assert "rm-robustness {params.command}" in RULES  # of results and benchmarks
-    assert RESULTS.keys() | ON_REQUEST.keys() | BENCHMARKS.keys() <= COMMANDS.keys()
+    assert EVERY_RESULT.keys() | BENCHMARKS.keys() <= COMMANDS.keys()
 
 
 def test_a_claim_that_there_is_not_is_refused_before_anything_is_planned():
@@ -43,7 +43,7 @@ def test_a_claim_that_there_is_not_is_refused_before_anything_is_planned():
 
 def test_a_command_is_for_people_or_a_rule_calls_it():
     rules = {name for name, command in COMMANDS.items() if not command.for_people}
-    assert rules == CALLED | RESULTS.keys() | ON_REQUEST.keys() | BENCHMARKS.keys()
+    assert rules == CALLED | EVERY_RESULT.keys() | BENCHMARKS.keys()
 
 
 def test_only_commands_of_local_rules_and_four_of_a_person_go_online():

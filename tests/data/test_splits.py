@@ -15,6 +15,8 @@ from rm_robustness.data.splits import (
     pairs,
 )
 from rm_robustness.errors import InputError
+from rm_robustness.experiment.scenarios import SCENARIOS
+from rm_robustness.experiment.scenarios import SPLITS as DECLARED
 
 
 def test_counts_are_those_of_the_paper_s_construction():
@@ -34,10 +36,12 @@ def test_counts_are_those_of_the_paper_s_construction():
 def test_no_scenario_leaks_into_training(world, split_settings):
     splits, _ = build_splits(world, split_settings)
     train = splits["train"]
-    for name in ("prompt_disjoint", "mutual_disjoint"):
-        assert not set(splits[name]["prompt_id"]) & set(train["prompt_id"])
-    for name in ("response_disjoint", "mutual_disjoint"):
-        assert not set(splits[name]["response_model"]) & set(split_settings["train_models"])
+    assert SPLITS == DECLARED
+    for name, scenario in SCENARIOS.items():
+        trained_on = set(splits[name]["prompt_id"]) & set(train["prompt_id"])
+        assert not (scenario.unseen_prompts and trained_on)
+        known = set(splits[name]["response_model"]) & set(split_settings["train_models"])
+        assert bool(known) != scenario.unseen_models
     trained = set(
         zip(train["prompt"].map(normalise), train["response"].map(normalise), strict=True)
     )

@@ -8,9 +8,15 @@ import yaml
 from support.paths import ROOT
 from support.presets import preset
 
-from rm_robustness.experiment.catalog import CODE, ON_REQUEST, RESULTS, is_figure, results
+from rm_robustness.experiment.catalog import (
+    CODE,
+    EVERY_RESULT,
+    ON_REQUEST,
+    RESULTS,
+    is_figure,
+    results,
+)
 
-EVERY = RESULTS | ON_REQUEST
 # The base of all: files, their errors and their progress. No number depends on them alone.
 BASE = {f"rm_robustness.{name}" for name in ("errors", "files", "frames", "progress")}
 
@@ -27,9 +33,9 @@ def within(module: str, parts: tuple[str, ...]) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EVERY_RESULT)
 def test_a_result_names_functions_and_has_a_caption(name):
-    result = EVERY[name]
+    result = EVERY_RESULT[name]
     for text in filter(None, (result.measure, result.render, result.draw)):
         module, _, function = text.partition(":")
         assert callable(getattr(import_module(f"rm_robustness.results.{module}"), function))
@@ -37,9 +43,9 @@ def test_a_result_names_functions_and_has_a_caption(name):
     assert (ROOT / f"workflow/report/{name}.rst").is_file()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EVERY_RESULT)
 def test_an_edit_of_any_code_that_a_result_rests_on_makes_it_again(name):
-    modules = {text.partition(":")[0] for text in EVERY[name][-3:] if text}
+    modules = {text.partition(":")[0] for text in EVERY_RESULT[name][-3:] if text}
     for module in [*modules, "html", "plot_style"]:
         needed = closure(f"rm_robustness.results.{module}") - BASE
         assert {name for name in needed if not within(name, CODE)} == set()

@@ -154,7 +154,7 @@ def inputs_of(name):
     """What a result is made from; nothing where the preset does not make it."""
     if name not in [*RESULTS, *ON_REQUEST]:
         return []
-    return EVERY_RESULT[name].inputs(config)
+    return catalog.EVERY_RESULT[name].inputs(config)
 
 
 def requested(wildcards):
@@ -182,7 +182,7 @@ def shown(name):
 
 def in_report(name):
     """Where the report shows a result: its caption, section and title."""
-    result = EVERY_RESULT[name]
+    result = catalog.EVERY_RESULT[name]
     return {
         "caption": f"../report/{name}.rst",
         "category": result.section,
@@ -212,7 +212,6 @@ POLICY_BATCHES = grid.policy_batches(config)
 MEASUREMENTS = grid.measurements(config) | {
     grid.Measurement(("scenarios",), tuple(batch)): [] for batch in SEED_BATCHES
 }
-EVERY_RESULT = catalog.RESULTS | catalog.ON_REQUEST
 RESULTS = catalog.results(config)
 ON_REQUEST = [
     name for name, made in catalog.ON_REQUEST.items() if config[made.requires]

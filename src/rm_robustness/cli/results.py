@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from ..experiment.catalog import ON_REQUEST, RESULTS, Result, is_figure
+from ..experiment.catalog import EVERY_RESULT, Result, is_figure
 from ..provenance.record import write_record
 from .command import Command, command, path, paths, settings
 
@@ -125,5 +125,7 @@ def publish(options: argparse.Namespace) -> None:
     publish(options.paths)
 
 
-EVERY_RESULT = sorted((RESULTS | ON_REQUEST).items())
-COMMANDS = [*(result_command(*item) for item in EVERY_RESULT), metrics, index, run_times, publish]
+COMMANDS = [
+    *(result_command(*item) for item in sorted(EVERY_RESULT.items())),
+    *(metrics, index, run_times, publish),
+]

@@ -363,3 +363,5 @@ ON_REQUEST = {
         "sensitivity:draw_sensitivity",
     )
 }
+
+EVERY_RESULT = RESULTS | ON_REQUEST

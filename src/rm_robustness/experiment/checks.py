@@ -14,6 +14,7 @@ from .grid import (
     check_objective,
     check_reward_model,
     generated_models,
+    gold_name,
     judge_kind,
     objective_parts,
     policies,
@@ -295,7 +296,7 @@ def _check_samples_gold(config: Settings, rloo: Settings, where: str) -> None:
             raise InputError(where, found, "a reward model, as new responses have no column", fix)
         return
     backbone = gold["backbone"]
-    check_reward_model(config, f"{backbone}/{gold['objective']}", where)
+    check_reward_model(config, gold_name(gold), where)
     if released(config, "splits/"):
         raise InputError(
             where, "a section with downloaded splits", "null: they have no pairs of it"

@@ -85,16 +85,22 @@ def check_objective(config: Settings, name: str, where: str) -> None:
         raise InputError(where, f"objective '{name}'", "a known one", nearest(objective, known))
     if "@" in name:
         positive = re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", weight) and float(weight) > 0
-        batch, total = bsr_batch(name), config["reward_models"]["global_batch"]
+        batch = bsr_batch(name)
         if objective != BSR or not (positive or batch):
             expected = (
                 "a positive weight after 'bt-bsr@', such as bt-bsr@1e-2, or a micro-batch, "
                 "such as bt-bsr@b4"
             )
             raise InputError(where, f"objective '{name}'", expected)
-        if batch and total % batch:
-            expected = f"a divisor of reward_models.global_batch, which is {total}, after 'b'"
-            raise InputError(where, f"objective '{name}'", expected)
+        if batch:
+            check_divisor(config["reward_models"], batch, where, f"objective '{name}'")
+
+
+def check_divisor(reward_models: Settings, batch: int, where: str, found: str) -> None:
+    """Raise InputError for a micro-batch that does not divide `reward_models.global_batch`."""
+    if (total := reward_models["global_batch"]) % batch:
+        expected = f"a divisor of reward_models.global_batch, which is {total}"
+        raise InputError(where, found, expected)
 
 
 def check_reward_model(config: Settings, name: str, where: str) -> None:
@@ -159,6 +165,11 @@ def samples_gold(config: Settings) -> Settings | None:
     """The section `rloo.gold` (D51); None where the preset's `gold` labels policies' samples."""
     rloo: Settings = config.get("rloo") or {}  # older records and parts of a config lack it
     return rloo.get("gold")
+
+
+def gold_name(gold: Settings) -> str:
+    """The name of the reward models of `rloo.gold`: `backbone/objective`."""
+    return f"{gold['backbone']}/{gold['objective']}"
 
 
 def gold_models(config: Settings) -> list[Model]:

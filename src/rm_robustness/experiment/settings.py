@@ -186,7 +186,7 @@ def judge(config: Settings) -> Settings:
 
 def result(config: Settings, name: str) -> Settings:
     """Settings of a table, a figure or the claims."""
-    return (catalog.RESULTS | catalog.ON_REQUEST)[name].settings(config)
+    return catalog.EVERY_RESULT[name].settings(config)
 
 
 def index(config: Settings) -> Settings:

@@ -2,7 +2,7 @@
 
 from ..errors import InputError
 from .config import Settings, nearest
-from .grid import check_objective, objective_parts, objective_settings, reward_models
+from .grid import check_divisor, check_objective, objective_parts, objective_settings, reward_models
 
 
 def check_sensitivity(config: Settings, where: str) -> None:
@@ -36,7 +36,7 @@ def check_sensitivity(config: Settings, where: str) -> None:
 
 def _check_variant(shared: Settings, name: str, changes: Settings, where: str) -> None:
     """A variant has a name of its own, an objective of the preset, and options of that."""
-    objectives, total = shared["objectives"], shared["global_batch"]
+    objectives = shared["objectives"]
     if "@" in name or name in objectives:
         expected = "{}, as an objective's name says it all, or another name"
         raise InputError(where, "settings", expected)
@@ -51,9 +51,7 @@ def _check_variant(shared: Settings, name: str, changes: Settings, where: str) -
             takes = ", ".join(objectives[objective]) or "no option"
             raise InputError(where, f"'{option}'", f"an option of '{objective}': {takes}")
     batch = changes.get("micro_batch", 1)
-    if total % batch:
-        expected = f"a divisor of reward_models.global_batch, which is {total}"
-        raise InputError(f"{where}.micro_batch", f"{batch}", expected)
+    check_divisor(shared, batch, f"{where}.micro_batch", f"{batch}")
 
 
 def _objectives(config: Settings) -> list[str]:

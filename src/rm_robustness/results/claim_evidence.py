@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.scenarios import HEADINGS, average
-from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight, neighbouring_sizes
+from ..experiment.grid import BSR, BT, bsr_batch, bsr_weight, gold_name, neighbouring_sizes
 from ..experiment.scenarios import MUTUAL_DISJOINT, PROMPT_DISJOINT, RESPONSE_DISJOINT, SCENARIOS
 from ..pivot import Array
 from ..ratios import relative_loss, relative_loss_unpaired
@@ -151,7 +151,7 @@ def gold_under_rloo(run: RunResults) -> Parts:
     """
     rloo, estimates, subject = run.settings["rloo"], [NO_ESTIMATE] * 3, RLOO_RUN
     if gold := rloo and rloo["gold"]:
-        subject = f"{RLOO_RUN}, gold by {gold['backbone']}/{gold['objective']}"
+        subject = f"{RLOO_RUN}, gold by {gold_name(gold)}"
     reason = f"the preset has no RLOO run `{RLOO_RUN}`"
     if rloo and RLOO_RUN in rloo["runs"]:
         halves = (run.gold_halves(f"{RLOO_RUN}-{method}") for method in (BT, BSR))

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..evaluation.policy_curves import training_curves
-from ..experiment.grid import BSR, BT
+from ..experiment.grid import BSR, BT, gold_name
 from ..pivot import Array
 from .plot_style import STYLE, legend_of, method_label, method_styles, panels
 
@@ -54,9 +54,7 @@ def figure5(runs: Path, settings: Mapping[str, Any]) -> tuple[Figure, pd.DataFra
             left.autoscale()
         axes[0].set_ylabel(GAIN)
         gold = settings.get("gold")
-        judge = (
-            f"gain in gold reward\nby {gold['backbone']}/{gold['objective']}" if gold else GOLD_GAIN
-        )
+        judge = f"gain in gold reward\nby {gold_name(gold)}" if gold else GOLD_GAIN
         axes[2].set_ylabel(judge)
         _legend(figure, axes[2:])
     return figure, frame
