@@ -314,6 +314,19 @@ def test_hard_accuracy_is_that_of_table2_and_its_slope_over_lambda(bench):
     assert parts["small", "lambda 0.01: bt-bsr - bt"].paper == pytest.approx(7.9)
 
 
+def test_domain_that_is_not_at_hand_leaves_the_hard_accuracy_out(bench):
+    path = bench / "raw" / "rm_bench.parquet"
+    rest = pd.read_parquet(path).query("domain != 'math'")
+    write(rest, path)
+    for method, seeds in BENCH["seeds"].items():
+        for seed in seeds:
+            scores = score_path(bench, "small", method, seed, "rm_bench")
+            write(pd.read_parquet(scores).query("domain != 'math'"), scores)
+    for part in evidence.hard_accuracy(run(bench, rm_bench=BENCH)):
+        assert np.isnan(part.estimate.value)
+        assert "file of RM-Bench is missing" in part.reason
+
+
 def test_lambda_that_was_not_trained_leaves_its_comparisons_out(bench):
     fewer = BENCH | {"objectives": ["bt", "bt-bsr"]}
     parts = by_name(evidence.hard_accuracy(run(bench, rm_bench=fewer)))

@@ -207,7 +207,6 @@ def hard_accuracy(run: RunResults) -> Parts:
     """
     bench, default = run.settings["rm_bench"], run.settings["bsr"]["weight"]
     names, subject = (bench["objectives"], bench["backbone"]) if bench else ([], "-")
-    reason = "the preset lacks a lambda" if bench else "the preset has no RM-Bench"
     of_lambda = [n for n in names if n == BT or (n.startswith(BSR) and not bsr_batch(n))]
     method_at = {bsr_weight(n, default) or 0.0: n for n in of_lambda}
     # One (seeds, prompts) array, or None, and one published number for each lambda.
@@ -230,9 +229,12 @@ def hard_accuracy(run: RunResults) -> Parts:
             (weight, accuracy) for weight, accuracy in zip(weights, hard, strict=True) if weight
         ]
         terms = [weight * accuracy for weight, accuracy in terms_used if accuracy is not None]
-        estimate = (
-            run.estimate(np.sum(terms, axis=0)) if len(terms) == len(terms_used) else NO_ESTIMATE
-        )
+        if len(terms) == len(terms_used):
+            estimate = run.estimate(np.sum(terms, axis=0))
+            reason = "a file of RM-Bench is missing, without which no mean over domains is given"
+        else:
+            estimate = NO_ESTIMATE
+            reason = "the preset lacks a lambda" if bench else "the preset has no RM-Bench"
         paper, role = float(np.dot(weights, published)), NEEDED if side == ABOVE_0 else BESIDE
         yield ClaimPart(name, subject, "points", side, estimate, paper, reason, role)
 
