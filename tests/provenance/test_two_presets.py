@@ -24,13 +24,22 @@ PRESETS = ("demo", "laptop")
 SMALL = {"grid": {"backbones": ["llama"]}} | dict.fromkeys(
     ("rm_bench", "ranks", "rloo", "alpaca_eval")
 )
+# Of the second a result on request too.
+ON_REQUEST = {
+    "sensitivity": {
+        "backbone": "llama",
+        "seeds": [0, 1],
+        "variants": {"bt-bsr": {}, "bt-b4": {"objective": "bt", "micro_batch": 4}},
+    }
+}
 NOTHING = "Nothing to be done"
 
 
 def config(name: str) -> str:
     """A preset that is the demo cut small, under this name."""
     made = preset("demo")
-    for changes in (CUT, SMALL, {"preset": name}):
+    more = ON_REQUEST if name == "laptop" else {}
+    for changes in (CUT, SMALL, more, {"preset": name}):
         update_config(made, changes)
     return str(yaml.safe_dump(made, sort_keys=False))
 
@@ -90,6 +99,9 @@ def first(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(first):
     """The same repository, with both released."""
+    made = first[0].folder / "runs/laptop/results/sensitivity.csv"
+    made.parent.mkdir(parents=True)
+    made.touch()  # what was asked for is released, and not as it was before
     release(first[0], "laptop")
     return first[0]
 
@@ -131,10 +143,20 @@ def test_what_the_second_leaves_out_is_not_there_and_all_is_good(pulled):
     assert "runs/laptop/reward_models/llama/bt/seed-0/record.json" in here
     gone = ("raw/gold.parquet", "raw/responses.parquet", "model.safetensors")
     assert not [path for path in here if path.startswith("runs/laptop") and path.endswith(gone)]
-    assert "all good" in run(pulled, "rm-robustness", "verify")
+    verified = run(pulled, "rm-robustness", "verify")
+    assert "all good" in verified and "lacks its settings" not in verified
     assert "up to date" in run(pulled, "dvc", "status")
     shown = run(pulled, "dvc", "metrics", "show")
     assert "runs/demo/results/metrics.json" in shown and "runs/laptop/results" in shown
+
+
+@pytest.mark.slow
+def test_a_result_on_request_is_released_with_what_it_rests_on(pulled):
+    with (pulled.folder / "runs/laptop/results/sensitivity.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == {"bt", "bt-bsr", "bt-b4"}
+    target = "runs/laptop/results/sensitivity.csv"
+    assert NOTHING in snakemake(pulled, "laptop", "-n", "--", target)
+    assert "bt-b4" in run(pulled, "rm-robustness", "trace", target)
 
 
 @pytest.mark.slow

@@ -94,17 +94,27 @@ def test_the_results_depend_on_the_code_that_makes_them_again():
     assert {f"src/rm_robustness/{part}" for part in CODE} <= set(deps)
 
 
+# What stands in the place of each wildcard: of the laptop's, what only sensitivity has.
+NAMES = {
+    "demo": {"source": "world", "backbone": "llama", "objective": "bt", "name": "claims"},
+    "laptop": {"backbone": "SmolLM2", "objective": "bt-b1", "name": "sensitivity"},
+}
+SHARED = {"seed": "0", "policy": "standard-bt", "benchmark": "rm_bench"}
+NO_JOB = {
+    "demo": ("preferences", "generate"),
+    "laptop": ("preferences", "generate", "chats", "instructions", "answers", "judge"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", [*JOBS, "result"])
-def test_a_stage_has_the_settings_of_its_jobs_as_parameters(kind):
-    if kind in ("preferences", "generate"):
-        pytest.skip("the demo has no such job")
-    config, part = preset("demo"), {}
+def test_a_stage_has_the_settings_of_its_jobs_as_parameters(kind, name):
+    if kind in NO_JOB[name]:
+        pytest.skip(f"{name} has no such job")
+    config, part = preset(name), {}
     [params] = STAGES[stage_of(kind)]["params"]
-    for name in next(iter(params.values())):
-        section, _, key = name.partition(".")
-        part[name] = config[section][key] if key else config[section]
-    names = {"source": "world", "backbone": "llama", "objective": "bt", "seed": "0"}
-    names |= {"policy": "standard-bt", "name": "claims", "benchmark": "rm_bench"}
-    record = RECORDS[kind].format(**names)
-    path = f"runs/demo/{record}"
-    assert configured(part, path) == configured(config, path)
+    for path in next(iter(params.values())):
+        section, _, key = path.partition(".")
+        part[path] = config[section][key] if key else config[section]
+    record = f"runs/{name}/" + RECORDS[kind].format(**SHARED | NAMES[name])
+    assert configured(part, record) == configured(config, record)

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError
+from ..experiment.catalog import ON_REQUEST
 from ..experiment.config import Settings, read_mapping
 from ..experiment.settings import differences
 from .dvc_lock import read_lock
@@ -30,6 +31,7 @@ def release_run(options: argparse.Namespace) -> None:
     """Complete a run, record it with DVC and push it: the command `release`.
 
     Only the stages of its preset are recorded, which is added to dvc.yaml if it is missing there.
+    A result on request is completed too where the run has it.
     Raises InputError, and restores dvc.yaml and dvc.lock, when the tree is dirty or git refuses,
     when dvc.lock has settings without a run, when Snakemake has jobs left to do, when a job ran in
     a dirty tree, or when the store would be larger than `LIMIT` or `LIMIT_OF_ALL`. Exits as
@@ -43,10 +45,12 @@ def release_run(options: argparse.Namespace) -> None:
     file = Path(f"config/{preset}.yaml")
     if options.runs.is_dir():
         _refuse_false_lock(preset, read_mapping(file, "a config file"))
-    config = ["--configfile", str(file), "--", "all"]
+    tables = [options.runs / f"results/{name}.csv" for name in ON_REQUEST]
+    requested = [str(path) for path in tables if path.is_file()]
+    config = ["--configfile", str(file), "--", "all", *requested]
     _execute("snakemake", *config)
     if "Nothing to be done" not in _execute("snakemake", "--dry-run", *config, quiet=True):
-        raise InputError("snakemake -n all", "jobs left to do", "nothing to be done")
+        raise InputError("snakemake -n", "jobs left to do", "nothing to be done")
     _refuse_dirty(options.runs)
     pack(options.runs)
     before = {path: path.read_bytes() for path in (DVC_YAML, LOCK) if path.is_file()}
