@@ -36,11 +36,11 @@ SETTINGS = {
     "scenarios": SCENARIOS,
     "reference": "bt",
     "seed_variance": "own",
-    "methods": {
-        "bt": {"objective": "bt", "options": {}, "micro_batch": 16},
-        "bt-bsr@1e-2": BSR | {"micro_batch": 16},
-        "squares": SQUARES | {"micro_batch": 4},
-    },
+    "methods": [
+        {"name": "bt", "objective": "bt", "options": {}, "micro_batch": 16},
+        {"name": "bt-bsr@1e-2", "micro_batch": 16} | BSR,
+        {"name": "squares", "micro_batch": 4} | SQUARES,
+    ],
 }
 
 

@@ -236,7 +236,10 @@ def _variants(config: Settings) -> Settings:
         "backbone": section["backbone"],
         "seeds": section["seeds"],
         "scenarios": list(_UNSEEN_PROMPTS),
-        "methods": {name: objective_settings(config, name) for name in dict.fromkeys(names)},
+        # A list: the rules pass settings as JSON with sorted keys, and the order is the table's.
+        "methods": [
+            {"name": name} | objective_settings(config, name) for name in dict.fromkeys(names)
+        ],
     }
 
 

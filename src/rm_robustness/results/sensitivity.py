@@ -35,7 +35,7 @@ def sensitivity(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Compute tau of the reference and of every variant, and its paired difference (D50).
 
     `settings`: preset, backbone, seeds, scenarios (names of splits), reference, seed_variance,
-    methods {name: {objective, options, micro_batch}}. The result has a row a method and scenario,
+    methods [{name, objective, options, micro_batch}]. The result has a row a method and scenario,
     and the columns `COLUMNS`: of the recipe the columns `RECIPE` (weight and reduction are empty
     where the objective has none), the rest as in table 5, with `p_holm` over every comparison here.
     Raises `InputError` for a missing file and for score files of different responses.
@@ -52,7 +52,8 @@ def sensitivity(runs: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
 
 def _measured(runs: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one row a method and scenario, methods outermost."""
-    seeds, methods, values = settings["seeds"], settings["methods"], {}
+    seeds, recipes, values = settings["seeds"], settings["methods"], {}
+    methods = [recipe["name"] for recipe in recipes]
     for split in settings["scenarios"]:
         metric = SCENARIOS[split].metric
         paths = [
@@ -61,7 +62,7 @@ def _measured(runs: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any
         measured = prompt_values(metric, paths)[0].to_numpy()
         for method, of_method in zip(methods, np.split(measured, len(methods)), strict=True):
             values[method, metric] = of_method
-    for method, recipe in methods.items():
+    for method, recipe in zip(methods, recipes, strict=True):
         options = {key: recipe["options"].get(key) for key in ("weight", "reduction")}
         for split in settings["scenarios"]:
             metric = SCENARIOS[split].metric
