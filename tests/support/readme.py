@@ -18,7 +18,7 @@ from rm_robustness.results.verdicts import counts, read_verdicts
 from .paths import ROOT
 
 # A document, and the preset whose results it shows.
-PAGES = {"docs/DEMO.md": "demo"}
+PAGES = {"README.md": "laptop", "docs/LAPTOP.md": "laptop", "docs/DEMO.md": "demo"}
 BLOCK = re.compile(r"<!-- (\w+) -->")
 PICTURE = re.compile(r"\]\((?:docs/)?([a-z]+\d?)-([a-z]+)\.png\)")  # result, preset
 
