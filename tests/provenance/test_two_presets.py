@@ -124,7 +124,7 @@ def test_the_release_of_one_leaves_what_the_other_has(first, source):
     before, both = first[1], stages(source)
     assert {name: both[name] for name in before} == before
     assert {name.partition("@")[2] for name in both} == {"demo", "laptop"}
-    text = (ROOT / "dvc.yaml").read_text().replace("presets: [demo]", "presets: [demo, laptop]")
+    text = (ROOT / "dvc.yaml").read_text()
     assert set(text.splitlines()) <= set((source.folder / "dvc.yaml").read_text().splitlines())
 
 
